@@ -1,0 +1,165 @@
+"""Every error that the catalog raises, in one tree.
+
+    CatalogError
+    ├── InvalidInput (ValueError)      a value from outside breaks a rule
+    │   ├── InvalidName, InvalidReference, InvalidQuery, InvalidDigest
+    ├── NotFound (LookupError)         a model, version, alias, catalog or attachment does not exist
+    ├── Conflict                       somebody changed the same thing first; holds both values
+    │   └── Rejected                   the rules of the journal refuse the event
+    ├── IntegrityError                 bytes are not what their digest says
+    │   └── BlobMissing                bytes that should be there are gone
+    ├── NotTrusted                     would run code that the artifact's author chose
+    ├── SerializationError             an object cannot be written or read in a format
+    ├── VerificationFailed             the checks of a draft failed
+    ├── MissingPlugin                  nothing installed handles this
+    ├── PluginError                    a plug-in is broken, or two claim one name
+    ├── ConfigError                    the configuration cannot be used
+    ├── UpgradeRequired                the catalog was written by a newer release
+    ├── ReadOnly                       the catalog or its place cannot be written
+    │   └── UnsafePlace                SQLite is not safe on this file system
+    └── BackendError                   the store failed
+        ├── DeadlineExceeded, NoSpace
+        └── KeyTaken, PositionTaken    an exclusive put was lost (handled by the core)
+
+Each says what happened, why, and what to do. `reference` and `backend` name the thing where they are known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CatalogError(Exception):
+    """Base of all errors. `hint` is the way out, printed on a line of its own by the command line."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        reference: str | None = None,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.reference = reference
+        self.backend = backend
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InvalidInput(CatalogError, ValueError):
+    """A value from outside breaks a rule; the message names the value and the rule."""
+
+
+class InvalidName(InvalidInput):
+    """A name of a model, alias, tag, component or file breaks the rules of naming."""
+
+
+class InvalidReference(InvalidInput):
+    """A reference cannot be parsed."""
+
+
+class InvalidDigest(InvalidInput):
+    """A digest is not `sha256:` and 64 hexadecimal digits."""
+
+
+class InvalidQuery(InvalidInput):
+    """A filter cannot be parsed. `column` counts from 1."""
+
+    def __init__(self, message: str, *, column: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.column = column
+
+
+class NotFound(CatalogError, LookupError):
+    """What was asked for does not exist; `hint` offers the nearest names."""
+
+
+class Conflict(CatalogError):
+    """Somebody else changed the same thing first. `seen` is what the caller saw, `actual` what stands now."""
+
+    def __init__(self, message: str, *, seen: Any = None, actual: Any = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.seen = seen
+        self.actual = actual
+
+
+class Rejected(Conflict):
+    """The rules of the journal refuse an event (see `code` for the rule)."""
+
+    def __init__(
+        self, message: str, *, code: str, seen: Any = None, actual: Any = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, seen=seen, actual=actual, hint=hint)
+        self.code = code
+
+
+class IntegrityError(CatalogError):
+    """Bytes are not what their digest says. The message names file, chunk and backend."""
+
+
+class BlobMissing(IntegrityError):
+    """A blob that an entry names is not in the store."""
+
+
+class NotTrusted(CatalogError):
+    """Going on would run code that the artifact's author chose; pass `trust=True` if you trust the author."""
+
+
+class SerializationError(CatalogError):
+    """An object cannot be written or read in this format."""
+
+
+class VerificationFailed(CatalogError):
+    """The checks of a draft failed. `report` holds the table."""
+
+    def __init__(self, message: str, *, report: Any = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+class MissingPlugin(CatalogError):
+    """No installed plug-in handles this; `hint` is the exact command that installs one."""
+
+
+class PluginError(CatalogError):
+    """A plug-in cannot be used: it fails to import, has an unknown API, or its name is taken twice."""
+
+
+class ConfigError(CatalogError):
+    """The configuration cannot be used; the message names file and key."""
+
+
+class UpgradeRequired(CatalogError):
+    """The catalog holds something that only a newer release understands."""
+
+
+class ReadOnly(CatalogError):
+    """The catalog cannot be written here."""
+
+
+class UnsafePlace(ReadOnly):
+    """SQLite would be written on a network or FUSE file system, where it loses data."""
+
+
+class BackendError(CatalogError):
+    """The store behind the catalog failed; the vendor's error is chained."""
+
+
+class DeadlineExceeded(BackendError):
+    """An operation did not finish before its deadline."""
+
+
+class NoSpace(BackendError):
+    """The store is full, or over quota. Nothing was published."""
+
+
+class KeyTaken(BackendError):
+    """An `exclusive` put found its key taken."""
+
+
+class PositionTaken(BackendError):
+    """Another writer won this position of the journal."""

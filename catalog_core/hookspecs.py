@@ -1,0 +1,48 @@
+"""The hooks: plug-ins announce what they bring, and are told what happened. Nothing is stored or run through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pluggy
+
+from catalog_core.specs import BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
+
+GROUP = "catalog_core.plugins"
+hookspec = pluggy.HookspecMarker("catalog_core")
+hookimpl = pluggy.HookimplMarker("catalog_core")
+
+
+@hookspec
+def catalog_register_backends() -> Iterable[BackendSpec]:
+    """Yield the backends that this plug-in brings."""
+    return ()
+
+
+@hookspec
+def catalog_register_serializers() -> Iterable[SerializerSpec]:
+    """Yield the serializers that this plug-in brings."""
+    return ()
+
+
+@hookspec
+def catalog_register_runtimes() -> Iterable[RuntimeSpec]:
+    """Yield the runtimes that this plug-in brings."""
+    return ()
+
+
+@hookspec
+def catalog_register_commands() -> Iterable[CommandSpec]:
+    """Yield subcommands for `catalog`."""
+    return ()
+
+
+@hookspec
+def catalog_saving(name: str, manifest: Any) -> None:
+    """Called before a version is published; raise `CatalogError` to refuse it."""
+
+
+@hookspec
+def catalog_saved(version: Any) -> None:
+    """Told after a version was published. What it raises is logged and changes nothing."""

@@ -1,0 +1,46 @@
+"""Runtime: runs an artifact on a device. `verify`, `session` and `predict` are one path through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from catalog_core.records import EntryPoint, Manifest
+
+
+class Artifact(Protocol):
+    """A version, or a draft, as a runtime sees it. A runtime never reads formats: it asks for components."""
+
+    manifest: Manifest
+
+    def component(self, name: str, device: str | None = None) -> Any:
+        """The component as its serializer loads it, on `device`. Loaded once."""
+
+    def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run a method of a loaded component through its serializer."""
+
+
+class Session(Protocol):
+    """Loaded components, ready to run. Also a context manager; entry points are attributes."""
+
+    entry_points: Mapping[str, EntryPoint]
+    device: str
+
+    def run(self, entry: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run an entry point on named arrays. Names, dtypes and shapes are checked first (`InvalidInput` says tensor,
+        expected and got). Outputs by name, NumPy arrays."""
+
+    def close(self) -> None:
+        """Release memory."""
+
+
+class Runtime(Protocol):
+    """Opens sessions."""
+
+    name: str
+
+    def handles(self, manifest: Manifest) -> bool:
+        """Whether it can run all components of this artifact. Imports no framework."""
+
+    def open(self, artifact: Artifact, device: str, options: Mapping[str, Any]) -> Session:
+        """A session on `device` (`cpu`, `cuda`, `cuda:1`). Raises `BackendError` where there is no such device."""

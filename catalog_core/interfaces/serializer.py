@@ -1,0 +1,76 @@
+"""Serializer: a framework's object ↔ the files of one component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import attrs
+
+from catalog_core.records import Description
+
+
+class Directory(Protocol):
+    """Where a serializer puts the files of a component. File names follow `names.check_file`."""
+
+    def write(self, name: str, parts: Sequence[Any], cuts: Sequence[int] = ()) -> None:
+        """Write file `name` from bytes-like `parts`, in order. `cuts` are the offsets (bytes) where chunks should
+        begin, ascending; without them the content decides. The buffers are read before this returns, perhaps twice,
+        and bytes that the catalog holds already are not written again."""
+
+    def path(self, name: str) -> Path:
+        """A path to write `name` to, for libraries that need one. It is read and hashed when `save` has returned."""
+
+
+class Reader(Protocol):
+    """The files of a stored component. Every byte that comes out was checked against its digest, by the catalog's
+    policy."""
+
+    meta: Mapping[str, Any]
+    files: Mapping[str, int]
+
+    def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
+        """The bytes of `name` from `start`: mapped where they lie in one piece on a local disk, else assembled.
+        `writable` gives a private copy-on-write mapping: changes never reach the store."""
+
+    def open(self, name: str) -> BinaryIO:
+        """`name` as a seekable stream."""
+
+    def path(self, name: str) -> Path:
+        """`name` as a real read-only file, for libraries that need one."""
+
+
+@attrs.frozen
+class SaveRequest:
+    """What the caller asked for beside the object: the component's name, an example (input name → array), the
+    methods that should be callable without the class, and options of the serializer."""
+
+    component: str
+    example: Mapping[str, Any] | None = None
+    methods: Sequence[str] = ()
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+class Serializer(Protocol):
+    """Raises `SerializationError` for what the format cannot hold. Never writes or reads pickle."""
+
+    name: str
+
+    def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
+        """Write `obj`; return what `load` will need besides the files, as JSON (kept in the manifest)."""
+
+    def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
+        """The object again. `into` fills a live object strictly: names, shapes and dtypes must agree, else
+        `SerializationError` and the object is unchanged. `options`: `trust` (bool) allows the recorded class to be
+        imported; `as_` ('numpy', 'torch', …) picks the kind of arrays; `copy` (bool) gives private memory."""
+
+    def describe(self, obj: Any) -> Description:
+        """Framework, algorithm, hyperparameters, parameters, tensors; missing pieces are empty, never an error."""
+
+    def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run one method of a live or loaded object on named arrays, without gradients; outputs by name, as NumPy
+        arrays or the framework's own (`output` where the object does not name them)."""
+
+    def inputs(self, obj: Any, method: str) -> Iterable[str] | None:
+        """The names of the method's inputs in order, or None where they are unknown."""

@@ -1,0 +1,69 @@
+"""ObjectStore: the five verbs from which the core makes a backend.
+
+Keys are relative paths of `[A-Za-z0-9._~-]` segments joined by `/`, made by the core, at most 200 characters.
+A store may be used from several threads and processes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
+
+import attrs
+
+Mode = Literal["content", "exclusive", "hint"]
+
+
+@attrs.frozen
+class BlobInfo:
+    """What a store says of one object: `size` in bytes, `time` in seconds since 1970 (UTC), and the checksums that
+    the store itself computed (`{"md5": "…"}`), if any."""
+
+    key: str
+    size: int
+    time: float
+    checksums: Mapping[str, str] = attrs.field(factory=dict)
+
+
+class ObjectStore(Protocol):
+    """Five verbs. Errors: `BackendError` and its children, vendor errors chained; never a bare `OSError`."""
+
+    def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
+        """Store the next `size` bytes of `stream` under `key`; durable, and whole or absent, when this returns.
+
+        `content`: idempotent, whoever comes second may leave the first bytes or replace them (they are equal).
+        `exclusive`: exactly one of many concurrent callers wins; the others get `KeyTaken` and change nothing.
+        `hint`: may be lost or overtaken by another `hint`; replaces what is there.
+        Raises `NoSpace` when the store is full, `BackendError` when `stream` ends early; nothing is left under `key`.
+        """
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
+        """Open the bytes from `start`, `length` of them or all that follow. Raises `BlobMissing`. Fewer bytes come
+        where the object ends sooner. The caller closes it."""
+
+    def stat(self, key: str) -> BlobInfo | None:
+        """What is known of `key`, or None. Sees every put that returned before it was called."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
+        """All objects whose key begins with `prefix` and sorts after `after`, in order of their keys."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the keys. What is not there is no error."""
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """What a store on a local file system offers besides, so that nothing is written or read twice (optional)."""
+
+    def staging(self) -> Path:
+        """An existing folder on the same file system, for files on their way in."""
+
+    def adopt(self, path: Path, key: str) -> None:
+        """Give the synced file `path` the name `key` by a hard link (mode 0444); idempotent; durable at return."""
+
+    def local_path(self, key: str) -> Path | None:
+        """The file that holds `key`, for mapping; None where it is not a file of its own."""
+
+    def sweep_uploads(self, older_than: float) -> int:
+        """Remove abandoned temporaries older than `older_than` seconds; return how many."""

@@ -1,0 +1,167 @@
+"""Names and references: what may be called what, and how a version is pointed at.
+
+A reference is `[catalog:]name[@N | @alias | @sha256:hex≥12][#component]`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+import attrs
+
+from catalog_core.errors import InvalidName, InvalidReference
+
+MAX_NAME = 200
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))]
+)
+_CATALOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+\Z")
+_HEX = re.compile(r"sha256:[0-9a-f]{12,64}\Z")
+
+
+def _shown(text: object) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else shown[:76] + "…'"
+
+
+def _check_segment(segment: str, whole: str, kind: str) -> None:
+    if not _SEGMENT.match(segment):
+        rule = "each part begins with a letter or digit and holds only A-Z a-z 0-9 . _ -"
+        hint = None if whole.isascii() else "other scripts go into title="
+        raise InvalidName(f"{kind} {_shown(whole)} is not allowed: {rule}", hint=hint)
+    if segment.endswith("."):
+        raise InvalidName(f"{kind} {_shown(whole)} is not allowed: no part may end with a dot")
+    if segment.split(".")[0].lower() in _DEVICES:
+        raise InvalidName(f"{kind} {_shown(whole)} is not allowed: {segment!r} is a device name on Windows")
+
+
+def check_name(name: object, kind: str = "model name") -> str:
+    """Return `name` if it may name a model: segments joined by `/`, 200 characters at most. Raises `InvalidName`."""
+    if not isinstance(name, str) or not name:
+        raise InvalidName(f"{kind} must be text with at least one character, not {_shown(name)}")
+    if len(name) > MAX_NAME:
+        raise InvalidName(f"{kind} {_shown(name)} has {len(name)} characters; {MAX_NAME} are allowed")
+    for segment in name.split("/"):
+        _check_segment(segment, name, kind)
+    return name
+
+
+def check_component(name: object) -> str:
+    """Return `name` if it may name a component: one segment of a model name."""
+    check_name(name, "component name")
+    if "/" in str(name):
+        raise InvalidName(f"component name {_shown(name)} may not contain '/'")
+    return str(name)
+
+
+def check_file(name: object) -> str:
+    """Return `name` if it may name a file of an artifact: a relative path in the alphabet of names (dots may lead)."""
+    if not isinstance(name, str) or not 0 < len(name) <= 1000:
+        raise InvalidName(f"file name {_shown(name)} must be text of 1 to 1,000 characters")
+    for segment in name.split("/"):
+        if segment in ("", ".", "..") or "\\" in segment or ":" in segment or any(ord(c) < 32 or ord(c) == 127 for c in segment):
+            raise InvalidName(f"file name {_shown(name)} is not allowed: a relative path without empty parts, '..', ':' or control characters")
+        if segment.split(".")[0].lower() in _DEVICES or segment[-1] in ". ":
+            raise InvalidName(f"file name {_shown(name)} is not allowed: {segment!r} cannot be stored on Windows")
+    return name
+
+
+def check_alias(alias: object) -> str:
+    """Return `alias` if it may name a version: one segment, not all digits, not `latest`. Raises `InvalidName`."""
+    check_name(alias, "alias")
+    text = str(alias)
+    if "/" in text:
+        raise InvalidName(f"alias {_shown(text)} may not contain '/'")
+    if text.isdigit() or text.lower() == "latest" or text.startswith("sha256"):
+        raise InvalidName(
+            f"alias {_shown(text)} is not allowed: all digits, 'latest' and 'sha256…' mean something else already"
+        )
+    return text
+
+
+def check_catalog(name: object) -> str:
+    """Return `name` if it may name a catalog: two or more characters of one segment. Raises `InvalidName`."""
+    if not isinstance(name, str) or not _CATALOG.match(name):
+        raise InvalidName(f"catalog name {_shown(name)} is not allowed: two or more of A-Z a-z 0-9 . _ -")
+    return name
+
+
+def check_key(key: object, kind: str = "tag") -> str:
+    """Return `key` if it may name a tag, metric or parameter: 1 to 200 printable characters. Raises `InvalidName`."""
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_NAME or not key.isprintable() or key != key.strip():
+        raise InvalidName(
+            f"{kind} key {_shown(key)} is not allowed: 1 to {MAX_NAME} printable characters, no blanks at the ends"
+        )
+    return key
+
+
+def nearest(wanted: str, names: Iterable[str], count: int = 3) -> str | None:
+    """A hint that offers the names closest to `wanted`, or None."""
+    close = difflib.get_close_matches(wanted, list(names), n=count, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else None
+
+
+@attrs.frozen
+class Reference:
+    """A parsed reference. At most one of `number`, `alias`, `digest` is set; none means the newest version."""
+
+    name: str
+    number: int | None = None
+    alias: str | None = None
+    digest: str | None = None
+    catalog: str | None = None
+    component: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.catalog}:{self.name}" if self.catalog else self.name
+        selector = self.digest or self.alias or self.number
+        if selector is not None:
+            text += f"@{selector}"
+        return f"{text}#{self.component}" if self.component else text
+
+
+def parse_reference(text: object) -> Reference:
+    """Parse `[catalog:]name[@N | @alias | @sha256:hex≥12][#component]`. Raises `InvalidReference` or `InvalidName`."""
+    if isinstance(text, Reference):
+        return text
+    if not isinstance(text, str) or not text:
+        raise InvalidReference(f"a reference is text like 'calo/3dgan@7', not {_shown(text)}")
+    if "://" in text:
+        raise InvalidReference(
+            f"reference {_shown(text)} contains a URL", hint="open the catalog first: Catalog.open(url), then name@version"
+        )
+    if text.startswith("models:/"):
+        name, _, rest = text.removeprefix("models:/").partition("@")
+        if not rest and "/" in name:
+            name, _, rest = name.rpartition("/")
+        raise InvalidReference(f"reference {_shown(text)} is MLflow's form", hint=f"did you mean {name}@{rest or 1}?")
+    body, hash_, component = text.partition("#")
+    if hash_:
+        check_component(component)
+    body, at, selector = body.partition("@")
+    catalog: str | None = None
+    if ":" in body:
+        catalog, _, body = body.partition(":")
+        if body.isdigit() or body == "latest":
+            target = catalog if body == "latest" else f"{catalog}@{body}"
+            raise InvalidReference(f"reference {_shown(text)} uses ':' for a version", hint=f"did you mean {target}?")
+        check_catalog(catalog)
+    check_name(body)
+    common = {"name": body, "catalog": catalog, "component": component or None}
+    if not at:
+        return Reference(**common)
+    if selector.isascii() and selector.isdigit():
+        number = int(selector) if len(selector) < 16 else 0
+        if number < 1:
+            raise InvalidReference(f"reference {_shown(text)}: versions count from 1")
+        return Reference(**common, number=number)
+    if selector.startswith("sha256:"):
+        if not _HEX.match(selector):
+            raise InvalidReference(f"reference {_shown(text)}: a digest needs 12 to 64 lower-case hexadecimal digits")
+        return Reference(**common, digest=selector)
+    if selector.lower() == "latest":
+        raise InvalidReference(f"reference {_shown(text)}: there is no 'latest'", hint=f"a bare {body!r} is the newest version")
+    return Reference(**common, alias=check_alias(selector))

@@ -1,0 +1,85 @@
+"""The nouns, as frozen values without I/O. Field names are those of the stored JSON (`docs/format.md`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen
+class TensorSpec:
+    """One named input or output. `dtype` as NumPy and torch name it (`float32`, `bfloat16`); a free axis of `shape`
+    is None or a name (axes of one name have one length)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+    unit: str | None = None
+    description: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@attrs.frozen
+class EntryPoint:
+    """A named function of the artifact: `steps` are `component` or `component.method`, run one after the other."""
+
+    name: str
+    steps: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+@attrs.frozen
+class Description:
+    """What a serializer knows of an object. `tensors`: name → (dtype, shape); `parameters` counts trainable and
+    fixed numbers, not buffers; `modules` are the top-level modules of the classes that loading needs."""
+
+    framework: str = ""
+    framework_version: str = ""
+    algorithm: str = ""
+    hyperparameters: Mapping[str, Any] = attrs.field(factory=dict)
+    parameters: int = 0
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]] = attrs.field(factory=dict)
+    import_path: str | None = None
+
+
+@attrs.frozen
+class File:
+    """A file of a component: name, digest of all its bytes, size in bytes."""
+
+    name: str
+    digest: str
+    size: int
+
+
+@attrs.frozen
+class Component:
+    """One named part of a model, with the serializer that reads it and what that needs (`meta`)."""
+
+    name: str
+    serializer: str
+    files: tuple[File, ...]
+    meta: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Manifest:
+    """What a version *is*: its digest names the version in every catalog. How bytes are stored is not in here."""
+
+    components: tuple[Component, ...]
+    entry_points: tuple[EntryPoint, ...] = ()
+    description: Mapping[str, Any] = attrs.field(factory=dict)
+    environment: Mapping[str, Any] = attrs.field(factory=dict)
+    provenance: Mapping[str, Any] = attrs.field(factory=dict)
+    taxonomy: Mapping[str, str] = attrs.field(factory=dict)
+    example: Mapping[str, Any] | None = None
+
+    def component(self, name: str) -> Component:
+        """The component called `name`. Raises KeyError."""
+        for component in self.components:
+            if component.name == name:
+                return component
+        raise KeyError(name)

@@ -1,0 +1,345 @@
+"""A draft: an artifact that is staged, can be verified, and becomes a version when it is saved."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from catalog_core import capture
+from catalog_core.artifact import StoredArtifact
+from catalog_core.codec import converter, manifest_to_json
+from catalog_core.content import ComponentDirectory, Content, Source, Writer, cuts_of, write_layout
+from catalog_core.digests import canonical
+from catalog_core.errors import Conflict, InvalidInput, Rejected, VerificationFailed
+from catalog_core.events import event
+from catalog_core.index import Index, check_metric
+from catalog_core.interfaces.serializer import SaveRequest
+from catalog_core.names import check_alias, check_component, check_name
+from catalog_core.records import Component, Description, EntryPoint, File, Manifest
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.handles import Version
+
+FILES = "files"
+
+
+class Draft:
+    """Made by `Catalog.prepare`; a context manager that discards what was not saved."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        name: str,
+        components: Mapping[str, Any],
+        *,
+        entry_points: Mapping[str, str | Sequence[str]] | None = None,
+        example: Any = None,
+        serializer: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        taxonomy: Mapping[str, str] | None = None,
+        description: str | None = None,
+        parents: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        from catalog_core.catalog import check_tags
+
+        self.catalog = catalog
+        self.name = check_name(name)
+        self.tags = check_tags(tags or {})
+        self.metrics = {key: check_metric(key, value) for key, value in (metrics or {}).items()}
+        self.params = check_tags(params or {}, "parameter")
+        self.taxonomy = {key: str(value) for key, value in (taxonomy or {}).items()}
+        self.description = description
+        self.report: Any = None
+        self._parents = [catalog.version(parent).ref for parent in parents]
+        self._objects = {check_component(key): value for key, value in components.items()}
+        if not self._objects:
+            raise InvalidInput("a version needs at least one component", hint="pass an object, or components={name: object}")
+        self._example = example
+        self._entries = entry_points
+        self._serializer = serializer
+        self._options = options or {}
+        self._folder: Path | None = None
+        self._writer = Writer(catalog._backend, catalog._index, catalog._progress)
+        try:
+            self._stage()
+        except BaseException:
+            self.discard()
+            raise
+
+    # -- staging ------------------------------------------------------------------------------------------------
+
+    def _temporary(self) -> Path:
+        if self._folder is None:
+            files = self.catalog._backend.files
+            self._folder = Path(tempfile.mkdtemp(prefix="draft-", dir=files.staging() if files else None))
+        return self._folder
+
+    def _stage(self) -> None:
+        registry = self.catalog._registry
+        self.catalog._refresh()
+        components: list[Component] = []
+        described: dict[str, Description] = {}
+        serializers = {}
+        for name, obj in self._objects.items():
+            if isinstance(obj, Path):
+                components.append(self._stage_path(name, obj))
+                described[name] = Description()
+                continue
+            spec = registry.find_serializer(obj) if self._serializer is None else None
+            serializers[name] = registry.serializer(spec.name if spec else str(self._serializer))
+        entries = self._entry_steps(serializers)
+        inputs = self._named_example(entries, serializers)
+        for name, serializer in serializers.items():
+            methods = [
+                step.partition(".")[2] for steps in entries.values() for step in steps if step.partition(".")[0] == name
+            ]
+            first = any(steps[0].partition(".")[0] == name for steps in entries.values())
+            request = SaveRequest(name, inputs if first else None, [m for m in methods if m], self._options)
+            directory = ComponentDirectory(self._writer, self._temporary)
+            obj = self._objects[name]
+            described[name] = serializer.describe(obj)
+            meta = serializer.save(obj, directory, request)
+            directory.seal()
+            components.append(_component(name, serializer.name, directory, meta))
+        points, example = self._run_example(entries, inputs, serializers) if inputs else (self._bare(entries), None)
+        main = next(iter(described.values()))
+        environment = capture.environment()
+        self._writer_lock(environment)
+        self.described = described
+        self.manifest = Manifest(
+            components=tuple(sorted(components, key=lambda c: c.name)),
+            entry_points=points,
+            description={
+                name: {"framework": d.framework, "framework_version": d.framework_version, "algorithm": d.algorithm,
+                       "parameters": d.parameters, **({"import_path": d.import_path} if d.import_path else {})}
+                for name, d in described.items()
+            },
+            environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": self._lock},
+            provenance={**capture.provenance(), "parents": self._parents},
+            taxonomy=self.taxonomy,
+            example=example,
+        )
+        self._main = main
+        self.digest = self._writer.add_small(canonical(manifest_to_json(self.manifest)))
+        self._layout = self._writer.add_small(canonical(write_layout(self._writer.layout)))
+
+    def _writer_lock(self, environment: Mapping[str, Any]) -> None:
+        self._lock = self._writer.add_small(_lock_bytes(environment.get("distributions")))
+
+    def _stage_path(self, name: str, path: Path) -> Component:
+        if not path.exists():
+            raise InvalidInput(f"{path} does not exist")
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        if not files:
+            raise InvalidInput(f"folder {path} holds no files")
+        result = []
+        for file in files:
+            relative = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            digest, size = self._writer.add(Source.of_file(file), cuts_of(file))
+            result.append((relative, (digest, size)))
+        kind = self.catalog._registry.serializer_for_suffix([file for file, _ in result]) or FILES
+        directory = ComponentDirectory(self._writer, self._temporary)
+        directory.files = dict(result)
+        return _component(name, kind, directory, {})
+
+    def _entry_steps(self, serializers: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        declared = self._entries
+        if declared is None:
+            declared = {"predict": next(iter(serializers))} if len(serializers) == 1 and self._example is not None else {}
+        entries: dict[str, tuple[str, ...]] = {}
+        for name, steps in declared.items():
+            listed = (steps,) if isinstance(steps, str) else tuple(steps)
+            for step in listed:
+                if step.partition(".")[0] not in self._objects:
+                    raise InvalidInput(
+                        f"entry point {name!r} names component {step.partition('.')[0]!r}, which is not there",
+                        hint=f"components: {', '.join(self._objects)}",
+                    )
+            entries[check_component(name)] = listed
+        return entries
+
+    def _named_example(self, entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]) -> dict[str, Any]:
+        example = self._example
+        if example is None:
+            return {}
+        if isinstance(example, Mapping):
+            return {str(key): value for key, value in example.items()}
+        values = list(example) if isinstance(example, (tuple, list)) else [example]
+        names: list[str] = []
+        if entries:
+            component, _, method = next(iter(entries.values()))[0].partition(".")
+            if component in serializers:
+                names = list(serializers[component].inputs(self._objects[component], method or "forward") or ())
+        if len(names) < len(values):
+            names = ["input"] if len(values) == 1 else [f"input_{number}" for number in range(len(values))]
+        return dict(zip(names, values, strict=False))
+
+    def _bare(self, entries: Mapping[str, tuple[str, ...]]) -> tuple[EntryPoint, ...]:
+        return tuple(EntryPoint(name, steps) for name, steps in entries.items())
+
+    def _run_example(
+        self, entries: Mapping[str, tuple[str, ...]], inputs: Mapping[str, Any], serializers: Mapping[str, Any]
+    ) -> tuple[tuple[EntryPoint, ...], Mapping[str, Any]]:
+        from catalog_core import session
+
+        arrays: dict[str, Any] = {f"input:{name}": session.to_numpy(value) for name, value in inputs.items()}
+        points = []
+        for name, steps in entries.items():
+            values: Mapping[str, Any] = inputs
+            specs = None
+            for step in steps:
+                component, _, method = step.partition(".")
+                serializer, obj = serializers[component], self._objects[component]
+                wanted = list(serializer.inputs(obj, method or "forward") or ())
+                values = session.fit(values, wanted, first=specs is None)
+                signature = serializer.signature(obj, method or "forward", values)
+                specs = (specs[0] if specs else signature[0], signature[1])
+                values = serializer.call(obj, method or "forward", values)
+            assert specs is not None
+            points.append(EntryPoint(name, steps, tuple(specs[0]), tuple(specs[1])))
+            arrays.update({f"output:{name}:{key}": session.to_numpy(value) for key, value in values.items()})
+        serializer = self.catalog._registry.serializer("safetensors")
+        directory = ComponentDirectory(self._writer, self._temporary)
+        meta = serializer.save(arrays, directory, SaveRequest("example"))
+        directory.seal()
+        example: Mapping[str, Any] = converter().unstructure(_component("example", serializer.name, directory, meta))
+        return tuple(points), example
+
+    # -- use ----------------------------------------------------------------------------------------------------
+
+    @property
+    def artifact(self) -> StoredArtifact:
+        """The staged artifact, as runtimes see it."""
+        content = Content(self.catalog._backend, self.catalog._index, self.catalog._content.policy)
+        content.overlay = self._writer.staged
+        content.memory = self._writer.small
+        return StoredArtifact(self.manifest, self._writer.layout, content, self.catalog._registry, f"draft of {self.name}")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for component in self.manifest.components for file in component.files)
+
+    @property
+    def new_bytes(self) -> int:
+        """Bytes that the catalog did not hold yet."""
+        return self._writer.written
+
+    def verify(self) -> Any:
+        """Check the draft in a fresh process; returns a `verify.Report` (a table of checks)."""
+        from catalog_core import verify
+
+        self.report = verify.check(self.artifact, self._temporary())
+        return self.report
+
+    def save(self, *, alias: str | None = None, force: bool = False) -> Version:
+        """Publish the draft as the next version; durable when this returns. Raises `VerificationFailed` after a
+        failed `verify`, unless `force`."""
+        if self.report is not None and not self.report.passed and not force:
+            raise VerificationFailed(
+                f"{self.name} failed verification: {self.report.reason}", report=self.report,
+                hint="mend it, or save(force=True) to record it as failed",
+            )
+        if alias is not None:
+            check_alias(alias)
+        self.catalog._registry.saving(self.name, self.manifest)
+        for _ in range(5):
+            try:
+                version = self._publish(alias)
+                break
+            except Rejected as exc:
+                if exc.code != "swept":
+                    raise
+                self.discard()  # somebody collected our blobs: store them again, under their next names
+                self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog._progress)
+                self._stage()
+        else:
+            raise Conflict(f"{self.name}: the bytes were collected five times while being saved", hint="stop `catalog gc`")
+        self._writer.remember()
+        self.discard()
+        self.catalog._registry.saved(version)
+        return version
+
+    def _publish(self, alias: str | None) -> Version:
+        checked = self.catalog._index.head
+        self._writer.publish_packs()
+        blobs = sorted({self.digest, self._layout, self._lock, *self._writer.blobs()})
+        summary = {
+            "framework": self._main.framework,
+            "algorithm": self._main.algorithm,
+            "parameters": sum(d.parameters for d in self.described.values()),
+            "components": {c.name: c.serializer for c in self.manifest.components},
+            "entry_points": [point.name for point in self.manifest.entry_points],
+            "verification": "not run" if self.report is None else "passed" if self.report.passed else "failed",
+            "parents": self._parents,
+            "new_bytes": self._writer.written,
+        }
+        params = {**_flat(self._main.hyperparameters), **self.params}
+        numbers: list[int] = []
+
+        def events(index: Index) -> list[dict[str, Any]]:
+            row = index.rows("SELECT newest FROM models WHERE name = ?", (self.name,))
+            number = row[0][0] + 1 if row else 1
+            numbers.append(number)
+            published = event(
+                "version.published", model=self.name, number=number, manifest=self.digest, layout=self._layout,
+                size=self.size, blobs="".join(digest[7:23] for digest in blobs),
+                checked=-1 if checked is None else checked.position, summary=summary,
+                **{key: value for key, value in (
+                    ("tags", self.tags), ("metrics", self.metrics), ("params", params), ("taxonomy", self.taxonomy),
+                    ("text", self.description)) if value},
+            )
+            result = [published]
+            if alias is not None:
+                result.append(event("alias.set", model=self.name, alias=alias, number=number, seen="any"))
+            return result
+
+        self.catalog._commit(events=events, blobs=self._writer.small)
+        return self.catalog._version(self.name, numbers[-1])
+
+    def discard(self) -> None:
+        """Remove what was staged and not saved."""
+        self._writer.discard()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.discard()
+
+    def __repr__(self) -> str:
+        return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"
+
+
+def _component(name: str, serializer: str, directory: ComponentDirectory, meta: Mapping[str, Any]) -> Component:
+    files = tuple(File(file, digest, size) for file, (digest, size) in sorted(directory.files.items()))
+    return Component(name, serializer, files, dict(meta))
+
+
+_locks: dict[int, bytes] = {}
+
+
+def _lock_bytes(distributions: Any) -> bytes:
+    known = _locks.get(id(distributions))
+    if known is None:
+        known = _locks[id(distributions)] = canonical(distributions or {})
+    return known
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, (bool, int, str)) or (isinstance(value, float) and value - value == 0)
+    }

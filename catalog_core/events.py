@@ -1,0 +1,154 @@
+"""Entries, intents and events: how they are written, read, and checked for shape.
+
+An *entry* is one link of the journal; it carries *intents* (what one actor wants, whole); an intent's *events* take
+effect together. What an event means is in `index.py`; what its fields are is here and in `docs/format.md`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from catalog_core.digests import canonical, check_digest, digest_of, parse
+from catalog_core.errors import IntegrityError, InvalidInput, UpgradeRequired
+from catalog_core.interfaces.backend import Head
+
+FORMAT = 1
+MAX_ENTRY = 1 << 20
+MAX_EVENT = 16 << 10
+STAGES = ("registered", "tested", "validated", "production", "archived")
+
+# type → (fields that must be there, fields that may be)
+FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    name: (frozenset(must.split()), frozenset(may.split()))
+    for name, (must, may) in {
+        "catalog.created": ("catalog format hash", "roots"),
+        "model.updated": ("model set seen", ""),
+        "version.published": ("model number manifest layout size blobs checked", "summary tags metrics params taxonomy text"),
+        "alias.set": ("model alias number seen", ""),
+        "stage.set": ("model number stage seen", ""),
+        "tags.set": ("model number set unset", ""),
+        "metrics.set": ("model number set unset", ""),
+        "card.set": ("model digest seen", ""),
+        "attachment.set": ("model number name digest size", ""),
+        "version.deleted": ("model number", "reason"),
+        "version.restored": ("model number", ""),
+        "model.deleted": ("model", "reason"),
+        "model.restored": ("model", ""),
+        "blobs.swept": ("keys", ""),
+    }.items()
+}
+
+
+@attrs.frozen
+class Intent:
+    """What one actor wants, whole. `id` is kept across retries: the reducer accepts it once."""
+
+    id: str
+    actor: str
+    time: int
+    based_on: Head | None
+    events: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored form; `signature` and `key` are reserved."""
+        base = None if self.based_on is None else {"position": self.based_on.position, "digest": self.based_on.digest}
+        return {"id": self.id, "actor": self.actor, "time": self.time, "based_on": base, "events": list(self.events)}
+
+
+@attrs.frozen
+class Entry:
+    """One link of the journal, as read. `time` is in milliseconds since 1970 (UTC), `digest` over the stored bytes."""
+
+    position: int
+    previous: str | None
+    time: int
+    intents: tuple[Intent, ...]
+    blobs: Mapping[str, str]
+    digest: str
+
+
+def new_id() -> str:
+    """128 random bits in hexadecimal."""
+    return secrets.token_hex(16)
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    """An event of this release (`v` 1, critical)."""
+    return {"type": kind, "v": 1, "critical": True, **fields}
+
+
+def write_entry(head: Head | None, time: int, intents: list[Intent], blobs: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of the entry after `head`. Raises `InvalidInput` when it, or one of its events, is too large."""
+    value: dict[str, Any] = {
+        "epoch": 0,
+        "position": 0 if head is None else head.position + 1,
+        "previous": None if head is None else head.digest,
+        "time": time,
+        "intents": [intent.to_json() for intent in intents],
+    }
+    if blobs:
+        value["blobs"] = dict(blobs)
+    data = canonical(value)
+    if len(data) > MAX_EVENT:
+        for intent in intents:
+            for item in intent.events:
+                if item["type"] != "blobs.swept" and len(canonical(item)) > MAX_EVENT:
+                    raise InvalidInput(
+                        f"what {item['type']} says of {item.get('model')!r} takes {len(canonical(item)):,} bytes; "
+                        f"{MAX_EVENT:,} are allowed",
+                        hint="put long texts and files into attachments or the card",
+                    )
+        if len(data) > MAX_ENTRY:
+            raise InvalidInput(f"an entry of {len(data):,} bytes is too large; {MAX_ENTRY:,} are allowed")
+    return data
+
+
+def _check_event(item: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str) or not isinstance(item.get("v"), int):
+        raise IntegrityError(f"{where}: an event without type and version")
+    known = FIELDS.get(item["type"])
+    if known is None or item["v"] != 1:
+        if item.get("critical", True):
+            raise UpgradeRequired(
+                f"{where}: event {item['type']!r} (v{item['v']}) is not known to this release",
+                hint="upgrade: pip install -U catalog-core",
+            )
+        return item
+    must, may = known
+    keys = item.keys() - {"type", "v", "critical"}
+    if not must <= keys or not keys <= must | may:
+        raise IntegrityError(f"{where}: event {item['type']!r} has the fields {sorted(keys)}, not {sorted(must)}")
+    return item
+
+
+def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
+    """Parse and check the bytes at `position`. Raises `IntegrityError` when they do not continue the chain."""
+    where = f"journal entry {position}"
+    if len(data) > MAX_ENTRY:
+        raise IntegrityError(f"{where} has {len(data):,} bytes; {MAX_ENTRY:,} are allowed")
+    try:
+        value = parse(data)
+        if value["position"] != position or value["previous"] != previous:
+            raise IntegrityError(f"{where} does not continue the chain: it names another position or predecessor")
+        intents = tuple(
+            Intent(
+                item["id"],
+                item["actor"],
+                item["time"],
+                None if item["based_on"] is None else Head(**item["based_on"]),
+                tuple([_check_event(event, where) for event in item["events"]]),
+            )
+            for item in value["intents"]
+        )
+        entry = Entry(position, previous, value["time"], intents, value.get("blobs", {}), digest_of(data))
+        for key in entry.blobs:
+            check_digest(key.partition("~")[0])
+        if not isinstance(entry.time, int):
+            raise IntegrityError(f"{where} has no time")
+    except (InvalidInput, KeyError, TypeError) as exc:
+        raise IntegrityError(f"{where} cannot be read: {exc}") from exc
+    return entry

@@ -1,0 +1,300 @@
+"""Handles: a catalog and a frozen record at a position of its journal. Changes return a new handle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.records import Manifest
+
+Item = TypeVar("Item")
+
+
+def when(seconds: float) -> datetime:
+    """A time of the journal, as an aware datetime in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+class Version:
+    """A published version: `model`, `number`, `digest` (of its manifest), `stage`, `author`, `created`, `size`
+    (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `manifest`."""
+
+    __slots__ = ("_data", "_fields", "_id", "_layout", "author", "catalog", "deleted", "digest", "model", "number", "size",
+                 "stage", "time")
+    COLUMNS = "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.summary"
+
+    def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
+        self.catalog = catalog
+        (self._id, self.model, self.number, self.digest, self._layout, self.stage, self.author, self.time, self.size,
+         self.deleted, self._data) = row
+        self._fields: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def ref(self) -> str:
+        """`name@number`."""
+        return f"{self.model}@{self.number}"
+
+    @property
+    def created(self) -> datetime:
+        """When it was published (UTC)."""
+        return when(self.time)
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What the publish event says: framework, algorithm, parameters, components, verification."""
+        result: Mapping[str, Any] = json.loads(self._data)
+        return result
+
+    def _field(self, kind: str) -> dict[str, Any]:
+        if self._fields is None:
+            self._fields = {"tags": {}, "metrics": {}, "params": {}, "taxonomy": {}}
+            for key, text, number in self.catalog._index.rows(
+                "SELECT key, text, number FROM fields WHERE version = ? ORDER BY key", (self._id,)
+            ):
+                group, _, name = key.partition(".")
+                self._fields[group][name] = text if number is None else int(number) if "." not in text and "e" not in text else number
+        return dict(self._fields[kind])
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Tags, free keys and values."""
+        return self._field("tags")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics: finite numbers."""
+        return self._field("metrics")
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Hyperparameters that were captured."""
+        return self._field("params")
+
+    @property
+    def taxonomy(self) -> dict[str, Any]:
+        """Use case, task, domain and the like."""
+        return self._field("taxonomy")
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases that point here."""
+        rows = self.catalog._index.rows(
+            "SELECT alias FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND a.number = ? ORDER BY alias",
+            (self.model, self.number),
+        )
+        return [row[0] for row in rows]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the version consists of, read and checked against its digest."""
+        return self.catalog._artifact(self).manifest
+
+    def load(self, **options: Any) -> Any:
+        """See `Catalog.load`."""
+        return self.catalog._load(self, None, **options)
+
+    def session(self, device: str = "cpu", **options: Any) -> Any:
+        """See `Catalog.session`."""
+        return self.catalog.session(self.ref, device, **options)
+
+    def verify(self) -> Any:
+        """Run the checks on the stored version in a fresh process."""
+        return self.catalog.verify(self.ref)
+
+    def _changed(self, *events: dict[str, Any]) -> Version:
+        self.catalog._commit(*events)
+        return self.catalog.version(self.ref, deleted=True)
+
+    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        from catalog_core.events import event
+
+        return event(kind, model=self.model, number=self.number, **fields)
+
+    def alias(self, name: str) -> Version:
+        """Point alias `name` here. Raises `Conflict` if it moved since it was last seen."""
+        from catalog_core.names import check_alias
+
+        rows = self.catalog._index.rows(
+            "SELECT number FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND alias = ?",
+            (self.model, check_alias(name)),
+        )
+        return self._changed(self._event("alias.set", alias=name, seen=rows[0][0] if rows else None))
+
+    def promote(self, stage: str) -> Version:
+        """Move to another stage. Raises `Rejected` for an unknown one, `Conflict` if it changed meanwhile."""
+        return self._changed(self._event("stage.set", stage=stage, seen=self.stage))
+
+    def tag(self, *unset: str, **tags: Any) -> Version:
+        """Set tags by keyword (or `**{"odd key": value}`); positional keys are removed."""
+        from catalog_core.catalog import check_tags
+
+        return self._changed(self._event("tags.set", set=check_tags(tags), unset=list(unset)))
+
+    def annotate(self, **metrics: float) -> Version:
+        """Set metrics: finite numbers, else `InvalidInput`."""
+        from catalog_core.index import check_metric
+
+        checked = {key: check_metric(key, value) for key, value in metrics.items()}
+        return self._changed(self._event("metrics.set", set=checked, unset=[]))
+
+    def delete(self) -> Version:
+        """Hide the version; `restore` brings it back until its bytes are collected."""
+        return self._changed(self._event("version.deleted"))
+
+    def restore(self) -> Version:
+        """Undo a delete. Raises `Rejected` once the bytes were collected."""
+        return self._changed(self._event("version.restored"))
+
+    def compare(self, other: Version | str) -> Any:
+        """Differences to another version, down to tensors."""
+        return self.catalog.compare(self, other)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and (other.ref, other.digest) == (self.ref, self.digest)
+
+    def __hash__(self) -> int:
+        return hash((self.ref, self.digest))
+
+    def __repr__(self) -> str:
+        return f"<Version {self.ref} {self.digest[:19]} {self.stage}>"
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)
+
+
+class Model:
+    """A name with versions: `name`, `title`, `description`, `owner`, `newest` (the highest number ever given)."""
+
+    __slots__ = ("_id", "card_digest", "catalog", "deleted", "description", "name", "newest", "owner", "time", "title",
+                 "updated")
+    COLUMNS = "id, name, title, description, owner, created, updated, deleted, card, newest"
+
+    def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
+        self.catalog = catalog
+        (self._id, self.name, self.title, self.description, self.owner, self.time, self.updated, self.deleted,
+         self.card_digest, self.newest) = row
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        """Alias → number."""
+        return dict(self.catalog._index.rows("SELECT alias, number FROM aliases WHERE model = ? ORDER BY alias", (self._id,)))
+
+    @property
+    def versions(self) -> list[Version]:
+        """All versions that are not deleted, newest first."""
+        return self.catalog.versions(self.name)
+
+    @property
+    def card(self) -> str | None:
+        """The model card, Markdown."""
+        if self.card_digest is None:
+            return None
+        return self.catalog._content.blob(self.card_digest, f"card of {self.name}").decode()
+
+    def update(self, **values: str | None) -> Model:
+        """Set `title`, `description`, `owner`. Raises `Conflict` if one changed since this handle was read."""
+        from catalog_core.events import event
+
+        seen = {key: getattr(self, key, None) for key in values}
+        self.catalog._commit(event("model.updated", model=self.name, set=values, seen=seen))
+        return self.catalog.model(self.name)
+
+    def set_card(self, text: str) -> Model:
+        """Replace the model card."""
+        from catalog_core.digests import digest_of
+        from catalog_core.events import event
+
+        data = text.encode()
+        digest = digest_of(data)
+        self.catalog._commit(
+            event("card.set", model=self.name, digest=digest, seen=self.card_digest), blobs={digest: data}
+        )
+        return self.catalog.model(self.name)
+
+    def delete(self) -> None:
+        """Hide the model and its versions; `restore` brings them back until their bytes are collected."""
+        from catalog_core.events import event
+
+        self.catalog._commit(event("model.deleted", model=self.name))
+
+    def restore(self) -> Model:
+        """Undo a delete."""
+        from catalog_core.events import event
+
+        self.catalog._commit(event("model.restored", model=self.name))
+        return self.catalog.model(self.name)
+
+    def history(self) -> list[Any]:
+        """Every event of the model, oldest first."""
+        return self.catalog.history(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} newest @{self.newest}>"
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)
+
+
+class Page(Sequence[Item], Generic[Item]):
+    """One page of a listing. `next` fetches the following page, or is None on the last."""
+
+    def __init__(self, items: list[Item], following: Any = None) -> None:
+        self._items = items
+        self._following = following
+
+    @property
+    def next(self) -> Page[Item] | None:
+        """The following page, or None."""
+        return self._following() if self._following else None
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | list[Item]:
+        return self._items[at]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def to_pandas(self) -> Any:
+        """The page as a pandas DataFrame, a row an item."""
+        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        from catalog_core import show
+
+        return pd.DataFrame([show.record(item) for item in self._items])
+
+    def __repr__(self) -> str:
+        return f"<Page of {len(self)}: {', '.join(map(repr, self._items[:5]))}{' …' if len(self) > 5 else ''}>"
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)

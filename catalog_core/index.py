@@ -1,0 +1,437 @@
+"""The index: a SQLite file computed from the journal. Delete it and it comes back.
+
+`Index.apply` is the reducer: a pure function from (state, entry) to state. It never reads a blob, a clock or the
+network, so every reader arrives at the same state; `dump` shows that state for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time as clock
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from catalog_core.digests import MAX_INTEGER
+from catalog_core.errors import BackendError, IntegrityError, Rejected
+from catalog_core.events import STAGES, Entry, read_entry
+from catalog_core.interfaces.backend import Head, Journal
+from catalog_core.names import check_alias, check_key, check_name
+
+SCHEMA = 1
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT UNIQUE, title TEXT, description TEXT,
+  owner TEXT, created REAL, updated REAL, deleted INTEGER NOT NULL DEFAULT 0, card TEXT, newest INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
+  manifest TEXT, layout TEXT, stage TEXT NOT NULL, author TEXT, created REAL NOT NULL, framework TEXT, algorithm TEXT,
+  size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, summary TEXT);
+CREATE UNIQUE INDEX versions_number ON versions (model, number);
+CREATE INDEX versions_manifest ON versions (manifest);
+CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
+CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY KEY (version, key)) WITHOUT ROWID;
+CREATE INDEX fields_number ON fields (key, number, version);
+CREATE INDEX fields_text ON fields (key, text, version);
+CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER, PRIMARY KEY (version, name)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE texts USING fts5(name, body, tokenize='unicode61');
+CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, time REAL, actor TEXT, model TEXT, number INTEGER,
+  type TEXT, data TEXT, rejected TEXT);
+CREATE INDEX events_model ON events (model, position);
+CREATE TABLE intents (id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
+CREATE TABLE swept (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER, count INTEGER) WITHOUT ROWID;
+CREATE INDEX swept_prefix ON swept (prefix);
+CREATE TABLE inlined (key TEXT PRIMARY KEY, data TEXT) WITHOUT ROWID;
+"""
+# caches beside the state: they can be emptied at any time
+CACHES = """
+CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
+CREATE TABLE files (chunks TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+CREATE TABLE expanded (layout TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE edges (layout TEXT, key TEXT, PRIMARY KEY (layout, key)) WITHOUT ROWID;
+CREATE TABLE trusted (key TEXT, stamp TEXT, digest TEXT, PRIMARY KEY (key, digest)) WITHOUT ROWID;
+"""
+STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "swept", "inlined", "events")
+
+
+class Index:
+    """One index file, or memory where `path` is None. Safe to use from several threads and processes."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lock = threading.RLock()
+        self._models: dict[str, int] = {}
+        try:
+            self._open()
+        except sqlite3.DatabaseError:
+            self.discard()
+            self._open()
+
+    def _open(self) -> None:
+        self.db = sqlite3.connect(
+            self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=60, cached_statements=256
+        )
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.execute("PRAGMA cache_size=-65536")
+        if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            self._create()
+        elif self.meta("schema") != SCHEMA:
+            raise sqlite3.DatabaseError("another schema")
+        self._load_head()
+
+    def _create(self) -> None:
+        with self:
+            if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                for statement in (TABLES + CACHES).split(";\n"):
+                    self.db.execute(statement)
+                self.db.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA,))
+
+    def _load_head(self) -> None:
+        position = self.meta("position")
+        self.head = None if position is None else Head(position, self.meta("digest"))
+        self.time = self.meta("time") or 0
+        self._models.clear()
+
+    def discard(self) -> None:
+        """Remove the file: it cannot be used, and comes back from the journal."""
+        if hasattr(self, "db"):
+            self.db.close()
+        if self.path:
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def reset(self) -> None:
+        """Empty the state, to compute it again from the journal."""
+        with self.lock:
+            self.discard()
+            self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    def meta(self, key: str) -> Any:
+        """A value of the table `meta`, or None."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row and row[0]
+
+    # -- transactions -------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Index:
+        """Begin a write transaction; other processes wait for at most a minute."""
+        self.lock.acquire()
+        deadline = clock.monotonic() + 60
+        while True:
+            try:
+                self.db.execute("PRAGMA busy_timeout=0")
+                self.db.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as exc:
+                if "locked" not in str(exc) or clock.monotonic() > deadline:
+                    self.lock.release()
+                    raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
+                clock.sleep(0.0002)
+        if hasattr(self, "head"):
+            position = self.meta("position")
+            if position != (self.head and self.head.position):
+                self._load_head()
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            self.db.execute("COMMIT" if kind is None else "ROLLBACK")
+            if kind is not None:
+                self._load_head()
+        finally:
+            self.lock.release()
+
+    def catch_up(self, journal: Journal, stop: int | None = None) -> None:
+        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`."""
+        start = 0 if self.head is None else self.head.position + 1
+        for position, data in journal.read(start, stop):
+            self.apply(position, data)
+
+    # -- the reducer --------------------------------------------------------------------------------------------
+
+    def apply(self, position: int, data: bytes, *, strict: bool = False) -> None:
+        """Take one entry into the state, inside a transaction. What breaks a rule is skipped and kept as rejected;
+        with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
+        head = self.head
+        if position != (0 if head is None else head.position + 1):
+            raise IntegrityError(f"journal entry {position} came when {head and head.position + 1} was due")
+        entry = read_entry(data, position, head and head.digest)
+        self.time = max(self.time, entry.time)
+        self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
+        for intent in entry.intents:
+            if self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent.id, position)).rowcount == 0:
+                continue
+            several = len(intent.events) > 1
+            if several:
+                self.db.execute("SAVEPOINT intent")
+            problem: str | None = None
+            try:
+                for event in intent.events:
+                    self._reduce(event, entry, intent.actor)
+            except (Rejected, ValueError, KeyError, TypeError, sqlite3.Error) as exc:
+                if strict:
+                    raise
+                problem = str(exc)
+                if several:
+                    self.db.execute("ROLLBACK TO intent")
+                    self._models.clear()
+            if several:
+                self.db.execute("RELEASE intent")
+            seconds = self.time / 1000
+            self.db.executemany(
+                "INSERT INTO events (position, time, actor, model, number, type, data, rejected) VALUES (?,?,?,?,?,?,?,?)",
+                [
+                    (position, seconds, intent.actor, event.get("model"), event.get("number"), event["type"],
+                     json.dumps(event), problem)
+                    for event in intent.events
+                ],
+            )
+        self.db.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            (("position", position), ("digest", entry.digest), ("time", self.time)),
+        )
+        self.head = Head(position, entry.digest)
+
+    def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        handler = getattr(self, "_on_" + event["type"].replace(".", "_"), None)
+        if handler:
+            handler(event, entry, actor)
+
+    def _on_catalog_created(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        if entry.position != 0:
+            raise Rejected("a catalog is created once", code="created-twice")
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('catalog', ?)", (event["catalog"],))
+
+    def _model(self, name: str, *, create: float | None = None) -> int:
+        known = self._models.get(name)
+        if known is not None:
+            return known
+        row = self.db.execute("SELECT id FROM models WHERE name = ?", (name,)).fetchone()
+        if row is None and create is not None:
+            check_name(name)
+            other = self.db.execute("SELECT name FROM models WHERE folded = ?", (name.lower(),)).fetchone()
+            if other:
+                raise Rejected(
+                    f"model {name!r} differs from {other[0]!r} only by case", code="case", hint=f"use {other[0]!r}"
+                )
+            row = self.db.execute(
+                "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id",
+                (name, name.lower(), create, create),
+            ).fetchone()
+        if row is None:
+            raise Rejected(f"model {name!r} does not exist", code="no-model")
+        if len(self._models) > 50_000:
+            self._models.clear()
+        self._models[name] = row[0]
+        return int(row[0])
+
+    def _version(self, event: Mapping[str, Any]) -> tuple[int, int, str, int]:
+        model = self._model(event["model"])
+        row = self.db.execute(
+            "SELECT id, stage, deleted FROM versions WHERE model = ? AND number = ?", (model, event["number"])
+        ).fetchone()
+        if row is None:
+            raise Rejected(f"version {event['model']}@{event['number']} does not exist", code="no-version")
+        return (model, *row)
+
+    def _on_version_published(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        now = self.time / 1000
+        name, number = event["model"], event["number"]
+        if self.db.execute("SELECT 1 FROM swept LIMIT 1").fetchone():
+            self._refuse_swept(event)
+        model = self._model(name, create=now)
+        newest = self.db.execute("SELECT newest FROM models WHERE id = ?", (model,)).fetchone()[0]
+        if not isinstance(number, int) or number != newest + 1:
+            raise Rejected(f"{name}@{number} cannot be published: the next number is {newest + 1}", code="number",
+                           seen=number, actual=newest + 1)
+        summary = event.get("summary", {})
+        version = self.db.execute(
+            "INSERT INTO versions (model, number, name, manifest, layout, stage, author, created, framework, algorithm,"
+            " size, summary) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+            (model, number, name, event["manifest"], event["layout"], STAGES[0], actor, now, summary.get("framework"),
+             summary.get("algorithm"), event["size"], json.dumps(summary)),
+        ).fetchone()[0]
+        self.db.execute("UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?", (number, now, model))
+        for kind in ("tags", "metrics", "params", "taxonomy"):
+            values = event.get(kind)
+            if values:
+                self._set_fields(version, kind, values, ())
+        words = [event.get("text", ""), summary.get("framework", ""), summary.get("algorithm", ""), actor]
+        words += [f"{key} {value}" for key, value in event.get("tags", {}).items()]
+        self.db.execute(
+            "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)", (version, name.replace("/", " "), " ".join(words))
+        )
+
+    def _refuse_swept(self, event: Mapping[str, Any]) -> None:
+        prefixes = [event["blobs"][at : at + 16] for at in range(0, len(event["blobs"]), 16)]
+        for at in range(0, len(prefixes), 500):
+            part = prefixes[at : at + 500]
+            row = self.db.execute(
+                f"SELECT digest FROM swept WHERE position > ? AND prefix IN ({','.join('?' * len(part))}) LIMIT 1",
+                (event["checked"], *part),
+            ).fetchone()
+            if row:
+                raise Rejected(f"blob {row[0]} was collected in the meantime", code="swept", hint="save again")
+
+    def _set_fields(self, version: int, kind: str, values: Mapping[str, Any], unset: Iterable[str]) -> None:
+        rows = []
+        for key, value in values.items():
+            check_key(key, kind)
+            number = value if isinstance(value, (int, float)) else None
+            if kind == "metrics" and (number is None or isinstance(value, bool)):
+                raise Rejected(f"metric {key!r} must be a number, not {value!r}", code="metric")
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            rows.append((version, f"{kind}.{key}", text, None if isinstance(value, bool) else number))
+        self.db.executemany("INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)", rows)
+        self.db.executemany("DELETE FROM fields WHERE version = ? AND key = ?", [(version, f"{kind}.{k}") for k in unset])
+
+    def _on_tags_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        self._set_fields(self._version(event)[1], "tags", event["set"], event["unset"])
+
+    def _on_metrics_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        self._set_fields(self._version(event)[1], "metrics", event["set"], event["unset"])
+
+    def _seen(self, what: str, seen: Any, actual: Any) -> None:
+        if seen != actual:
+            raise Rejected(f"{what} was changed by somebody else: you saw {seen!r}, it is {actual!r}", code="stale",
+                           seen=seen, actual=actual, hint="look again, then repeat")
+
+    def _on_alias_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        alias, number = check_alias(event["alias"]), event["number"]
+        model = self._model(event["model"])
+        row = self.db.execute("SELECT number FROM aliases WHERE model = ? AND alias = ?", (model, alias)).fetchone()
+        if event["seen"] != "any":
+            self._seen(f"alias {event['model']}@{alias}", event["seen"], row and row[0])
+        if number is None:
+            self.db.execute("DELETE FROM aliases WHERE model = ? AND alias = ?", (model, alias))
+            return
+        if self._version(event)[3]:
+            raise Rejected(f"{event['model']}@{number} is deleted", code="deleted")
+        self.db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (model, alias, number))
+
+    def _on_stage_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        _, version, stage, _ = self._version(event)
+        if event["stage"] not in STAGES:
+            raise Rejected(f"there is no stage {event['stage']!r}", code="stage", hint=f"stages: {', '.join(STAGES)}")
+        self._seen(f"the stage of {event['model']}@{event['number']}", event["seen"], stage)
+        self.db.execute("UPDATE versions SET stage = ? WHERE id = ?", (event["stage"], version))
+
+    def _on_model_updated(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        model = self._model(event["model"])
+        for key, value in event["set"].items():
+            if key not in ("title", "description", "owner"):
+                raise Rejected(f"a model has no {key!r}", code="field", hint="title, description, owner")
+            actual = self.db.execute(f"SELECT {key} FROM models WHERE id = ?", (model,)).fetchone()[0]
+            self._seen(f"the {key} of {event['model']}", event["seen"].get(key), actual)
+            self.db.execute(f"UPDATE models SET {key} = ?, updated = ? WHERE id = ?", (value, self.time / 1000, model))
+
+    def _on_card_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        model = self._model(event["model"])
+        actual = self.db.execute("SELECT card FROM models WHERE id = ?", (model,)).fetchone()[0]
+        self._seen(f"the card of {event['model']}", event["seen"], actual)
+        self.db.execute("UPDATE models SET card = ? WHERE id = ?", (event["digest"], model))
+
+    def _on_attachment_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        version = self._version(event)[1]
+        self.db.execute(
+            "INSERT OR REPLACE INTO attachments VALUES (?, ?, ?, ?)",
+            (version, check_name(event["name"], "attachment"), event["digest"], event["size"]),
+        )
+
+    def _on_version_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        model, version, _, deleted = self._version(event)
+        if deleted:
+            raise Rejected(f"{event['model']}@{event['number']} is deleted already", code="deleted")
+        self.db.execute("UPDATE versions SET deleted = 1 WHERE id = ?", (version,))
+        self.db.execute("DELETE FROM aliases WHERE model = ? AND number = ?", (model, event["number"]))
+
+    def _restore(self, version: int, what: str) -> None:
+        layout, manifest, deleted = self.db.execute(
+            "SELECT layout, manifest, deleted FROM versions WHERE id = ?", (version,)
+        ).fetchone()
+        if deleted == 2:
+            raise Rejected(f"{what} cannot be restored: its bytes were collected", code="collected")
+        self.db.execute("UPDATE versions SET deleted = 0 WHERE id = ?", (version,))
+
+    def _on_version_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        self._restore(self._version(event)[1], f"{event['model']}@{event['number']}")
+
+    def _on_model_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        model = self._model(event["model"])
+        self.db.execute("UPDATE models SET deleted = 1 WHERE id = ?", (model,))
+        self.db.execute("UPDATE versions SET deleted = 3 WHERE model = ? AND deleted = 0", (model,))
+        self.db.execute("DELETE FROM aliases WHERE model = ?", (model,))
+
+    def _on_model_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        model = self._model(event["model"])
+        self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))
+        self.db.execute("UPDATE versions SET deleted = 0 WHERE model = ? AND deleted = 3", (model,))
+
+    def _on_blobs_swept(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        for key in event["keys"]:
+            digest, _, count = key.partition("~")
+            self.db.execute(
+                "INSERT OR REPLACE INTO swept VALUES (?, ?, ?, ?)",
+                (digest, digest[7:23], entry.position, int(count or 0) + 1),
+            )
+            # a version whose manifest or layout went cannot come back
+            self.db.execute(
+                "UPDATE versions SET deleted = 2 WHERE deleted > 0 AND (manifest = ? OR layout = ?)", (digest, digest)
+            )
+            self.db.execute("DELETE FROM inlined WHERE key = ?", (key,))
+            self.db.execute("DELETE FROM chunks WHERE key = ?", (digest,))
+            self.db.execute("DELETE FROM trusted WHERE key = ?", (digest,))
+
+    # -- reads --------------------------------------------------------------------------------------------------
+
+    def key(self, digest: str) -> str:
+        """The storage key of a digest: `digest`, or `digest~k` after k sweeps of that content."""
+        row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
+        return f"{digest}~{row[0]}" if row else digest
+
+    def rows(self, sql: str, params: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a read, as one list."""
+        with self.lock:
+            return self.db.execute(sql, tuple(params)).fetchall()
+
+    def dump(self) -> dict[str, list[list[Any]]]:
+        """The whole state, table by table, for comparison. Row numbers are left out."""
+        result: dict[str, list[list[Any]]] = {}
+        for table in STATE:
+            cursor = self.db.execute(f"SELECT * FROM {table}")
+            result[table] = sorted(([*row] for row in cursor), key=repr)
+        return result
+
+    def as_of(self, model: str, position: int) -> Index:
+        """The state of one model at a past position, computed by the same reducer in memory."""
+        past = Index(None)
+        with past:
+            for at, seconds, actor, data in self.rows(
+                "SELECT position, time, actor, data FROM events WHERE model = ? AND position <= ? AND rejected IS NULL"
+                " ORDER BY id",
+                (model, position),
+            ):
+                past.time = round(seconds * 1000)
+                past._reduce(json.loads(data), Entry(at, None, past.time, (), {}, ""), actor)
+        return past
+
+
+def check_metric(key: str, value: Any) -> float | int:
+    """Return `value` if it may be a metric: a finite number. Raises `InvalidInput`."""
+    from catalog_core.errors import InvalidInput
+
+    check_key(key, "metric")
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint="texts go into tags=")
+    number = value if isinstance(value, int) else float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise InvalidInput(f"metric {key!r} is {number}: only finite numbers can be compared", hint="leave it out")
+    if isinstance(number, int) and abs(number) > MAX_INTEGER:
+        raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)")
+    return number

@@ -1,0 +1,92 @@
+"""Commits: one actor's events become an entry of the journal, re-checked against the newest state."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from catalog_core.errors import InvalidInput, ReadOnly, Rejected
+from catalog_core.events import Intent, new_id, write_entry
+from catalog_core.index import Index
+from catalog_core.interfaces.backend import Backend, Head
+
+INLINE = 16 << 10
+INLINE_ALL = 512 << 10
+CLOCK_SLACK = 300_000
+Events = Callable[[Index], list[dict[str, Any]]]
+
+
+def commit(
+    backend: Backend, index: Index, actor: str, events: Events, blobs: Mapping[str, bytes], timeout: float = 60.0
+) -> int:
+    """Append what `events` makes of the newest state, with small `blobs` (digest → bytes); return its position.
+
+    `events` runs again after every lost race, so numbers and checks always meet the state they are written on.
+    Raises `Rejected` (a rule refuses it), `ReadOnly`, `DeadlineExceeded`; nothing is stored then.
+    """
+    if not backend.capabilities.writable:
+        raise ReadOnly(f"{backend.url} was opened read-only", hint="check the rights of its folder")
+    identity = new_id()
+    transactional = backend.capabilities.transactional
+    with index.lock:
+        stored, inlined = _place(backend, index, blobs)
+        held = False
+
+        def build(head: Head | None) -> bytes:
+            nonlocal held
+            if held:
+                index.__exit__(Rejected, None, None)
+                held = False
+            index.__enter__()
+            held = True
+            index.catch_up(backend.journal, None if head is None else head.position + 1)
+            now = time.time_ns() // 1_000_000
+            if now < index.time - CLOCK_SLACK:
+                raise InvalidInput(
+                    f"this machine's clock is {(index.time - now) // 1000} s behind the catalog's last entry",
+                    hint="set the clock, then repeat",
+                )
+            intent = Intent(identity, actor, now, head, tuple(events(index)))
+            data = write_entry(head, now, [intent], inlined)
+            index.apply(0 if head is None else head.position + 1, data, strict=True)
+            if not transactional:  # the store may take long: others must not wait for our trial
+                index.__exit__(Rejected, None, None)
+                held = False
+            return data
+
+        done = False
+        try:
+            position, data = backend.journal.append(build, stored, time.monotonic() + timeout)
+            done = True
+        finally:
+            if held:
+                index.__exit__(None if done else Rejected, None, None)
+        if not transactional:
+            with index:
+                at = 0 if index.head is None else index.head.position + 1
+                if at == position:
+                    index.apply(position, data)
+                elif at < position:
+                    index.catch_up(backend.journal)
+    return position
+
+
+def _place(backend: Backend, index: Index, blobs: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Split small blobs: into the backend's transaction, into the entry, or into the store beforehand."""
+    stored: dict[str, bytes] = {}
+    inlined: dict[str, str] = {}
+    room = INLINE_ALL
+    for digest, data in blobs.items():
+        key = index.key(digest)
+        if backend.capabilities.transactional:
+            stored[key] = data
+        elif len(data) <= INLINE and len(data) * 2 <= room:
+            room -= len(data) * 2
+            if not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+                inlined[key] = base64.b64encode(data).decode()
+        else:
+            backend.blobs.put(key, io.BytesIO(data), len(data))
+    return stored, inlined

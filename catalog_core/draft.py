@@ -112,7 +112,7 @@ class Draft:
         points, example = self._run_example(entries, inputs, serializers) if inputs else (self._bare(entries), None)
         main = next(iter(described.values()))
         environment = capture.environment()
-        self._writer_lock(environment)
+        lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))
         self.described = described
         self.manifest = Manifest(
             components=tuple(sorted(components, key=lambda c: c.name)),
@@ -122,7 +122,7 @@ class Draft:
                        "parameters": d.parameters, **({"import_path": d.import_path} if d.import_path else {})}
                 for name, d in described.items()
             },
-            environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": self._lock},
+            environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": lock},
             provenance={**capture.provenance(), "parents": self._parents},
             taxonomy=self.taxonomy,
             example=example,
@@ -130,9 +130,6 @@ class Draft:
         self._main = main
         self.digest = self._writer.add_small(canonical(manifest_to_json(self.manifest)))
         self._layout = self._writer.add_small(canonical(write_layout(self._writer.layout)))
-
-    def _writer_lock(self, environment: Mapping[str, Any]) -> None:
-        self._lock = self._writer.add_small(_lock_bytes(environment.get("distributions")))
 
     def _stage_path(self, name: str, path: Path) -> Component:
         if not path.exists():
@@ -271,7 +268,7 @@ class Draft:
     def _publish(self, alias: str | None) -> Version:
         checked = self.catalog._index.head
         self._writer.publish_packs()
-        blobs = sorted({self.digest, self._layout, self._lock, *self._writer.blobs()})
+        blobs = sorted({self.digest, self._layout, *self._writer.blobs()})
         summary = {
             "framework": self._main.framework,
             "algorithm": self._main.algorithm,

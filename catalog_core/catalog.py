@@ -1,0 +1,459 @@
+"""The face: `Catalog`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly
+from catalog_core.handles import Model, Page, Version
+from catalog_core.names import Reference, check_key, check_name, nearest, parse_reference
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from catalog_core.artifact import StoredArtifact
+    from catalog_core.content import Policy, Progress
+    from catalog_core.draft import Draft
+
+MAX_TAG = 4096
+MAX_TAGS = 12 << 10
+
+
+def check_tags(tags: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
+    """Return `tags` if they may be stored: texts, finite numbers and booleans, 4 KiB each, 12 KiB in all."""
+    total = 0
+    for key, value in tags.items():
+        check_key(key, kind)
+        if not isinstance(value, (str, bool, int, float)):
+            raise InvalidInput(f"{kind} {key!r} is a {type(value).__name__}; texts, numbers and booleans are allowed")
+        if isinstance(value, float) and value - value != 0:
+            raise InvalidInput(f"{kind} {key!r} is {value}, which cannot be stored as JSON", hint="store it as text")
+        size = len(str(value).encode(errors="replace"))
+        total += size + len(key)
+        if size > MAX_TAG or total > MAX_TAGS:
+            raise InvalidInput(
+                f"{kind} {key!r} takes {size:,} bytes: {MAX_TAG:,} are allowed for one, {MAX_TAGS:,} for all",
+                hint="long texts go into the card or an attachment",
+            )
+    return dict(tags)
+
+
+class Catalog:
+    """A model registry without a server: one journal, one blob store, and the index derived from them.
+
+    Open one with `Catalog.open`; use it from any number of threads and processes. A context manager.
+    """
+
+    def __init__(self, backend: Any, name: str, *, policy: Policy = "first-use", actor: str | None = None) -> None:
+        from catalog_core import platform, plugins
+        from catalog_core.content import Content
+        from catalog_core.index import Index
+
+        self._backend = backend
+        self._registry = plugins.registry()
+        self.name = name
+        self.actor = actor or platform.actor()
+        self._progress: Progress | None = None
+        self._max_staleness = 0.0 if backend.capabilities.local or backend.capabilities.transactional else 2.0
+        self._checked = -1e9
+        place, self.index_place = platform.cache_dir()
+        path: Path | None = None
+        if place is not None:
+            from catalog_core.digests import digest_of
+
+            folder = place / "index"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
+        self._index = Index(path)
+        self._content = Content(backend, self._index, policy)
+        self._settle()
+
+    @classmethod
+    def open(
+        cls,
+        target: str | os.PathLike[str] | None = None,
+        *,
+        create: bool = True,
+        policy: Policy = "first-use",
+        actor: str | None = None,
+    ) -> Self:
+        """Open a catalog: a configured name, a URL, or a folder; nothing opens the default. Created on first use
+        unless `create=False` (`NotFound` then). `policy` says when local bytes are checked: `always`, `first-use`
+        (again whenever the file changed) or `never`; `actor` is who signs changes."""
+        from catalog_core import config, plugins
+
+        settings = config.resolve(target)
+        spec = plugins.registry().backend_for(settings.url)
+        factory = plugins.registry().load(spec.factory, extra=spec.extra)
+        made = factory(settings.url, dict(settings.options), create)
+        if not hasattr(made, "journal"):
+            from catalog_core.objectstore import ObjectStoreBackend
+
+            made = ObjectStoreBackend(made, spec.name, settings.url)
+        catalog = cls(made, settings.name, policy=policy, actor=actor)
+        if catalog._index.head is None:
+            if not create:
+                raise NotFound(f"there is no catalog at {settings.url}", hint="catalog init")
+            catalog._create()
+        return catalog
+
+    def _create(self) -> None:
+        from catalog_core.errors import Rejected
+        from catalog_core.events import FORMAT, event, new_id
+
+        def genesis(index: Any) -> list[dict[str, Any]]:
+            if index.head is not None:
+                raise Rejected("the catalog exists already", code="created-twice")
+            return [event("catalog.created", catalog=new_id(), format=FORMAT, hash="sha256")]
+
+        try:
+            self._commit(events=genesis)
+        except Rejected as exc:
+            if exc.code != "created-twice":
+                raise
+            self._refresh(force=True)
+
+    def _settle(self) -> None:
+        """Hold the index against the journal: it must continue it, else it is computed anew."""
+        mine, index = self._index.head, self._index
+        if mine is not None:
+            entry = next(iter(self._backend.journal.read(mine.position, mine.position + 1)), None)
+            from catalog_core.digests import digest_of
+
+            if entry is None or digest_of(entry[1]) != mine.digest:
+                first = next(iter(self._backend.journal.read(0, 1)), None)
+                if first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]:
+                    raise IntegrityError(
+                        f"the journal of {self._backend.url} went back or was rewritten: this machine has seen "
+                        f"entry {mine.position} as {mine.digest}",
+                        hint=f"if you restored a backup on purpose, delete {index.path} and open it again",
+                    )
+                index.reset()
+        self._refresh(force=True)
+
+    def _refresh(self, *, force: bool = False) -> None:
+        """Bring the index to the journal's head, unless it was looked at less than `max_staleness` ago."""
+        now = time.monotonic()
+        if not force and now - self._checked < self._max_staleness:
+            return
+        index = self._index
+        head = self._backend.journal.head()
+        if head != index.head and head is not None:
+            with index:
+                if index.head is None or index.head.position < head.position:
+                    index.catch_up(self._backend.journal, head.position + 1)
+                elif index.head.position == head.position and index.head.digest != head.digest:
+                    raise IntegrityError(f"the journal of {self.url} changed under us at entry {head.position}")
+        self._checked = now
+
+    def _commit(self, *listed: dict[str, Any], events: Callable[[Any], list[dict[str, Any]]] | None = None,
+                blobs: Mapping[str, bytes] | None = None) -> int:
+        from catalog_core import writer
+
+        return writer.commit(
+            self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the catalog lives."""
+        return str(self._backend.url)
+
+    @property
+    def id(self) -> str:
+        """The random id that the first entry fixed."""
+        return str(self._index.meta("catalog"))
+
+    @property
+    def position(self) -> int:
+        """The position of the newest entry this handle knows."""
+        return -1 if self._index.head is None else self._index.head.position
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write."""
+        return bool(self._backend.capabilities.writable)
+
+    # -- publish ------------------------------------------------------------------------------------------------
+
+    def prepare(self, name: str, obj: Any = None, *, components: Mapping[str, Any] | None = None, **about: Any) -> Draft:
+        """Stage an object (or a `Path`, or several `components`) as a draft of `name`; nothing is published yet.
+
+        `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (array, or input
+        name → array), `serializer`, `tags`, `metrics`, `params`, `taxonomy`, `description`, `parents` (references),
+        `options` (of the serializer). Raises `InvalidInput`, `SerializationError`, `MissingPlugin`, `NoSpace`.
+        """
+        from catalog_core.draft import Draft
+
+        if not self.writable:
+            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
+        if (obj is None) == (components is None):
+            raise InvalidInput("pass one object, or components={name: object}")
+        return Draft(self, name, components if components is not None else {"model": obj}, **about)
+
+    def save(self, name: str, obj: Any = None, *, alias: str | None = None, verify: bool = False, force: bool = False,
+             **about: Any) -> Version:
+        """Prepare and save in one call; see `prepare` and `Draft.save`. `verify=True` runs the checks before."""
+        with self.prepare(name, obj, **about) as draft:
+            if verify:
+                draft.verify()
+            return draft.save(alias=alias, force=force)
+
+    # -- find ---------------------------------------------------------------------------------------------------
+
+    def model(self, name: str, *, deleted: bool = False) -> Model:
+        """The model called `name`. Raises `NotFound` with the nearest names."""
+        self._refresh()
+        rows = self._index.rows(f"SELECT {Model.COLUMNS} FROM models WHERE name = ?", (name,))
+        if not rows or (rows[0][7] and not deleted):
+            raise self._no_model(name)
+        return Model(self, rows[0])
+
+    def _no_model(self, name: str) -> NotFound:
+        check_name(name)
+        names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
+        return NotFound(
+            f"there is no model {name!r} in {self.name}",
+            hint=nearest(name, names) or ("it is empty" if not names else "catalog list shows all"), reference=name,
+        )
+
+    def models(self, *, limit: int = 100, after: str = "") -> Page[Model]:
+        """Models by name, a page of at most `limit`."""
+        self._refresh()
+        rows = self._index.rows(
+            f"SELECT {Model.COLUMNS} FROM models WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?", (after, limit + 1)
+        )
+        items = [Model(self, row) for row in rows[:limit]]
+        more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(rows) > limit else None
+        return Page(items, more)
+
+    def versions(self, name: str) -> list[Version]:
+        """The versions of a model that are not deleted, newest first."""
+        model = self.model(name)
+        rows = self._index.rows(
+            f"SELECT {Version.COLUMNS} FROM versions v WHERE model = ? AND deleted = 0 ORDER BY number DESC", (model._id,)
+        )
+        return [Version(self, row) for row in rows]
+
+    def version(self, ref: str | Reference, *, deleted: bool = False) -> Version:
+        """The version a reference points at; a bare name is the newest one that is neither deleted nor archived.
+        Raises `NotFound` with the nearest names, `InvalidReference`."""
+        self._refresh()
+        parsed = parse_reference(ref)
+        if parsed.catalog is not None and parsed.catalog != self.name:
+            raise InvalidInput(f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}", hint=f"Catalog.open({parsed.catalog!r})")
+        number = parsed.number
+        if parsed.alias is not None:
+            rows = self._index.rows(
+                f"SELECT {Version.COLUMNS} FROM models m JOIN aliases a ON a.model = m.id"
+                " JOIN versions v ON v.model = m.id AND v.number = a.number WHERE m.name = ? AND a.alias = ?",
+                (parsed.name, parsed.alias),
+            )
+        elif number is not None:
+            rows = self._index.rows(
+                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
+                " WHERE m.name = ? AND v.number = ?", (parsed.name, number),
+            )
+        elif parsed.digest is not None:
+            rows = self._index.rows(
+                f"SELECT {Version.COLUMNS} FROM versions v WHERE name = ? AND manifest >= ? AND manifest <= ?"
+                " ORDER BY number DESC LIMIT 1", (parsed.name, parsed.digest, parsed.digest + "g"),
+            )
+        else:
+            rows = self._index.rows(
+                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
+                " WHERE m.name = ? AND v.deleted = 0 AND v.stage <> 'archived' ORDER BY v.number DESC LIMIT 1",
+                (parsed.name,),
+            )
+        if not rows or (rows[0][9] and not deleted):
+            raise self._no_version(parsed, deleted=bool(rows))
+        return Version(self, rows[0])
+
+    def _version(self, name: str, number: int) -> Version:
+        rows = self._index.rows(
+            f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id WHERE m.name = ? AND v.number = ?",
+            (name, number),
+        )
+        return Version(self, rows[0])
+
+    def _no_version(self, ref: Reference, *, deleted: bool) -> NotFound:
+        if not self._index.rows("SELECT 1 FROM models WHERE name = ?", (ref.name,)):
+            return self._no_model(ref.name)
+        if deleted:
+            return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
+        numbers = [str(v.number) for v in self.versions(ref.name)[:5]]
+        aliases = list(self.model(ref.name).aliases)
+        have = f"it has versions {', '.join(numbers) or 'none'}" + (f" and aliases {', '.join(aliases)}" if aliases else "")
+        close = nearest(ref.alias, aliases) if ref.alias else None
+        return NotFound(f"there is no {ref} in {self.name}", hint=close or have, reference=str(ref))
+
+    def search(self, text: str = "", *, limit: int = 100, cursor: str | None = None) -> Page[Version]:
+        """Versions that match a filter (`metrics.auc > 0.9 and tags.team = "cms"`) or, without any operator, a full
+        text. Newest first unless it says `order by`. Raises `InvalidQuery` with the column."""
+        from catalog_core import query, query_sql
+
+        self._refresh()
+        statement = query_sql.compile(query.parse(text), limit=limit, cursor=cursor, index=self._index)
+        return query_sql.page(statement, self._index, Version.COLUMNS, lambda row: Version(self, row),
+                              lambda following: self.search(text, limit=limit, cursor=following))
+
+    # -- load and run -------------------------------------------------------------------------------------------
+
+    def _artifact(self, version: Version) -> StoredArtifact:
+        from catalog_core.artifact import StoredArtifact
+        from catalog_core.codec import manifest_of
+        from catalog_core.content import read_layout
+
+        manifest = manifest_of(self._content.blob(version.digest, f"manifest of {version.ref}"))
+        layout = read_layout(self._content.blob(version._layout, f"layout of {version.ref}"))
+        return StoredArtifact(manifest, layout, self._content, self._registry, version.ref)
+
+    def artifact(self, ref: str) -> StoredArtifact:
+        """The artifact of a version, as runtimes see it: manifest, components, readers."""
+        return self._artifact(self.version(ref))
+
+    def load(self, ref: str, component: str | None = None, *, device: str | None = None, into: Any = None, **options: Any) -> Any:
+        """Load a version: the object where it has one component, else a lazy read-only mapping of components.
+
+        `into` fills a live object strictly; `as_` picks the kind of arrays (`numpy`, `torch`, `state_dict`);
+        `trust=True` allows the recorded class to be imported; `copy=True` gives private memory. Every byte is checked
+        by the catalog's policy. Raises `NotFound`, `IntegrityError`, `NotTrusted`, `SerializationError`.
+        """
+        parsed = parse_reference(ref)
+        return self._load(self.version(parsed), component or parsed.component, device=device, into=into, **options)
+
+    def _load(self, version: Version, component: str | None, **options: Any) -> Any:
+        from catalog_core.artifact import Components
+
+        artifact = self._artifact(version)
+        names = [part.name for part in artifact.manifest.components]
+        if component is None and len(names) > 1:
+            into = options.pop("into", None)
+            if into is not None:
+                return {name: artifact.load(name, into=target, **options) for name, target in into.items()}
+            return Components(artifact, options)
+        return artifact.load(component or names[0], **options)
+
+    def session(self, ref: str, device: str = "cpu", **options: Any) -> Any:
+        """Open a session that runs the version's entry points: `s.generate(latent=z)`."""
+        artifact = self.artifact(ref)
+        return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
+
+    def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
+        """Write the checked files of a version into a new or empty folder, a subfolder a component; return it."""
+        target = Path(folder)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InvalidInput(f"{target} exists and is not an empty folder")
+        artifact = self.artifact(ref)
+        for component in artifact.manifest.components:
+            reader = artifact.reader(component)
+            base = target / component.name if len(artifact.manifest.components) > 1 else target
+            for name in reader.files:
+                path = base / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(reader.view(name))
+        return target
+
+    # -- history, checks, care ----------------------------------------------------------------------------------
+
+    def history(self, name: str | None = None, *, limit: int = 1000) -> list[Any]:
+        """Events, oldest first, of one model or all: `show.Event` records."""
+        from catalog_core import show
+
+        self._refresh()
+        if name is not None:
+            self.model(name, deleted=True)
+        return show.events(self._index, name, limit)
+
+    def resolve_time(self, moment: str | datetime) -> int:
+        """The journal position at a past moment (ISO 8601, UTC unless it says otherwise; `#N` is a position)."""
+        from datetime import UTC, datetime
+
+        if isinstance(moment, str):
+            if moment.startswith("#"):
+                return int(moment[1:])
+            try:
+                moment = datetime.fromisoformat(moment)
+            except ValueError as exc:
+                raise InvalidInput(f"{moment!r} is not a time", hint="like 2026-06-01T00:00Z, or '#1234' for a position") from exc
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        rows = self._index.rows("SELECT max(position) FROM events WHERE time <= ?", (moment.timestamp(),))
+        return -1 if rows[0][0] is None else int(rows[0][0])
+
+    def as_of(self, name: str, moment: str | datetime) -> dict[str, Any]:
+        """A model as it stood at a past moment: title, aliases, versions with stage, tags and metrics."""
+        from catalog_core import show
+
+        self._refresh()
+        position = self.resolve_time(moment)
+        past = self._index.as_of(name, position)
+        if not past.rows("SELECT 1 FROM models"):
+            raise NotFound(f"{name!r} did not exist at {moment}", reference=name)
+        return show.state(past)
+
+    def compare(self, first: str | Version, second: str | Version) -> Any:
+        """Two versions side by side: metadata, metrics, files, and tensor by tensor; see `compare.Comparison`."""
+        from catalog_core import compare
+
+        one, two = (self.version(v) if isinstance(v, str) else v for v in (first, second))
+        return compare.compare(one, two, self._artifact(one), self._artifact(two))
+
+    def verify(self, ref: str) -> Any:
+        """Run the checks of a stored version in a fresh process; a `verify.Report`."""
+        import tempfile
+
+        from catalog_core import verify
+
+        with tempfile.TemporaryDirectory(prefix="catalog-verify-") as folder:
+            return verify.check(self.artifact(ref), Path(folder))
+
+    def fsck(self, *, progress: Progress | None = None) -> Any:
+        """Read and check every entry and every byte; a `maintain.Findings`."""
+        from catalog_core import maintain
+
+        return maintain.fsck(self, progress)
+
+    def gc(self, *, grace: float = 86400.0, dry_run: bool = False) -> Any:
+        """Collect what no version needs and is older than `grace` seconds; a `maintain.Collected`."""
+        from catalog_core import maintain
+
+        return maintain.gc(self, grace, dry_run)
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self._index.close()
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __contains__(self, ref: str) -> bool:
+        try:
+            self.version(ref)
+        except NotFound:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.name} {self.url}>"
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)
+
+

@@ -1,0 +1,236 @@
+"""Care of a catalog: `fsck` finds damage, `gc` collects what no version needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from catalog_core.content import Content, Layout, read_layout
+from catalog_core.digests import digest_of
+from catalog_core.errors import CatalogError, Conflict, IntegrityError, ReadOnly, Rejected
+from catalog_core.events import event, read_entry
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.content import Progress
+
+BATCH = 5000
+
+
+@attrs.frozen
+class Finding:
+    """One damage: `what` (entry, version and file), and the message with the way out."""
+
+    what: str
+    message: str
+
+
+@attrs.frozen
+class Findings:
+    """What `fsck` read and found."""
+
+    entries: int
+    versions: int
+    blobs: int
+    bytes: int
+    problems: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The problems as plain rows."""
+        return [attrs.asdict(problem) for problem in self.problems]
+
+
+@attrs.frozen
+class Collected:
+    """What `gc` removed, or would remove: blobs, their bytes, and abandoned temporaries."""
+
+    blobs: int
+    bytes: int
+    temporaries: int
+    keys: tuple[str, ...] = attrs.field(repr=False)
+
+
+def _layout_of(catalog: Catalog, ref: str, digest: str) -> Layout:
+    return read_layout(catalog._content.blob(digest, f"layout of {ref}"))
+
+
+def _versions(catalog: Catalog, where: str) -> Iterator[tuple[str, str, str]]:
+    for name, number, manifest, layout in catalog._index.rows(
+        f"SELECT name, number, manifest, layout FROM versions WHERE {where} ORDER BY id"
+    ):
+        yield f"{name}@{number}", manifest, layout
+
+
+def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
+    """Check the chain, every reference, and every stored byte, whatever was trusted before."""
+    problems: list[Finding] = []
+    entries = 0
+    previous: str | None = None
+    try:
+        for position, data in catalog._backend.journal.read(0):
+            entry = read_entry(data, position, previous)
+            previous = entry.digest
+            entries += 1
+    except CatalogError as exc:
+        problems.append(Finding(f"journal entry {entries}", str(exc)))
+    try:
+        catalog._refresh(force=True)
+    except CatalogError as exc:
+        problems.append(Finding("index", str(exc)))
+    content = Content(catalog._backend, catalog._index, "always")
+    checked: dict[str, str | None] = {}
+    total = 0
+    versions = list(_versions(catalog, "deleted <> 2"))
+    for number, (ref, manifest, layout) in enumerate(versions):
+        wanted = [("manifest", manifest, None), ("layout", layout, None)]
+        try:
+            wanted += [
+                (f"file {file[:19]}", chunk.digest, chunk)
+                for file, chunks in _layout_of(catalog, ref, layout).items()
+                for chunk in chunks
+            ]
+        except CatalogError:
+            pass  # the layout itself is checked, and reported, below
+        for what, digest, chunk in wanted:
+            place = f"{digest}@{chunk.pack}:{chunk.offset}" if chunk else digest
+            if place not in checked:
+                checked[place], size = _check(content, digest, chunk, f"{ref} {what}")
+                total += size
+            problem = checked[place]
+            if problem is not None:
+                problems.append(Finding(f"{ref} {what}", problem))
+        if progress:
+            progress(number + 1, len(versions))
+    for name, digest in catalog._index.rows("SELECT name, card FROM models WHERE card IS NOT NULL"):
+        problem, size = _check(content, digest, None, f"card of {name}")
+        total += size
+        if problem:
+            problems.append(Finding(f"card of {name}", problem))
+    problems += _overlong(catalog)
+    return Findings(entries, len(versions), len(checked), total, tuple(problems))
+
+
+def _check(content: Content, digest: str, chunk: Any, what: str) -> tuple[str | None, int]:
+    try:
+        if chunk is None or (chunk.pack is None and chunk.length <= 1 << 16):
+            return None, len(content.blob(digest, what))
+        key = content.index.key(chunk.pack or digest)
+        with content.backend.blobs.open(key, chunk.offset, chunk.length) as stream:
+            data = stream.read()
+        if len(data) != chunk.length:
+            raise IntegrityError(f"{what}: {key} in {content.backend.name} is cut short")
+        content._check(digest_of(data), digest, what)
+        return None, len(data)
+    except CatalogError as exc:
+        return str(exc), 0
+
+
+def _overlong(catalog: Catalog) -> list[Finding]:
+    """Blobs that are files of their own must have exactly the size that their layouts imply."""
+    ends: dict[str, int] = {}
+    for ref, _, layout in _versions(catalog, "deleted <> 2"):
+        try:
+            for chunks in _layout_of(catalog, ref, layout).values():
+                for chunk in chunks:
+                    name = chunk.pack or chunk.digest
+                    ends[name] = max(ends.get(name, 0), chunk.offset + chunk.length)
+        except CatalogError:
+            continue
+    result = []
+    for digest, end in ends.items():
+        info = catalog._backend.blobs.stat(catalog._index.key(digest))
+        if info is not None and info.size > end:
+            with catalog._backend.blobs.open(info.key) as stream:
+                actual = _stream_digest(stream)
+            if actual != digest:
+                result.append(Finding(f"blob {info.key}", f"{info.key} in {catalog._backend.name} is {info.size - end:,} bytes longer than what was stored"))
+    return result
+
+
+def _stream_digest(stream: Any) -> str:
+    import hashlib
+
+    state = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        state.update(block)
+    return "sha256:" + state.hexdigest()
+
+
+def _needed(catalog: Catalog) -> set[str]:
+    """The digests that versions which are not deleted, cards and attachments need."""
+    index = catalog._index
+    known = {row[0] for row in index.rows("SELECT layout FROM expanded")}
+    live = list(_versions(catalog, "deleted = 0"))
+    fresh = {layout: ref for ref, _, layout in live if layout not in known}
+    for start in range(0, len(fresh), BATCH):
+        part = list(fresh.items())[start : start + BATCH]
+        edges = [
+            (layout, chunk.pack or chunk.digest)
+            for layout, ref in part
+            for chunks in _layout_of(catalog, ref, layout).values()
+            for chunk in chunks
+        ]
+        with index:
+            index.db.executemany("INSERT OR IGNORE INTO edges VALUES (?, ?)", edges)
+            index.db.executemany("INSERT OR IGNORE INTO expanded VALUES (?)", [(layout,) for layout, _ in part])
+    needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
+    needed |= {
+        row[0]
+        for row in index.rows("SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0")
+    }
+    needed |= {row[0] for row in index.rows("SELECT card FROM models WHERE card IS NOT NULL")}
+    needed |= {row[0] for row in index.rows("SELECT digest FROM attachments")}
+    return needed
+
+
+def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
+    """Collect blobs that no version needs and that are older than `grace` seconds, and abandoned temporaries.
+
+    The sweep is an entry of the journal at exactly the head it was computed from; only then are keys deleted. A
+    publish that overlaps it is rejected and stores its bytes again under new keys.
+    """
+    if not catalog.writable:
+        raise ReadOnly(f"{catalog.url} was opened read-only")
+    backend, index = catalog._backend, catalog._index
+    for _ in range(20):
+        catalog._refresh(force=True)
+        head = index.head
+        needed = {index.key(digest) for digest in _needed(catalog)}
+        before = time.time() - grace
+        doomed = [info for info in backend.blobs.list() if info.key not in needed and info.time <= before]
+        keys = [info.key for info in doomed]
+        size = sum(info.size for info in doomed)
+        if dry_run:
+            return Collected(len(keys), size, 0, tuple(keys))
+        try:
+            for start in range(0, len(keys), BATCH):
+                position = _sweep(catalog, head, keys[start : start + BATCH])
+                head = index.head
+                assert head is not None and head.position == position
+                backend.blobs.delete(keys[start : start + BATCH])
+        except Rejected as exc:
+            if exc.code != "head-moved":
+                raise
+            continue
+        temporaries = backend.files.sweep_uploads(grace) if backend.files else 0
+        return Collected(len(keys), size, temporaries, tuple(keys))
+    raise Conflict("others kept publishing while the sweep was computed", hint="run `catalog gc` again at a quieter time")
+
+
+def _sweep(catalog: Catalog, head: Any, keys: list[str]) -> int:
+    def events(index: Any) -> list[dict[str, Any]]:
+        if index.head != head:
+            raise Rejected("somebody published meanwhile", code="head-moved")
+        return [event("blobs.swept", keys=keys)]
+
+    return catalog._commit(events=events)
+
+

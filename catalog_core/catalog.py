@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly
 from catalog_core.handles import Model, Page, Version
-from catalog_core.names import Reference, check_key, check_name, nearest, parse_reference
+from catalog_core.names import Reference, check_name, nearest, parse_reference
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,28 +19,6 @@ if TYPE_CHECKING:
     from catalog_core.artifact import StoredArtifact
     from catalog_core.content import Policy, Progress
     from catalog_core.draft import Draft
-
-MAX_TAG = 4096
-MAX_TAGS = 12 << 10
-
-
-def check_tags(tags: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
-    """Return `tags` if they may be stored: texts, finite numbers and booleans, 4 KiB each, 12 KiB in all."""
-    total = 0
-    for key, value in tags.items():
-        check_key(key, kind)
-        if not isinstance(value, (str, bool, int, float)):
-            raise InvalidInput(f"{kind} {key!r} is a {type(value).__name__}; texts, numbers and booleans are allowed")
-        if isinstance(value, float) and value - value != 0:
-            raise InvalidInput(f"{kind} {key!r} is {value}, which cannot be stored as JSON", hint="store it as text")
-        size = len(str(value).encode(errors="replace"))
-        total += size + len(key)
-        if size > MAX_TAG or total > MAX_TAGS:
-            raise InvalidInput(
-                f"{kind} {key!r} takes {size:,} bytes: {MAX_TAG:,} are allowed for one, {MAX_TAGS:,} for all",
-                hint="long texts go into the card or an attachment",
-            )
-    return dict(tags)
 
 
 class Catalog:
@@ -151,8 +129,12 @@ class Catalog:
                     raise IntegrityError(f"the journal of {self.url} changed under us at entry {head.position}")
         self._checked = now
 
-    def _commit(self, *listed: dict[str, Any], events: Callable[[Any], list[dict[str, Any]]] | None = None,
-                blobs: Mapping[str, bytes] | None = None) -> int:
+    def _commit(
+        self,
+        *listed: dict[str, Any],
+        events: Callable[[Any], list[dict[str, Any]]] | None = None,
+        blobs: Mapping[str, bytes] | None = None,
+    ) -> int:
         from catalog_core import writer
 
         return writer.commit(
@@ -181,7 +163,9 @@ class Catalog:
 
     # -- publish ------------------------------------------------------------------------------------------------
 
-    def prepare(self, name: str, obj: Any = None, *, components: Mapping[str, Any] | None = None, **about: Any) -> Draft:
+    def prepare(
+        self, name: str, obj: Any = None, *, components: Mapping[str, Any] | None = None, **about: Any
+    ) -> Draft:
         """Stage an object (or a `Path`, or several `components`) as a draft of `name`; nothing is published yet.
 
         `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (array, or input
@@ -196,8 +180,16 @@ class Catalog:
             raise InvalidInput("pass one object, or components={name: object}")
         return Draft(self, name, components if components is not None else {"model": obj}, **about)
 
-    def save(self, name: str, obj: Any = None, *, alias: str | None = None, verify: bool = False, force: bool = False,
-             **about: Any) -> Version:
+    def save(
+        self,
+        name: str,
+        obj: Any = None,
+        *,
+        alias: str | None = None,
+        verify: bool = False,
+        force: bool = False,
+        **about: Any,
+    ) -> Version:
         """Prepare and save in one call; see `prepare` and `Draft.save`. `verify=True` runs the checks before."""
         with self.prepare(name, obj, **about) as draft:
             if verify:
@@ -219,14 +211,16 @@ class Catalog:
         names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
         return NotFound(
             f"there is no model {name!r} in {self.name}",
-            hint=nearest(name, names) or ("it is empty" if not names else "catalog list shows all"), reference=name,
+            hint=nearest(name, names) or ("it is empty" if not names else "catalog list shows all"),
+            reference=name,
         )
 
     def models(self, *, limit: int = 100, after: str = "") -> Page[Model]:
         """Models by name, a page of at most `limit`."""
         self._refresh()
         rows = self._index.rows(
-            f"SELECT {Model.COLUMNS} FROM models WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?", (after, limit + 1)
+            f"SELECT {Model.COLUMNS} FROM models WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?",
+            (after, limit + 1),
         )
         items = [Model(self, row) for row in rows[:limit]]
         more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(rows) > limit else None
@@ -236,7 +230,8 @@ class Catalog:
         """The versions of a model that are not deleted, newest first."""
         model = self.model(name)
         rows = self._index.rows(
-            f"SELECT {Version.COLUMNS} FROM versions v WHERE model = ? AND deleted = 0 ORDER BY number DESC", (model._id,)
+            f"SELECT {Version.COLUMNS} FROM versions v WHERE model = ? AND deleted = 0 ORDER BY number DESC",
+            (model._id,),
         )
         return [Version(self, row) for row in rows]
 
@@ -246,7 +241,10 @@ class Catalog:
         self._refresh()
         parsed = parse_reference(ref)
         if parsed.catalog is not None and parsed.catalog != self.name:
-            raise InvalidInput(f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}", hint=f"Catalog.open({parsed.catalog!r})")
+            raise InvalidInput(
+                f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}",
+                hint=f"Catalog.open({parsed.catalog!r})",
+            )
         number = parsed.number
         if parsed.alias is not None:
             rows = self._index.rows(
@@ -257,12 +255,14 @@ class Catalog:
         elif number is not None:
             rows = self._index.rows(
                 f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
-                " WHERE m.name = ? AND v.number = ?", (parsed.name, number),
+                " WHERE m.name = ? AND v.number = ?",
+                (parsed.name, number),
             )
         elif parsed.digest is not None:
             rows = self._index.rows(
                 f"SELECT {Version.COLUMNS} FROM versions v WHERE name = ? AND manifest >= ? AND manifest <= ?"
-                " ORDER BY number DESC LIMIT 1", (parsed.name, parsed.digest, parsed.digest + "g"),
+                " ORDER BY number DESC LIMIT 1",
+                (parsed.name, parsed.digest, parsed.digest + "g"),
             )
         else:
             rows = self._index.rows(
@@ -288,7 +288,9 @@ class Catalog:
             return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
         numbers = [str(v.number) for v in self.versions(ref.name)[:5]]
         aliases = list(self.model(ref.name).aliases)
-        have = f"it has versions {', '.join(numbers) or 'none'}" + (f" and aliases {', '.join(aliases)}" if aliases else "")
+        have = f"it has versions {', '.join(numbers) or 'none'}" + (
+            f" and aliases {', '.join(aliases)}" if aliases else ""
+        )
         close = nearest(ref.alias, aliases) if ref.alias else None
         return NotFound(f"there is no {ref} in {self.name}", hint=close or have, reference=str(ref))
 
@@ -299,8 +301,13 @@ class Catalog:
 
         self._refresh()
         statement = query_sql.compile(query.parse(text), limit=limit, cursor=cursor, index=self._index)
-        return query_sql.page(statement, self._index, Version.COLUMNS, lambda row: Version(self, row),
-                              lambda following: self.search(text, limit=limit, cursor=following))
+        return query_sql.page(
+            statement,
+            self._index,
+            Version.COLUMNS,
+            lambda row: Version(self, row),
+            lambda following: self.search(text, limit=limit, cursor=following),
+        )
 
     # -- load and run -------------------------------------------------------------------------------------------
 
@@ -317,7 +324,9 @@ class Catalog:
         """The artifact of a version, as runtimes see it: manifest, components, readers."""
         return self._artifact(self.version(ref))
 
-    def load(self, ref: str, component: str | None = None, *, device: str | None = None, into: Any = None, **options: Any) -> Any:
+    def load(
+        self, ref: str, component: str | None = None, *, device: str | None = None, into: Any = None, **options: Any
+    ) -> Any:
         """Load a version: the object where it has one component, else a lazy read-only mapping of components.
 
         `into` fills a live object strictly; `as_` picks the kind of arrays (`numpy`, `torch`, `state_dict`);
@@ -380,7 +389,9 @@ class Catalog:
             try:
                 moment = datetime.fromisoformat(moment)
             except ValueError as exc:
-                raise InvalidInput(f"{moment!r} is not a time", hint="like 2026-06-01T00:00Z, or '#1234' for a position") from exc
+                raise InvalidInput(
+                    f"{moment!r} is not a time", hint="like 2026-06-01T00:00Z, or '#1234' for a position"
+                ) from exc
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         rows = self._index.rows("SELECT max(position) FROM events WHERE time <= ?", (moment.timestamp(),))
@@ -433,7 +444,9 @@ class Catalog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __contains__(self, ref: str) -> bool:
@@ -455,5 +468,3 @@ class Catalog:
         from catalog_core import show
 
         return show.rich(self)
-
-

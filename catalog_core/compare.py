@@ -43,7 +43,9 @@ class Comparison:
         return [attrs.asdict(difference) for difference in self.differences]
 
     def __repr__(self) -> str:
-        return f"<Comparison {self.first} {self.second}: {len(self.differences)} differences, {self.same} tensors equal>"
+        return (
+            f"<Comparison {self.first} {self.second}: {len(self.differences)} differences, {self.same} tensors equal>"
+        )
 
     def __rich__(self) -> Any:
         from catalog_core import show
@@ -64,7 +66,9 @@ def compare(one: Version, two: Version, first: StoredArtifact, second: StoredArt
         if a.get(key) != b.get(key):
             found.append(Difference("metadata", key, "changed", a.get(key), b.get(key)))
     for kind in ("tags", "metrics", "params", "taxonomy"):
-        found += _mapping(kind.removesuffix("s") if kind != "params" else "parameter", getattr(one, kind), getattr(two, kind))
+        found += _mapping(
+            kind.removesuffix("s") if kind != "params" else "parameter", getattr(one, kind), getattr(two, kind)
+        )
     same = 0
     files = [_files(first), _files(second)]
     found += _mapping("file", {n: f[1] for n, f in files[0].items()}, {n: f[1] for n, f in files[1].items()})
@@ -74,7 +78,8 @@ def compare(one: Version, two: Version, first: StoredArtifact, second: StoredArt
             found += part
             same += equal
     chunks = [
-        {chunk.digest: chunk.length for parts in artifact.layout.values() for chunk in parts} for artifact in (first, second)
+        {chunk.digest: chunk.length for parts in artifact.layout.values() for chunk in parts}
+        for artifact in (first, second)
     ]
     shared = sum(length for digest, length in chunks[1].items() if digest in chunks[0])
     return Comparison(one.ref, two.ref, tuple(found), same, shared, sum(chunks[1].values()))
@@ -103,7 +108,9 @@ def _files(artifact: StoredArtifact) -> dict[str, tuple[Any, str, str]]:
 def _tensors(prefix: str, before: tuple[Any, str, str], after: tuple[Any, str, str]) -> tuple[list[Difference], int]:
     sides = []
     for reader, _, name in (before, after):
-        header = tensors.parse_header(lambda start, length, r=reader, n=name: bytes(r.view(n, start, length)), reader.files[name])
+        header = tensors.parse_header(
+            lambda start, length, r=reader, n=name: bytes(r.view(n, start, length)), reader.files[name]
+        )
         sides.append({entry.name: entry for entry in header.entries})
     one, two = sides
     if before[1] == after[1]:

@@ -69,7 +69,7 @@ def read_layout(data: bytes) -> Layout:
                 check_digest(chunk.digest)
                 if chunk.pack is not None:
                     check_digest(chunk.pack.partition("~")[0])
-                if not 0 <= chunk.length or not 0 <= chunk.offset:
+                if not chunk.length >= 0 or not chunk.offset >= 0:
                     raise IntegrityError("a layout with a negative length")
         return layout
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -170,7 +170,11 @@ class Writer:
         info = self.backend.blobs.stat(self.index.key(pack))
         if info is None or info.size < offset + length:
             return None
-        return Chunk(digest, length) if pack == digest and offset == 0 and info.size == length else Chunk(digest, length, pack, offset)
+        return (
+            Chunk(digest, length)
+            if pack == digest and offset == 0 and info.size == length
+            else Chunk(digest, length, pack, offset)
+        )
 
     def _add_large(
         self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor
@@ -342,7 +346,9 @@ class Content:
                     data = stream.read()
             except BlobMissing as exc:
                 raise BlobMissing(
-                    f"{what}: blob {key} is missing from {self.backend.url}", hint="catalog fsck", backend=self.backend.name
+                    f"{what}: blob {key} is missing from {self.backend.url}",
+                    hint="catalog fsck",
+                    backend=self.backend.name,
                 ) from exc
         self._check(digest_of(data), digest, what)
         return data
@@ -380,7 +386,8 @@ class Content:
                 raise IntegrityError(
                     f"{what}: {key} in {self.backend.name} is cut short: {view.nbytes} bytes, chunk {chunk.digest} "
                     f"ends at {chunk.offset + chunk.length}",
-                    hint="catalog fsck", backend=self.backend.name,
+                    hint="catalog fsck",
+                    backend=self.backend.name,
                 )
 
         def digest(chunk: Chunk) -> str:
@@ -404,8 +411,9 @@ class Content:
 class ComponentReader:
     """The files of one component (interfaces.serializer.Reader)."""
 
-    def __init__(self, content: Content, meta: Mapping[str, Any], files: Mapping[str, tuple[str, int]], layout: Layout,
-                 what: str) -> None:
+    def __init__(
+        self, content: Content, meta: Mapping[str, Any], files: Mapping[str, tuple[str, int]], layout: Layout, what: str
+    ) -> None:
         self.meta = meta
         self.files = {name: size for name, (_, size) in files.items()}
         self._digests = {check_file(name): digest for name, (digest, _) in files.items()}
@@ -444,7 +452,9 @@ class ComponentReader:
         """See `interfaces.serializer.Reader.view`."""
         end = self.files[name] if length is None else start + length
         if not 0 <= start <= end <= self.files[name]:
-            raise IntegrityError(f"{self._what}/{name}: bytes {start} to {end} lie outside its {self.files[name]} bytes")
+            raise IntegrityError(
+                f"{self._what}/{name}: bytes {start} to {end} lie outside its {self.files[name]} bytes"
+            )
         at, wanted = 0, []
         for chunk in self._chunks(name):
             if at < end and at + chunk.length > start:
@@ -454,9 +464,10 @@ class ComponentReader:
             return memoryview(bytearray() if writable else b"")
         what = f"{self._what}/{name}"
         first_at, first = wanted[0]
-        straight = all(
-            (c.pack, c.offset) == (first.pack, first.offset + a - first_at) and c.pack for a, c in wanted
-        ) or len(wanted) == 1
+        straight = (
+            all((c.pack, c.offset) == (first.pack, first.offset + a - first_at) and c.pack for a, c in wanted)
+            or len(wanted) == 1
+        )
         key = first.pack or first.digest
         mapped = self._map(key, writable) if straight and first.digest not in self._content.memory else None
         if mapped:

@@ -54,8 +54,15 @@ def network() -> Any:
     from torch import nn
 
     return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(1024, 144), nn.ReLU(), nn.Linear(144, 10),
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(1024, 144),
+        nn.ReLU(),
+        nn.Linear(144, 10),
     )
 
 
@@ -111,8 +118,12 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
         say(f"   {steps:,} steps, accuracy on 360 held-out images {accuracy:.1%}")
         example = {"images": held_out()[0][:4]}
         with catalog.prepare(
-            NAME, model, example=example, tags={"team": "demo", "data": "sklearn digits"},
-            metrics={"accuracy": accuracy, "steps": steps}, taxonomy={"task": "image classification"},
+            NAME,
+            model,
+            example=example,
+            tags={"team": "demo", "data": "sklearn digits"},
+            metrics={"accuracy": accuracy, "steps": steps},
+            taxonomy={"task": "image classification"},
             description="Handwritten digits, 8 by 8 pixels, recognised by a small convolutional network",
         ) as draft:
             report = draft.verify()
@@ -120,13 +131,17 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
             for check in report.checks:
                 say(f"   {check.result:8} {check.id}{'  ' + check.cause if check.cause else ''}")
             first = draft.save(alias="champion")
-        logits, _ = evaluate(catalog.load(first.ref))
+        logits, _ = evaluate(model)
         say(f"4. Saved as {first.ref}, alias champion: {first.size:,} bytes, {first.summary['new_bytes']:,} new")
         before, after = _fine_tune(catalog, model, seconds / 6)
-        say(f"5. Fine-tuned with the convolutions frozen, saved as {after.ref}: {after.size:,} bytes, of which only "
-            f"{after.summary['new_bytes']:,} were new ({after.summary['new_bytes'] / after.size:.0%})")
+        say(
+            f"5. Fine-tuned with the convolutions frozen, saved as {after.ref}: {after.size:,} bytes, of which only "
+            f"{after.summary['new_bytes']:,} were new ({after.summary['new_bytes'] / after.size:.0%})"
+        )
         found = catalog.search('metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten"')
-        say(f"6. Search: metrics.accuracy > 0.5 and tags.team = demo and text ~ \"handwritten\" → {', '.join(v.ref for v in found)}")
+        say(
+            f'6. Search: metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten" → {", ".join(v.ref for v in found)}'
+        )
         comparison = catalog.compare(before, after)
         say(f"7. Compared tensor by tensor: {comparison.same} equal")
         for difference in comparison.differences:
@@ -136,12 +151,24 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
         replayed = replay(target, f"{NAME}@champion")
         if replayed["logits"] != logits.numpy().tobytes().hex():
             raise CatalogError("a fresh process computed other logits from the stored weights than this one")
-        say(f"8. A fresh process loaded {NAME}@champion and computed the same logits, bit by bit: accuracy {replayed['accuracy']:.1%}")
+        say(
+            f"8. A fresh process loaded {NAME}@champion and computed the same logits, bit by bit: accuracy {replayed['accuracy']:.1%}"
+        )
     say("\nLook into it:")
-    for command in ("list", f"show {NAME}@champion", f"compare {NAME}@1 {NAME}@2", f"history {NAME}",
-                    "search 'metrics.accuracy > 0.9'", "fsck"):
+    for command in (
+        "list",
+        f"show {NAME}@champion",
+        f"compare {NAME}@1 {NAME}@2",
+        f"history {NAME}",
+        "search 'metrics.accuracy > 0.9'",
+        "fsck",
+    ):
         say(f"  catalog --catalog {target} {command}")
-    return {"versions": [first.ref, after.ref], "accuracy": replayed["accuracy"], "new_bytes": after.summary["new_bytes"]}
+    return {
+        "versions": [first.ref, after.ref],
+        "accuracy": replayed["accuracy"],
+        "new_bytes": after.summary["new_bytes"],
+    }
 
 
 def _fine_tune(catalog: Catalog, model: Any, seconds: float) -> tuple[Any, Any]:
@@ -151,8 +178,12 @@ def _fine_tune(catalog: Catalog, model: Any, seconds: float) -> tuple[Any, Any]:
     steps, accuracy = train(model, seconds, seed=2)
     before = catalog.version(f"{NAME}@champion")
     after = catalog.save(
-        NAME, model, example={"images": held_out()[0][:4]}, tags={"team": "demo", "data": "sklearn digits"},
-        metrics={"accuracy": accuracy, "steps": steps}, parents=[before.ref],
+        NAME,
+        model,
+        example={"images": held_out()[0][:4]},
+        tags={"team": "demo", "data": "sklearn digits"},
+        metrics={"accuracy": accuracy, "steps": steps},
+        parents=[before.ref],
         description="Handwritten digits: fine-tuned with the first layers frozen",
     )
     return before, after
@@ -164,6 +195,8 @@ def replay(target: Path, ref: str) -> dict[str, Any]:
         [sys.executable, "-c", REPLAY, str(target), ref], capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
-        raise CatalogError(f"the fresh process failed: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode}")
+        raise CatalogError(
+            f"the fresh process failed: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode}"
+        )
     result: dict[str, Any] = json.loads(done.stdout)
     return result

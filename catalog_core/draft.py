@@ -16,10 +16,11 @@ from catalog_core.content import ComponentDirectory, Content, Source, Writer, cu
 from catalog_core.digests import canonical
 from catalog_core.errors import Conflict, InvalidInput, Rejected, VerificationFailed
 from catalog_core.events import event
-from catalog_core.index import Index, check_metric
+from catalog_core.index import Index
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.names import check_alias, check_component, check_name
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest
+from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -48,8 +49,6 @@ class Draft:
         parents: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        from catalog_core.catalog import check_tags
-
         self.catalog = catalog
         self.name = check_name(name)
         self.tags = check_tags(tags or {})
@@ -61,7 +60,9 @@ class Draft:
         self._parents = [catalog.version(parent).ref for parent in parents]
         self._objects = {check_component(key): value for key, value in components.items()}
         if not self._objects:
-            raise InvalidInput("a version needs at least one component", hint="pass an object, or components={name: object}")
+            raise InvalidInput(
+                "a version needs at least one component", hint="pass an object, or components={name: object}"
+            )
         self._example = example
         self._entries = entry_points
         self._serializer = serializer
@@ -118,8 +119,13 @@ class Draft:
             components=tuple(sorted(components, key=lambda c: c.name)),
             entry_points=points,
             description={
-                name: {"framework": d.framework, "framework_version": d.framework_version, "algorithm": d.algorithm,
-                       "parameters": d.parameters, **({"import_path": d.import_path} if d.import_path else {})}
+                name: {
+                    "framework": d.framework,
+                    "framework_version": d.framework_version,
+                    "algorithm": d.algorithm,
+                    "parameters": d.parameters,
+                    **({"import_path": d.import_path} if d.import_path else {}),
+                }
                 for name, d in described.items()
             },
             environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": lock},
@@ -150,7 +156,9 @@ class Draft:
     def _entry_steps(self, serializers: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         declared = self._entries
         if declared is None:
-            declared = {"predict": next(iter(serializers))} if len(serializers) == 1 and self._example is not None else {}
+            declared = (
+                {"predict": next(iter(serializers))} if len(serializers) == 1 and self._example is not None else {}
+            )
         entries: dict[str, tuple[str, ...]] = {}
         for name, steps in declared.items():
             listed = (steps,) if isinstance(steps, str) else tuple(steps)
@@ -218,7 +226,9 @@ class Draft:
         content = Content(self.catalog._backend, self.catalog._index, self.catalog._content.policy)
         content.overlay = self._writer.staged
         content.memory = self._writer.small
-        return StoredArtifact(self.manifest, self._writer.layout, content, self.catalog._registry, f"draft of {self.name}")
+        return StoredArtifact(
+            self.manifest, self._writer.layout, content, self.catalog._registry, f"draft of {self.name}"
+        )
 
     @property
     def size(self) -> int:
@@ -242,7 +252,8 @@ class Draft:
         failed `verify`, unless `force`."""
         if self.report is not None and not self.report.passed and not force:
             raise VerificationFailed(
-                f"{self.name} failed verification: {self.report.reason}", report=self.report,
+                f"{self.name} failed verification: {self.report.reason}",
+                report=self.report,
                 hint="mend it, or save(force=True) to record it as failed",
             )
         if alias is not None:
@@ -259,7 +270,9 @@ class Draft:
                 self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog._progress)
                 self._stage()
         else:
-            raise Conflict(f"{self.name}: the bytes were collected five times while being saved", hint="stop `catalog gc`")
+            raise Conflict(
+                f"{self.name}: the bytes were collected five times while being saved", hint="stop `catalog gc`"
+            )
         self._writer.remember()
         self.discard()
         self.catalog._registry.saved(version)
@@ -287,12 +300,26 @@ class Draft:
             number = row[0][0] + 1 if row else 1
             numbers.append(number)
             published = event(
-                "version.published", model=self.name, number=number, manifest=self.digest, layout=self._layout,
-                size=self.size, blobs="".join(digest[7:23] for digest in blobs),
-                checked=-1 if checked is None else checked.position, summary=summary,
-                **{key: value for key, value in (
-                    ("tags", self.tags), ("metrics", self.metrics), ("params", params), ("taxonomy", self.taxonomy),
-                    ("text", self.description)) if value},
+                "version.published",
+                model=self.name,
+                number=number,
+                manifest=self.digest,
+                layout=self._layout,
+                size=self.size,
+                blobs="".join(digest[7:23] for digest in blobs),
+                checked=-1 if checked is None else checked.position,
+                summary=summary,
+                **{
+                    key: value
+                    for key, value in (
+                        ("tags", self.tags),
+                        ("metrics", self.metrics),
+                        ("params", params),
+                        ("taxonomy", self.taxonomy),
+                        ("text", self.description),
+                    )
+                    if value
+                },
             )
             result = [published]
             if alias is not None:
@@ -312,7 +339,9 @@ class Draft:
     def __enter__(self) -> Draft:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.discard()
 
     def __repr__(self) -> str:

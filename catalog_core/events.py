@@ -27,7 +27,10 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     for name, (must, may) in {
         "catalog.created": ("catalog format hash", "roots"),
         "model.updated": ("model set seen", ""),
-        "version.published": ("model number manifest layout size blobs checked", "summary tags metrics params taxonomy text"),
+        "version.published": (
+            "model number manifest layout size blobs checked",
+            "summary tags metrics params taxonomy text",
+        ),
         "alias.set": ("model alias number seen", ""),
         "stage.set": ("model number stage seen", ""),
         "tags.set": ("model number set unset", ""),

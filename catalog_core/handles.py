@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from catalog_core.values import check_metric, check_tags
+
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.records import Manifest
@@ -23,14 +25,38 @@ class Version:
     """A published version: `model`, `number`, `digest` (of its manifest), `stage`, `author`, `created`, `size`
     (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `manifest`."""
 
-    __slots__ = ("_data", "_fields", "_id", "_layout", "author", "catalog", "deleted", "digest", "model", "number", "size",
-                 "stage", "time")
+    __slots__ = (
+        "_data",
+        "_fields",
+        "_id",
+        "_layout",
+        "author",
+        "catalog",
+        "deleted",
+        "digest",
+        "model",
+        "number",
+        "size",
+        "stage",
+        "time",
+    )
     COLUMNS = "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.summary"
 
     def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
         self.catalog = catalog
-        (self._id, self.model, self.number, self.digest, self._layout, self.stage, self.author, self.time, self.size,
-         self.deleted, self._data) = row
+        (
+            self._id,
+            self.model,
+            self.number,
+            self.digest,
+            self._layout,
+            self.stage,
+            self.author,
+            self.time,
+            self.size,
+            self.deleted,
+            self._data,
+        ) = row
         self._fields: dict[str, dict[str, Any]] | None = None
 
     @property
@@ -56,7 +82,9 @@ class Version:
                 "SELECT key, text, number FROM fields WHERE version = ? ORDER BY key", (self._id,)
             ):
                 group, _, name = key.partition(".")
-                self._fields[group][name] = text if number is None else int(number) if "." not in text and "e" not in text else number
+                self._fields[group][name] = (
+                    text if number is None else int(number) if "." not in text and "e" not in text else number
+                )
         return dict(self._fields[kind])
 
     @property
@@ -130,14 +158,10 @@ class Version:
 
     def tag(self, *unset: str, **tags: Any) -> Version:
         """Set tags by keyword (or `**{"odd key": value}`); positional keys are removed."""
-        from catalog_core.catalog import check_tags
-
         return self._changed(self._event("tags.set", set=check_tags(tags), unset=list(unset)))
 
     def annotate(self, **metrics: float) -> Version:
         """Set metrics: finite numbers, else `InvalidInput`."""
-        from catalog_core.index import check_metric
-
         checked = {key: check_metric(key, value) for key, value in metrics.items()}
         return self._changed(self._event("metrics.set", set=checked, unset=[]))
 
@@ -176,19 +200,42 @@ class Version:
 class Model:
     """A name with versions: `name`, `title`, `description`, `owner`, `newest` (the highest number ever given)."""
 
-    __slots__ = ("_id", "card_digest", "catalog", "deleted", "description", "name", "newest", "owner", "time", "title",
-                 "updated")
+    __slots__ = (
+        "_id",
+        "card_digest",
+        "catalog",
+        "deleted",
+        "description",
+        "name",
+        "newest",
+        "owner",
+        "time",
+        "title",
+        "updated",
+    )
     COLUMNS = "id, name, title, description, owner, created, updated, deleted, card, newest"
 
     def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
         self.catalog = catalog
-        (self._id, self.name, self.title, self.description, self.owner, self.time, self.updated, self.deleted,
-         self.card_digest, self.newest) = row
+        (
+            self._id,
+            self.name,
+            self.title,
+            self.description,
+            self.owner,
+            self.time,
+            self.updated,
+            self.deleted,
+            self.card_digest,
+            self.newest,
+        ) = row
 
     @property
     def aliases(self) -> dict[str, int]:
         """Alias → number."""
-        return dict(self.catalog._index.rows("SELECT alias, number FROM aliases WHERE model = ? ORDER BY alias", (self._id,)))
+        return dict(
+            self.catalog._index.rows("SELECT alias, number FROM aliases WHERE model = ? ORDER BY alias", (self._id,))
+        )
 
     @property
     def versions(self) -> list[Version]:

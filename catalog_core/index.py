@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import BackendError, IntegrityError, Rejected
 from catalog_core.events import STAGES, Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
@@ -161,7 +160,7 @@ class Index:
         head = self.head
         if position != (0 if head is None else head.position + 1):
             raise IntegrityError(f"journal entry {position} came when {head and head.position + 1} was due")
-        entry = read_entry(data, position, head and head.digest)
+        entry = read_entry(data, position, None if head is None else head.digest)
         self.time = max(self.time, entry.time)
         self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
         for intent in entry.intents:
@@ -187,8 +186,16 @@ class Index:
             self.db.executemany(
                 "INSERT INTO events (position, time, actor, model, number, type, data, rejected) VALUES (?,?,?,?,?,?,?,?)",
                 [
-                    (position, seconds, intent.actor, event.get("model"), event.get("number"), event["type"],
-                     json.dumps(event), problem)
+                    (
+                        position,
+                        seconds,
+                        intent.actor,
+                        event.get("model"),
+                        event.get("number"),
+                        event["type"],
+                        json.dumps(event),
+                        problem,
+                    )
                     for event in intent.events
                 ],
             )
@@ -248,14 +255,30 @@ class Index:
         model = self._model(name, create=now)
         newest = self.db.execute("SELECT newest FROM models WHERE id = ?", (model,)).fetchone()[0]
         if not isinstance(number, int) or number != newest + 1:
-            raise Rejected(f"{name}@{number} cannot be published: the next number is {newest + 1}", code="number",
-                           seen=number, actual=newest + 1)
+            raise Rejected(
+                f"{name}@{number} cannot be published: the next number is {newest + 1}",
+                code="number",
+                seen=number,
+                actual=newest + 1,
+            )
         summary = event.get("summary", {})
         version = self.db.execute(
             "INSERT INTO versions (model, number, name, manifest, layout, stage, author, created, framework, algorithm,"
             " size, summary) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
-            (model, number, name, event["manifest"], event["layout"], STAGES[0], actor, now, summary.get("framework"),
-             summary.get("algorithm"), event["size"], json.dumps(summary)),
+            (
+                model,
+                number,
+                name,
+                event["manifest"],
+                event["layout"],
+                STAGES[0],
+                actor,
+                now,
+                summary.get("framework"),
+                summary.get("algorithm"),
+                event["size"],
+                json.dumps(summary),
+            ),
         ).fetchone()[0]
         self.db.execute("UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?", (number, now, model))
         for kind in ("tags", "metrics", "params", "taxonomy"):
@@ -289,7 +312,9 @@ class Index:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             rows.append((version, f"{kind}.{key}", text, None if isinstance(value, bool) else number))
         self.db.executemany("INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)", rows)
-        self.db.executemany("DELETE FROM fields WHERE version = ? AND key = ?", [(version, f"{kind}.{k}") for k in unset])
+        self.db.executemany(
+            "DELETE FROM fields WHERE version = ? AND key = ?", [(version, f"{kind}.{k}") for k in unset]
+        )
 
     def _on_tags_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         self._set_fields(self._version(event)[1], "tags", event["set"], event["unset"])
@@ -299,8 +324,13 @@ class Index:
 
     def _seen(self, what: str, seen: Any, actual: Any) -> None:
         if seen != actual:
-            raise Rejected(f"{what} was changed by somebody else: you saw {seen!r}, it is {actual!r}", code="stale",
-                           seen=seen, actual=actual, hint="look again, then repeat")
+            raise Rejected(
+                f"{what} was changed by somebody else: you saw {seen!r}, it is {actual!r}",
+                code="stale",
+                seen=seen,
+                actual=actual,
+                hint="look again, then repeat",
+            )
 
     def _on_alias_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         alias, number = check_alias(event["alias"]), event["number"]
@@ -420,18 +450,3 @@ class Index:
                 past.time = round(seconds * 1000)
                 past._reduce(json.loads(data), Entry(at, None, past.time, (), {}, ""), actor)
         return past
-
-
-def check_metric(key: str, value: Any) -> float | int:
-    """Return `value` if it may be a metric: a finite number. Raises `InvalidInput`."""
-    from catalog_core.errors import InvalidInput
-
-    check_key(key, "metric")
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint="texts go into tags=")
-    number = value if isinstance(value, int) else float(value)
-    if number != number or number in (float("inf"), float("-inf")):
-        raise InvalidInput(f"metric {key!r} is {number}: only finite numbers can be compared", hint="leave it out")
-    if isinstance(number, int) and abs(number) > MAX_INTEGER:
-        raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)")
-    return number

@@ -151,7 +151,12 @@ def _overlong(catalog: Catalog) -> list[Finding]:
             with catalog._backend.blobs.open(info.key) as stream:
                 actual = _stream_digest(stream)
             if actual != digest:
-                result.append(Finding(f"blob {info.key}", f"{info.key} in {catalog._backend.name} is {info.size - end:,} bytes longer than what was stored"))
+                result.append(
+                    Finding(
+                        f"blob {info.key}",
+                        f"{info.key} in {catalog._backend.name} is {info.size - end:,} bytes longer than what was stored",
+                    )
+                )
     return result
 
 
@@ -222,7 +227,9 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
             continue
         temporaries = backend.files.sweep_uploads(grace) if backend.files else 0
         return Collected(len(keys), size, temporaries, tuple(keys))
-    raise Conflict("others kept publishing while the sweep was computed", hint="run `catalog gc` again at a quieter time")
+    raise Conflict(
+        "others kept publishing while the sweep was computed", hint="run `catalog gc` again at a quieter time"
+    )
 
 
 def _sweep(catalog: Catalog, head: Any, keys: list[str]) -> int:
@@ -232,5 +239,3 @@ def _sweep(catalog: Catalog, head: Any, keys: list[str]) -> int:
         return [event("blobs.swept", keys=keys)]
 
     return catalog._commit(events=events)
-
-

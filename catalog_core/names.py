@@ -15,9 +15,7 @@ from catalog_core.errors import InvalidName, InvalidReference
 
 MAX_NAME = 200
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))]
-)
+_DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))])
 _CATALOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+\Z")
 _HEX = re.compile(r"sha256:[0-9a-f]{12,64}\Z")
 
@@ -62,8 +60,15 @@ def check_file(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 1000:
         raise InvalidName(f"file name {_shown(name)} must be text of 1 to 1,000 characters")
     for segment in name.split("/"):
-        if segment in ("", ".", "..") or "\\" in segment or ":" in segment or any(ord(c) < 32 or ord(c) == 127 for c in segment):
-            raise InvalidName(f"file name {_shown(name)} is not allowed: a relative path without empty parts, '..', ':' or control characters")
+        if (
+            segment in ("", ".", "..")
+            or "\\" in segment
+            or ":" in segment
+            or any(ord(c) < 32 or ord(c) == 127 for c in segment)
+        ):
+            raise InvalidName(
+                f"file name {_shown(name)} is not allowed: a relative path without empty parts, '..', ':' or control characters"
+            )
         if segment.split(".")[0].lower() in _DEVICES or segment[-1] in ". ":
             raise InvalidName(f"file name {_shown(name)} is not allowed: {segment!r} cannot be stored on Windows")
     return name
@@ -131,7 +136,8 @@ def parse_reference(text: object) -> Reference:
         raise InvalidReference(f"a reference is text like 'calo/3dgan@7', not {_shown(text)}")
     if "://" in text:
         raise InvalidReference(
-            f"reference {_shown(text)} contains a URL", hint="open the catalog first: Catalog.open(url), then name@version"
+            f"reference {_shown(text)} contains a URL",
+            hint="open the catalog first: Catalog.open(url), then name@version",
         )
     if text.startswith("models:/"):
         name, _, rest = text.removeprefix("models:/").partition("@")
@@ -150,18 +156,20 @@ def parse_reference(text: object) -> Reference:
             raise InvalidReference(f"reference {_shown(text)} uses ':' for a version", hint=f"did you mean {target}?")
         check_catalog(catalog)
     check_name(body)
-    common = {"name": body, "catalog": catalog, "component": component or None}
+    whole = Reference(body, catalog=catalog, component=component or None)
     if not at:
-        return Reference(**common)
+        return whole
     if selector.isascii() and selector.isdigit():
         number = int(selector) if len(selector) < 16 else 0
         if number < 1:
             raise InvalidReference(f"reference {_shown(text)}: versions count from 1")
-        return Reference(**common, number=number)
+        return attrs.evolve(whole, number=number)
     if selector.startswith("sha256:"):
         if not _HEX.match(selector):
             raise InvalidReference(f"reference {_shown(text)}: a digest needs 12 to 64 lower-case hexadecimal digits")
-        return Reference(**common, digest=selector)
+        return attrs.evolve(whole, digest=selector)
     if selector.lower() == "latest":
-        raise InvalidReference(f"reference {_shown(text)}: there is no 'latest'", hint=f"a bare {body!r} is the newest version")
-    return Reference(**common, alias=check_alias(selector))
+        raise InvalidReference(
+            f"reference {_shown(text)}: there is no 'latest'", hint=f"a bare {body!r} is the newest version"
+        )
+    return attrs.evolve(whole, alias=check_alias(selector))

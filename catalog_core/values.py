@@ -1,0 +1,45 @@
+"""Values of tags, metrics and parameters: what may be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from catalog_core.digests import MAX_INTEGER
+from catalog_core.errors import InvalidInput
+from catalog_core.names import check_key
+
+MAX_TAG = 4096
+MAX_TAGS = 12 << 10
+
+
+def check_tags(tags: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
+    """Return `tags` if they may be stored: texts, finite numbers and booleans, 4 KiB each, 12 KiB in all."""
+    total = 0
+    for key, value in tags.items():
+        check_key(key, kind)
+        if not isinstance(value, (str, bool, int, float)):
+            raise InvalidInput(f"{kind} {key!r} is a {type(value).__name__}; texts, numbers and booleans are allowed")
+        if isinstance(value, float) and value - value != 0:
+            raise InvalidInput(f"{kind} {key!r} is {value}, which cannot be stored as JSON", hint="store it as text")
+        size = len(str(value).encode(errors="replace"))
+        total += size + len(key)
+        if size > MAX_TAG or total > MAX_TAGS:
+            raise InvalidInput(
+                f"{kind} {key!r} takes {size:,} bytes: {MAX_TAG:,} are allowed for one, {MAX_TAGS:,} for all",
+                hint="long texts go into the card or an attachment",
+            )
+    return dict(tags)
+
+
+def check_metric(key: str, value: Any) -> float | int:
+    """Return `value` if it may be a metric: a finite number. Raises `InvalidInput`."""
+    check_key(key, "metric")
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint="texts go into tags=")
+    number = value if isinstance(value, int) else float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise InvalidInput(f"metric {key!r} is {number}: only finite numbers can be compared", hint="leave it out")
+    if isinstance(number, int) and abs(number) > MAX_INTEGER:
+        raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)")
+    return number

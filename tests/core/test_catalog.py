@@ -1,0 +1,258 @@
+"""The facade on both local backends, with arrays only (no framework)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog_core import Catalog
+from catalog_core.errors import (
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    InvalidName,
+    NotFound,
+    Rejected,
+)
+
+
+@pytest.fixture(params=["sqlite", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    return f"{request.param}://{tmp_path}/catalog"
+
+
+@pytest.fixture
+def catalog(url: str):
+    with Catalog.open(url) as opened:
+        yield opened
+
+
+def weights(seed: int = 0, count: int = 4, size: int = 1000) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {f"layer{n}.weight": rng.standard_normal(size, dtype=np.float32) for n in range(count)}
+
+
+def test_what_was_saved_is_found_and_loaded_again(catalog: Catalog) -> None:
+    saved = catalog.save("calo/3dgan", weights(), metrics={"auc": 0.93}, tags={"team": "openlab"}, alias="champion")
+    assert saved.ref == "calo/3dgan@1"
+    for ref in ("calo/3dgan", "calo/3dgan@1", "calo/3dgan@champion", f"calo/3dgan@{saved.digest[:19]}"):
+        assert catalog.version(ref) == saved
+    loaded = catalog.load("calo/3dgan@champion")
+    for name, array in weights().items():
+        np.testing.assert_array_equal(loaded[name], array)
+    assert saved.metrics == {"auc": 0.93}
+    assert saved.tags == {"team": "openlab"}
+    assert [v.ref for v in catalog.search('metrics.auc > 0.9 and tags.team = "openlab"')] == ["calo/3dgan@1"]
+
+
+def test_another_process_sees_it(catalog: Catalog, url: str) -> None:
+    catalog.save("m", weights())
+    code = "import sys; from catalog_core import Catalog; c = Catalog.open(sys.argv[1]); print(c.version('m').ref, len(c.load('m')))"
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["m@1", "4"]
+
+
+def test_a_large_version_shares_what_did_not_change(catalog: Catalog) -> None:
+    big = weights(count=10, size=2_000_000)
+    with catalog.prepare("big", big) as draft:
+        assert draft.new_bytes > 80_000_000
+        draft.save()
+    with catalog.prepare("big", big) as draft:
+        assert draft.new_bytes < 0.001 * draft.size
+        draft.save()
+    big["layer3.weight"] = big["layer3.weight"] + 1
+    with catalog.prepare("big", big) as draft:
+        assert draft.new_bytes < 0.11 * draft.size
+        draft.save()
+    for number in (1, 2, 3):
+        loaded = catalog.load(f"big@{number}")
+        np.testing.assert_array_equal(loaded["layer3.weight"], big["layer3.weight"] - (1 if number < 3 else 0))
+        np.testing.assert_array_equal(loaded["layer9.weight"], big["layer9.weight"])
+    assert catalog.fsck().clean
+
+
+def test_loaded_arrays_cannot_damage_the_store(catalog: Catalog) -> None:
+    catalog.save("big", weights(count=2, size=2_000_000))
+    loaded = catalog.load("big")
+    with pytest.raises(ValueError, match="read-only"):
+        loaded["layer0.weight"][0] = 1
+
+
+def test_several_components_load_lazily(catalog: Catalog) -> None:
+    version = catalog.save("gan", components={"generator": weights(1), "discriminator": weights(2)})
+    parts = catalog.load("gan")
+    assert sorted(parts) == ["discriminator", "generator"]
+    np.testing.assert_array_equal(parts["generator"]["layer0.weight"], weights(1)["layer0.weight"])
+    np.testing.assert_array_equal(catalog.load("gan#discriminator")["layer0.weight"], weights(2)["layer0.weight"])
+    assert version.summary["components"] == {"discriminator": "safetensors", "generator": "safetensors"}
+
+
+def test_files_and_folders_are_kept_as_they_are(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "deep").mkdir(parents=True)
+    content = np.random.default_rng(1).bytes(3_000_000)
+    (folder / "deep" / "weights.bin").write_bytes(content)
+    (folder / "note.txt").write_text("hello")
+    (folder / "empty").touch()
+    catalog.save("folder", folder)
+    out = catalog.download("folder", tmp_path / "out")
+    assert (out / "deep" / "weights.bin").read_bytes() == content
+    assert (out / "note.txt").read_text() == "hello"
+    assert (out / "empty").read_bytes() == b""
+
+
+def test_numbers_are_never_reused_and_deletes_can_be_undone(catalog: Catalog) -> None:
+    catalog.save("m", weights(1), alias="champion")
+    second = catalog.save("m", weights(2), alias="champion")
+    second.delete()
+    assert catalog.version("m").number == 1
+    with pytest.raises(NotFound, match="deleted"):
+        catalog.version("m@2")
+    assert catalog.save("m", weights(3)).number == 3
+    catalog.version("m@2", deleted=True).restore()
+    assert catalog.version("m@2").number == 2
+
+
+def test_a_stale_handle_meets_a_conflict_that_shows_both(catalog: Catalog) -> None:
+    version = catalog.save("m", weights())
+    version.promote("tested")
+    with pytest.raises(Conflict) as caught:
+        version.promote("production")
+    assert (caught.value.seen, caught.value.actual) == ("registered", "tested")
+
+
+def test_tags_merge_and_history_tells(catalog: Catalog) -> None:
+    version = catalog.save("m", weights(), tags={"a": "1"})
+    version.tag(b="2").tag("a", c=3)
+    version.annotate(auc=0.5)
+    assert catalog.version("m").tags == {"b": "2", "c": 3}
+    assert [event.type for event in catalog.history("m")] == [
+        "version.published",
+        "tags.set",
+        "tags.set",
+        "metrics.set",
+    ]
+
+
+def test_the_past_can_be_asked(catalog: Catalog) -> None:
+    catalog.save("m", weights(1), alias="champion")
+    then = catalog.position
+    catalog.save("m", weights(2), alias="champion")
+    assert catalog.model("m").aliases == {"champion": 2}
+    assert catalog.as_of("m", f"#{then}")["aliases"] == {"champion": 1}
+
+
+@pytest.mark.parametrize("name", ["../x", "a//b", "/a", "a/", "", "é", "a" * 300, "con", "a\nb", "a."])
+def test_bad_names_are_refused_and_nothing_is_stored(catalog: Catalog, name: str) -> None:
+    before = catalog.position
+    with pytest.raises(InvalidName):
+        catalog.save(name, weights())
+    assert catalog.position == before
+
+
+def test_names_that_differ_by_case_are_refused(catalog: Catalog) -> None:
+    catalog.save("Model", weights())
+    with pytest.raises(Rejected, match="case"):
+        catalog.save("model", weights())
+    assert len(catalog.models()) == 1
+
+
+@pytest.mark.parametrize("metrics", [{"auc": float("nan")}, {"auc": "high"}, {"auc": True}, {"": 1.0}])
+def test_bad_metrics_are_refused(catalog: Catalog, metrics: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        catalog.save("m", weights(), metrics=metrics)
+    assert "m" not in catalog
+
+
+def test_ten_megabytes_of_tags_are_refused(catalog: Catalog) -> None:
+    with pytest.raises(InvalidInput, match="allowed"):
+        catalog.save("m", weights(), tags={"note": "x" * 10_000_000})
+
+
+def test_a_wrong_reference_offers_the_nearest(catalog: Catalog) -> None:
+    catalog.save("calo/3dgan", weights(), alias="champion")
+    with pytest.raises(NotFound, match="calo/3dgan"):
+        catalog.version("calo/3dgam")
+    with pytest.raises(NotFound, match="champion"):
+        catalog.version("calo/3dgan@champoin")
+
+
+def test_the_index_comes_back_equal(
+    catalog: Catalog, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        catalog.save(f"m{number % 2}", weights(number), tags={"n": str(number)}, alias="newest").annotate(loss=number)
+    catalog.version("m0@1").delete()
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "other"))
+    with Catalog.open(url) as other:
+        assert other._index.dump() == catalog._index.dump()
+
+
+def test_gc_collects_orphans_and_deleted_versions_only(catalog: Catalog) -> None:
+    catalog.save("keep", weights(1, 3, 1_000_000))
+    catalog.save("drop", weights(2, 3, 1_000_000)).delete()
+    with catalog.prepare("never", weights(3, 3, 1_000_000)) as draft:
+        draft._writer.publish_packs()
+    result = catalog.gc(grace=-1)
+    assert result.bytes > 23_000_000
+    assert catalog.fsck().clean
+    np.testing.assert_array_equal(catalog.load("keep")["layer0.weight"], weights(1, 3, 1_000_000)["layer0.weight"])
+    with pytest.raises(Rejected, match="collected"):
+        catalog.version("drop@1", deleted=True).restore()
+    again = catalog.save("drop", weights(2, 3, 1_000_000))
+    np.testing.assert_array_equal(again.load()["layer1.weight"], weights(2, 3, 1_000_000)["layer1.weight"])
+    assert catalog.fsck().clean
+    assert catalog.gc(grace=-1).blobs == 0
+
+
+def test_collection_that_races_a_publication_loses_nothing(catalog: Catalog, url: str) -> None:
+    """The same content is garbage, is swept, and is published again by a draft that had staged it before."""
+    content = weights(5, 3, 1_000_000)
+    catalog.save("old", content).delete()
+    draft = catalog.prepare("new", content)
+    draft._writer.publish_packs()
+    with Catalog.open(url) as sweeper:
+        sweeper.gc(grace=-1)
+    version = draft.save()
+    np.testing.assert_array_equal(version.load()["layer2.weight"], content["layer2.weight"])
+    assert catalog.fsck().clean
+
+
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+def test_every_flipped_byte_is_found(catalog: Catalog, url: str, tmp_path: Path, size: int) -> None:
+    catalog.save("m", weights(1, 2, size))
+    blobs = [path for path in (tmp_path / "catalog").rglob("*") if path.is_file() and path.stat().st_size > 7 * size]
+    if not blobs:
+        pytest.skip("small blobs are inside the journal here")
+    path = blobs[0]
+    catalog.load("m")
+    data = bytearray(path.read_bytes())
+    for at in (0, len(data) // 2, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[at] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(damaged)
+        with pytest.raises(IntegrityError, match="other bytes"):
+            catalog.load("m")
+        findings = catalog.fsck()
+        assert not findings.clean
+        path.write_bytes(data)
+    for damaged in (data[:-1], data + b"x", b""):
+        path.write_bytes(damaged)
+        assert not catalog.fsck().clean
+    path.unlink()
+    assert not catalog.fsck().clean
+    with pytest.raises(IntegrityError):
+        catalog.load("m")
+
+
+def test_a_catalog_that_is_not_there_is_not_made_by_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(NotFound):
+        Catalog.open(tmp_path / "nothing", create=False)
+    assert not (tmp_path / "nothing").exists()

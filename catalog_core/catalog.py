@@ -276,7 +276,8 @@ class Catalog:
 
     def _version(self, name: str, number: int) -> Version:
         rows = self._index.rows(
-            f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id WHERE m.name = ? AND v.number = ?",
+            f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
+            " WHERE m.name = ? AND v.number = ?",
             (name, number),
         )
         return Version(self, rows[0])

@@ -82,8 +82,7 @@ def train(model: Any, seconds: float, seed: int) -> tuple[int, float]:
         torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
         steps += 1
-    logits, accuracy = evaluate(model)
-    return steps, accuracy
+    return steps, evaluate(model)[1]
 
 
 def evaluate(model: Any) -> tuple[Any, float]:
@@ -138,9 +137,10 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
             f"5. Fine-tuned with the convolutions frozen, saved as {after.ref}: {after.size:,} bytes, of which only "
             f"{after.summary['new_bytes']:,} were new ({after.summary['new_bytes'] / after.size:.0%})"
         )
-        found = catalog.search('metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten"')
+        query = 'metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten"'
+        found = catalog.search(query)
         say(
-            f'6. Search: metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten" → {", ".join(v.ref for v in found)}'
+            f"6. Search: {query} → {', '.join(v.ref for v in found)}"
         )
         comparison = catalog.compare(before, after)
         say(f"7. Compared tensor by tensor: {comparison.same} equal")
@@ -152,7 +152,8 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
         if replayed["logits"] != logits.numpy().tobytes().hex():
             raise CatalogError("a fresh process computed other logits from the stored weights than this one")
         say(
-            f"8. A fresh process loaded {NAME}@champion and computed the same logits, bit by bit: accuracy {replayed['accuracy']:.1%}"
+            f"8. A fresh process loaded {NAME}@champion and computed the same logits, bit by bit: "
+            f"accuracy {replayed['accuracy']:.1%}"
         )
     say("\nLook into it:")
     for command in (

@@ -35,11 +35,9 @@ def _number(value: float) -> str:
     text = repr(value)
     mantissa, _, exponent = text.partition("e")
     if not exponent:
-        if abs(value) >= 1e-6:
-            return text
-        # repr switches to exponents below 1e-4, ECMAScript below 1e-6
-    power = int(exponent) if exponent else 0
-    if exponent and -7 < power < 0:
+        return text
+    power = int(exponent)
+    if -7 < power < 0:  # repr switches to exponents below 1e-4, ECMAScript below 1e-6
         sign, digits = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
         digits = digits.replace(".", "")
         return f"{sign}0.{'0' * (-power - 1)}{digits}"

@@ -111,7 +111,7 @@ class Version:
     def aliases(self) -> list[str]:
         """The aliases that point here."""
         rows = self.catalog._index.rows(
-            "SELECT alias FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND a.number = ? ORDER BY alias",
+            "SELECT alias FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND number = ? ORDER BY 1",
             (self.model, self.number),
         )
         return [row[0] for row in rows]

@@ -23,7 +23,8 @@ SCHEMA = 1
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT UNIQUE, title TEXT, description TEXT,
-  owner TEXT, created REAL, updated REAL, deleted INTEGER NOT NULL DEFAULT 0, card TEXT, newest INTEGER NOT NULL DEFAULT 0);
+  owner TEXT, created REAL, updated REAL, deleted INTEGER NOT NULL DEFAULT 0,
+  card TEXT, newest INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
   manifest TEXT, layout TEXT, stage TEXT NOT NULL, author TEXT, created REAL NOT NULL, framework TEXT, algorithm TEXT,
   size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, summary TEXT);
@@ -33,7 +34,8 @@ CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (mo
 CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY KEY (version, key)) WITHOUT ROWID;
 CREATE INDEX fields_number ON fields (key, number, version);
 CREATE INDEX fields_text ON fields (key, text, version);
-CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER, PRIMARY KEY (version, name)) WITHOUT ROWID;
+CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
+  PRIMARY KEY (version, name)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5(name, body, tokenize='unicode61');
 CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, time REAL, actor TEXT, model TEXT, number INTEGER,
   type TEXT, data TEXT, rejected TEXT);
@@ -184,7 +186,8 @@ class Index:
                 self.db.execute("RELEASE intent")
             seconds = self.time / 1000
             self.db.executemany(
-                "INSERT INTO events (position, time, actor, model, number, type, data, rejected) VALUES (?,?,?,?,?,?,?,?)",
+                "INSERT INTO events (position, time, actor, model, number, type, data, rejected)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         position,
@@ -382,10 +385,7 @@ class Index:
         self.db.execute("DELETE FROM aliases WHERE model = ? AND number = ?", (model, event["number"]))
 
     def _restore(self, version: int, what: str) -> None:
-        layout, manifest, deleted = self.db.execute(
-            "SELECT layout, manifest, deleted FROM versions WHERE id = ?", (version,)
-        ).fetchone()
-        if deleted == 2:
+        if self.db.execute("SELECT deleted FROM versions WHERE id = ?", (version,)).fetchone()[0] == 2:
             raise Rejected(f"{what} cannot be restored: its bytes were collected", code="collected")
         self.db.execute("UPDATE versions SET deleted = 0 WHERE id = ?", (version,))
 

@@ -154,7 +154,7 @@ def _overlong(catalog: Catalog) -> list[Finding]:
                 result.append(
                     Finding(
                         f"blob {info.key}",
-                        f"{info.key} in {catalog._backend.name} is {info.size - end:,} bytes longer than what was stored",
+                        f"{info.key} in {catalog._backend.name} is {info.size - end:,} bytes too long",
                     )
                 )
     return result

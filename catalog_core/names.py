@@ -67,7 +67,8 @@ def check_file(name: object) -> str:
             or any(ord(c) < 32 or ord(c) == 127 for c in segment)
         ):
             raise InvalidName(
-                f"file name {_shown(name)} is not allowed: a relative path without empty parts, '..', ':' or control characters"
+                f"file name {_shown(name)} is not allowed: "
+                "a relative path without empty parts, '..', ':' or control characters"
             )
         if segment.split(".")[0].lower() in _DEVICES or segment[-1] in ". ":
             raise InvalidName(f"file name {_shown(name)} is not allowed: {segment!r} cannot be stored on Windows")

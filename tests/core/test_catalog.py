@@ -52,7 +52,10 @@ def test_what_was_saved_is_found_and_loaded_again(catalog: Catalog) -> None:
 
 def test_another_process_sees_it(catalog: Catalog, url: str) -> None:
     catalog.save("m", weights())
-    code = "import sys; from catalog_core import Catalog; c = Catalog.open(sys.argv[1]); print(c.version('m').ref, len(c.load('m')))"
+    code = (
+        "import sys; from catalog_core import Catalog; c = Catalog.open(sys.argv[1]);"
+        "print(c.version('m').ref, len(c.load('m')))"
+    )
     done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["m@1", "4"]
 

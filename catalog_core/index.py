@@ -62,7 +62,11 @@ class Index:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.lock = threading.RLock()
-        self._models: dict[str, int] = {}
+        self._models: dict[str, list[int]] = {}  # name → [id, newest]
+        self._pending: list[tuple[Any, ...]] = []
+        self._swept = False
+        self.head: Head | None = None
+        self.time = 0
         try:
             self._open()
         except sqlite3.DatabaseError:
@@ -94,6 +98,8 @@ class Index:
         self.head = None if position is None else Head(position, self.meta("digest"))
         self.time = self.meta("time") or 0
         self._models.clear()
+        self._pending.clear()
+        self._swept = bool(self.db.execute("SELECT 1 FROM swept LIMIT 1").fetchone())
 
     def discard(self) -> None:
         """Remove the file: it cannot be used, and comes back from the journal."""
@@ -134,25 +140,44 @@ class Index:
                     self.lock.release()
                     raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
                 clock.sleep(0.0002)
-        if hasattr(self, "head"):
-            position = self.meta("position")
-            if position != (self.head and self.head.position):
-                self._load_head()
+        made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        if made and self.meta("position") != (self.head and self.head.position):
+            self._load_head()
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         try:
-            self.db.execute("COMMIT" if kind is None else "ROLLBACK")
-            if kind is not None:
+            if kind is None:
+                self._flush()
+                self.db.execute("COMMIT")
+            else:
+                self.db.execute("ROLLBACK")
                 self._load_head()
         finally:
             self.lock.release()
+
+    def _flush(self) -> None:
+        """Write what `apply` keeps back, once a transaction."""
+        if self.head is None:
+            return
+        self.db.executemany(
+            "INSERT INTO events (position, time, actor, model, number, type, data, rejected)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            self._pending,
+        )
+        self._pending.clear()
+        self.db.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            (("position", self.head.position), ("digest", self.head.digest), ("time", self.time)),
+        )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
         """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`."""
         start = 0 if self.head is None else self.head.position + 1
         for position, data in journal.read(start, stop):
             self.apply(position, data)
+            if len(self._pending) > 5000:
+                self._flush()
 
     # -- the reducer --------------------------------------------------------------------------------------------
 
@@ -164,7 +189,8 @@ class Index:
             raise IntegrityError(f"journal entry {position} came when {head and head.position + 1} was due")
         entry = read_entry(data, position, None if head is None else head.digest)
         self.time = max(self.time, entry.time)
-        self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
+        if entry.blobs:
+            self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
         for intent in entry.intents:
             if self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent.id, position)).rowcount == 0:
                 continue
@@ -179,33 +205,25 @@ class Index:
                 if strict:
                     raise
                 problem = str(exc)
+                self._models.clear()
                 if several:
                     self.db.execute("ROLLBACK TO intent")
-                    self._models.clear()
             if several:
                 self.db.execute("RELEASE intent")
             seconds = self.time / 1000
-            self.db.executemany(
-                "INSERT INTO events (position, time, actor, model, number, type, data, rejected)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        position,
-                        seconds,
-                        intent.actor,
-                        event.get("model"),
-                        event.get("number"),
-                        event["type"],
-                        json.dumps(event),
-                        problem,
-                    )
-                    for event in intent.events
-                ],
-            )
-        self.db.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            (("position", position), ("digest", entry.digest), ("time", self.time)),
-        )
+            self._pending += [
+                (
+                    position,
+                    seconds,
+                    intent.actor,
+                    event.get("model"),
+                    event.get("number"),
+                    event["type"],
+                    json.dumps(event),
+                    problem,
+                )
+                for event in intent.events
+            ]
         self.head = Head(position, entry.digest)
 
     def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
@@ -218,11 +236,14 @@ class Index:
             raise Rejected("a catalog is created once", code="created-twice")
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('catalog', ?)", (event["catalog"],))
 
-    def _model(self, name: str, *, create: float | None = None) -> int:
+    def _model(self, name: str) -> int:
+        return self._known_model(name)[0]
+
+    def _known_model(self, name: str, *, create: float | None = None) -> list[int]:
         known = self._models.get(name)
         if known is not None:
             return known
-        row = self.db.execute("SELECT id FROM models WHERE name = ?", (name,)).fetchone()
+        row = self.db.execute("SELECT id, newest FROM models WHERE name = ?", (name,)).fetchone()
         if row is None and create is not None:
             check_name(name)
             other = self.db.execute("SELECT name FROM models WHERE folded = ?", (name.lower(),)).fetchone()
@@ -231,15 +252,15 @@ class Index:
                     f"model {name!r} differs from {other[0]!r} only by case", code="case", hint=f"use {other[0]!r}"
                 )
             row = self.db.execute(
-                "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id",
+                "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id, newest",
                 (name, name.lower(), create, create),
             ).fetchone()
         if row is None:
             raise Rejected(f"model {name!r} does not exist", code="no-model")
         if len(self._models) > 50_000:
             self._models.clear()
-        self._models[name] = row[0]
-        return int(row[0])
+        self._models[name] = known = [*row]
+        return known
 
     def _version(self, event: Mapping[str, Any]) -> tuple[int, int, str, int]:
         model = self._model(event["model"])
@@ -253,10 +274,10 @@ class Index:
     def _on_version_published(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         now = self.time / 1000
         name, number = event["model"], event["number"]
-        if self.db.execute("SELECT 1 FROM swept LIMIT 1").fetchone():
+        if self._swept:
             self._refuse_swept(event)
-        model = self._model(name, create=now)
-        newest = self.db.execute("SELECT newest FROM models WHERE id = ?", (model,)).fetchone()[0]
+        known = self._known_model(name, create=now)
+        model, newest = known
         if not isinstance(number, int) or number != newest + 1:
             raise Rejected(
                 f"{name}@{number} cannot be published: the next number is {newest + 1}",
@@ -283,6 +304,7 @@ class Index:
                 json.dumps(summary),
             ),
         ).fetchone()[0]
+        known[1] = number
         self.db.execute("UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?", (number, now, model))
         for kind in ("tags", "metrics", "params", "taxonomy"):
             values = event.get(kind)
@@ -404,6 +426,7 @@ class Index:
         self.db.execute("UPDATE versions SET deleted = 0 WHERE model = ? AND deleted = 3", (model,))
 
     def _on_blobs_swept(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        self._swept = True
         for key in event["keys"]:
             digest, _, count = key.partition("~")
             self.db.execute(

@@ -1,0 +1,122 @@
+"""Configuration: catalogs by name, from TOML and the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from catalog_core import platform
+from catalog_core.errors import ConfigError, NotFound
+from catalog_core.names import check_catalog, nearest
+
+SECRETS = ("password", "token", "secret", "key", "credential")
+
+
+@attrs.frozen
+class Target:
+    """A catalog to open: its name, URL, and the options of its backend; `source` says where that stands."""
+
+    name: str
+    url: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    source: str = "given"
+
+
+@attrs.frozen
+class Settings:
+    """What the files say: the default's name, and the catalogs by name."""
+
+    default: str | None
+    catalogs: Mapping[str, Target]
+    files: tuple[str, ...]
+
+
+def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
+    import tomllib
+
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}") from exc
+    unknown = set(data) - {"default", "catalogs"}
+    if unknown:
+        raise ConfigError(f"{path}: unknown key {sorted(unknown)[0]!r}", hint="known keys: default, catalogs")
+    catalogs = {}
+    for name, table in (data.get("catalogs") or {}).items():
+        check_catalog(name)
+        if not isinstance(table, dict) or not isinstance(table.get("url"), str):
+            raise ConfigError(f"{path}: [catalogs.{name}] needs url = \"…\"")
+        options = {key: value for key, value in table.items() if key not in ("url", "backend")}
+        for key in options:
+            if any(word in key.lower() for word in SECRETS) or (project and key in ("trust", "signers")):
+                raise ConfigError(f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file")
+        catalogs[name] = Target(name, _absolute(table["url"], path.parent), options, str(path))
+    default = data.get("default")
+    if default is not None and not isinstance(default, str):
+        raise ConfigError(f"{path}: default must be the name of a catalog")
+    return default, catalogs
+
+
+def _absolute(url: str, folder: Path) -> str:
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return folder_url(folder / url)
+    if scheme in ("sqlite", "file") and not rest.startswith("/"):
+        return f"{scheme}://{(folder / rest).resolve()}"
+    return url
+
+
+def settings() -> Settings:
+    """The merged configuration: $CATALOG_CONFIG alone, or ./catalog.toml over the user's."""
+    given = os.environ.get("CATALOG_CONFIG")
+    paths = [Path(given)] if given else [platform.config_dir() / "catalog.toml", Path("catalog.toml")]
+    default: str | None = None
+    catalogs: dict[str, Target] = {}
+    files = []
+    for path in paths:
+        if path.exists() or given:
+            found, tables = _read(path.absolute(), project=path.name == str(path))
+            default = found or default
+            catalogs.update(tables)
+            files.append(str(path.absolute()))
+    return Settings(default, catalogs, tuple(files))
+
+
+def folder_url(path: Path) -> str:
+    """The URL of a folder: what is there decides, a new one becomes SQLite."""
+    folder = path.expanduser().resolve()
+    scheme = "file" if (folder / "journal").is_dir() and not (folder / "catalog.db").exists() else "sqlite"
+    return f"{scheme}://{folder}"
+
+
+def resolve(target: str | os.PathLike[str] | None) -> Target:
+    """What to open: nothing (the default), a configured name, a URL, or a folder. Raises `NotFound`, `ConfigError`."""
+    if target is None:
+        target = os.environ.get("CATALOG") or None
+    if target is None:
+        known = settings()
+        if known.default is not None:
+            return resolve(known.default)
+        return Target("local", folder_url(platform.data_dir() / "default"), source="built in")
+    text = os.fspath(target)
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        name = Path(rest).name or scheme
+        return Target(name, _absolute(text, Path.cwd()))
+    if isinstance(target, os.PathLike) or text.startswith((".", "/", "~")) or os.path.isabs(text):
+        path = Path(text)
+        return Target(path.resolve().name, folder_url(path))
+    known = settings()
+    if text in known.catalogs:
+        return known.catalogs[text]
+    if text == "local":
+        return Target("local", folder_url(platform.data_dir() / "default"), source="built in")
+    names = ["local", *known.catalogs]
+    raise NotFound(
+        f"no catalog is called {text!r}",
+        hint=nearest(text, names) or f"known: {', '.join(names)}; a folder is written ./{text}",
+    )

@@ -1,0 +1,129 @@
+"""Files that survive a power cut: written under a temporary name, synced, then given their name for good."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from catalog_core.errors import BackendError, CatalogError, KeyTaken, NoSpace, ReadOnly
+
+BLOCK = 1 << 20
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn an `OSError` into an error of ours: `NoSpace`, `ReadOnly` or `BackendError`, naming `what`."""
+    try:
+        yield
+    except CatalogError:
+        raise
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{what}: no space left", hint="free space, or `catalog gc`; nothing was published") from exc
+        if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ReadOnly(f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder") from exc
+        raise BackendError(f"{what}: {exc.strerror or exc}") from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and its parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return
+    sync_folder(folder.parent)
+
+
+def stage(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file of a unique name in `folder`, open for writing."""
+    path = folder / f"tmp-{secrets.token_hex(12)}"
+    with translated(str(folder)):
+        return path, path.open("xb", buffering=0)
+
+
+def write_all(file: BinaryIO, part: Any) -> None:
+    """Write all of `part`; a raw file may take less at a time."""
+    view = memoryview(part)
+    while view.nbytes:
+        view = view[file.write(view) :]
+
+
+def sync(file: BinaryIO, path: Path) -> None:
+    """Make the bytes of an open staged file durable, close it, and take away the right to write it."""
+    with translated(str(path)):
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+        file.close()
+
+
+def write_new(folder: Path, stream: BinaryIO, size: int) -> Path:
+    """Write the next `size` bytes of `stream` to a new staged file, synced. Raises `BackendError` if it ends early."""
+    path, file = stage(folder)
+    try:
+        with translated(str(folder)), file:
+            left = size
+            while left:
+                block = stream.read(min(BLOCK, left))
+                if not block:
+                    raise BackendError(f"{size - left} of {size} bytes came, then the stream ended")
+                write_all(file, block)
+                left -= len(block)
+            sync(file, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def link(path: Path, final: Path, *, exclusive: bool = False) -> None:
+    """Give a synced file a second name, durable at return. An existing `final` of the same size is left alone, one of
+    another size is replaced; with `exclusive` any existing one raises `KeyTaken`."""
+    with translated(str(final)):
+        make_folders(final.parent)
+        try:
+            os.link(path, final)
+        except FileExistsError:
+            if exclusive:
+                raise KeyTaken(f"{final.name} is taken") from None
+            if final.stat().st_size != path.stat().st_size:
+                spare = path.with_name(path.name + ".good")
+                os.link(path, spare)
+                os.replace(spare, final)
+        sync_folder(final.parent)
+
+
+def sweep(folder: Path, older_than: float) -> int:
+    """Remove what was staged in `folder` and left alone for `older_than` seconds; return how many."""
+    import shutil
+    import time
+
+    count = 0
+    before = time.time() - older_than
+    for path in folder.iterdir():
+        try:
+            if path.lstat().st_mtime <= before:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                count += 1
+        except FileNotFoundError:
+            continue
+    return count

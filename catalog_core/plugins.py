@@ -1,0 +1,192 @@
+"""The plug-in loader: tolerant, and the same door for built-ins and strangers.
+
+A plug-in that fails to import, has an unknown API, or claims a name that is taken, is reported; the rest works.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from catalog_core.errors import CatalogError, InvalidInput, MissingPlugin, PluginError
+from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
+
+if TYPE_CHECKING:
+    from catalog_core.records import Manifest
+
+GROUP = "catalog_core.plugins"
+KINDS = ("backends", "serializers", "runtimes", "commands")
+EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "sklearn": "sklearn"}
+log = logging.getLogger("catalog_core")
+
+
+@attrs.frozen
+class Problem:
+    """Something wrong with a plug-in."""
+
+    plugin: str
+    message: str
+
+
+class Registry:
+    """What the installed plug-ins bring, by kind and name."""
+
+    def __init__(self, modules: Iterable[tuple[str, str]]) -> None:
+        self.backends: dict[str, BackendSpec] = {}
+        self.serializers: dict[str, SerializerSpec] = {}
+        self.runtimes: dict[str, RuntimeSpec] = {}
+        self.commands: dict[str, CommandSpec] = {}
+        self.providers: dict[tuple[str, str], str] = {}
+        self.problems: list[Problem] = []
+        self._made: dict[str, Any] = {}
+        self._hooks: list[tuple[str, Any]] = []
+        for label, module in modules:
+            self._register(label, module)
+
+    def _register(self, label: str, name: str) -> None:
+        try:
+            module = importlib.import_module(name)
+            for kind in KINDS:
+                hook = getattr(module, f"catalog_register_{kind}", None)
+                for spec in hook() if hook else ():
+                    self._add(label, kind, spec)
+            self._hooks.append((label, module))
+        except Exception as exc:  # a broken stranger must not stop the others
+            self.problems.append(Problem(label, f"cannot be loaded: {type(exc).__name__}: {exc}"))
+
+    def _add(self, label: str, kind: str, spec: Any) -> None:
+        table = getattr(self, kind)
+        if spec.api != API:
+            self.problems.append(
+                Problem(label, f"{kind} {spec.name!r} wants interface {spec.api}, this release has {API}; not loaded")
+            )
+        elif spec.name in table:
+            first = self.providers[kind, spec.name]
+            self.problems.append(Problem(label, f"{kind} {spec.name!r} is already provided by {first}; not loaded"))
+        else:
+            table[spec.name] = spec
+            self.providers[kind, spec.name] = label
+
+    def load(self, factory: str, extra: str | None = None) -> Any:
+        """Import `package.module:attribute`. Raises `MissingPlugin` where a dependency is not installed."""
+        module, _, attribute = factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as exc:
+            if exc.name and module.startswith(exc.name):
+                raise PluginError(f"{factory} cannot be imported: {exc}") from exc
+            need = extra or EXTRAS.get(str(exc.name))
+            raise MissingPlugin(
+                f"{factory} needs {exc.name}, which is not installed",
+                hint=f"pip install 'catalog-core[{need}]'" if need else f"pip install {exc.name}",
+            ) from exc
+        except (ImportError, AttributeError) as exc:
+            raise PluginError(f"{factory} cannot be used: {exc}") from exc
+
+    def backend_for(self, url: str) -> BackendSpec:
+        """The backend that opens `url`. Raises `MissingPlugin`."""
+        scheme = url.partition("://")[0]
+        for spec in self.backends.values():
+            if scheme in spec.schemes:
+                return spec
+        known = sorted(f"{scheme}://" for spec in self.backends.values() for scheme in spec.schemes)
+        raise MissingPlugin(f"no backend opens {scheme}://", hint=f"installed: {', '.join(known) or 'none'}; see `catalog plugins`")
+
+    def serializer(self, name: str) -> Any:
+        """The serializer called `name`. Raises `MissingPlugin`."""
+        if name not in self._made:
+            spec = self.serializers.get(name)
+            if spec is None:
+                raise MissingPlugin(
+                    f"no serializer is called {name!r}", hint=f"installed: {', '.join(sorted(self.serializers)) or 'none'}"
+                )
+            self._made[name] = self.load(spec.factory, spec.extra)()
+        return self._made[name]
+
+    def find_serializer(self, obj: Any) -> SerializerSpec:
+        """The serializer for an object, by the top-level modules of its classes; imports nothing."""
+        for kind in type(obj).__mro__:
+            if kind is object:
+                break
+            module = kind.__module__.partition(".")[0]
+            for spec in self.serializers.values():
+                if module in spec.handles:
+                    return spec
+        handled = sorted({module for spec in self.serializers.values() for module in spec.handles})
+        raise MissingPlugin(
+            f"no serializer takes a {type(obj).__module__}.{type(obj).__qualname__}",
+            hint=f"installed ones take objects of {', '.join(handled)}; a Path publishes files as they are",
+        )
+
+    def serializer_for_suffix(self, files: Iterable[str]) -> str | None:
+        """The serializer that reads these files, by their suffixes; None where none does."""
+        names = list(files)
+        for spec in self.serializers.values():
+            if spec.suffixes and len(names) == 1 and names[0].endswith(spec.suffixes):
+                return spec.name
+        return None
+
+    def runtime_for(self, manifest: Manifest) -> Any:
+        """A runtime that runs all components. Raises `MissingPlugin`."""
+        needed = {component.serializer for component in manifest.components}
+        for spec in self.runtimes.values():
+            if needed <= set(spec.serializers):
+                if spec.name + "/runtime" not in self._made:
+                    self._made[spec.name + "/runtime"] = self.load(spec.factory, spec.extra)()
+                return self._made[spec.name + "/runtime"]
+        raise MissingPlugin(
+            f"no runtime runs components of {', '.join(sorted(needed))}",
+            hint=f"installed: {', '.join(sorted(self.runtimes)) or 'none'}",
+        )
+
+    def saving(self, name: str, manifest: Manifest) -> None:
+        """Ask the plug-ins; one that raises `CatalogError` refuses the save."""
+        for label, module in self._hooks:
+            hook = getattr(module, "catalog_saving", None)
+            if hook:
+                try:
+                    hook(name=name, manifest=manifest)
+                except CatalogError:
+                    raise
+                except Exception as exc:
+                    raise PluginError(f"plug-in {label} failed while {name!r} was saved: {exc}") from exc
+
+    def saved(self, version: Any) -> None:
+        """Tell the plug-ins; what one raises is logged and changes nothing."""
+        for label, module in self._hooks:
+            hook = getattr(module, "catalog_saved", None)
+            if hook:
+                try:
+                    hook(version=version)
+                except Exception:
+                    log.exception("plug-in %s failed after %s was saved", label, version.ref)
+
+    def describe(self) -> list[dict[str, str]]:
+        """What is installed, one row each."""
+        return [
+            {"kind": kind.removesuffix("s"), "name": name, "plugin": self.providers[kind, name], "factory": spec.factory}
+            for kind in KINDS
+            for name, spec in sorted(getattr(self, kind).items())
+        ]
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of this process: every installed distribution's entry points, built-ins first."""
+    from importlib.metadata import entry_points
+
+    found = {(point.name, point.value) for point in entry_points(group=GROUP)}
+    ours = ("catalog_sqlite", "catalog_files", "catalog_safetensors", "catalog_torch", "catalog_torch_runtime")
+    return Registry(sorted(found, key=lambda item: (item[1] not in ours, item)))
+
+
+def check_known(options: dict[str, Any], known: Iterable[str], url: str) -> None:
+    """Refuse options that a backend does not know (`InvalidInput`)."""
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InvalidInput(f"{url} does not know the option {unknown[0]!r}", hint=f"options: {', '.join(known) or 'none'}")

@@ -1,0 +1,121 @@
+"""An ObjectStore on plain POSIX calls: a file per key, put in place by a hard link, which only one writer wins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from catalog_core import durable
+from catalog_core.errors import BlobMissing, InvalidInput, NotFound, ReadOnly
+from catalog_core.interfaces.store import BlobInfo, Mode
+
+STAGING = "staging"
+
+
+class FileStore:
+    """See `interfaces.store`: ObjectStore and LocalFiles."""
+
+    def __init__(self, root: Path, writable: bool) -> None:
+        self.root = root
+        self.writable = writable
+
+    def _path(self, key: str) -> Path:
+        if not key or any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or "\0" in key:
+            raise InvalidInput(f"not a key: {key[:100]!r}")
+        return self.root / key
+
+    def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
+        """See `ObjectStore.put`."""
+        final = self._path(key)
+        path = durable.write_new(self.staging(), stream, size)
+        try:
+            if mode == "hint":
+                with durable.translated(str(final)):
+                    durable.make_folders(final.parent)
+                    os.replace(path, final)
+                    durable.sync_folder(final.parent)
+            else:
+                durable.link(path, final, exclusive=mode == "exclusive")
+        finally:
+            path.unlink(missing_ok=True)
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
+        """See `ObjectStore.get`."""
+        path = self._path(key)
+        with durable.translated(str(path)):
+            try:
+                file = path.open("rb")
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                raise BlobMissing(f"{key} is not in {self.root}", backend="files") from exc
+            file.seek(start)
+            if length is None:
+                return file
+            import io
+
+            with file:
+                return io.BytesIO(file.read(length))
+
+    def stat(self, key: str) -> BlobInfo | None:
+        """See `ObjectStore.stat`."""
+        try:
+            info = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return BlobInfo(key, info.st_size, info.st_mtime)
+
+    def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
+        """See `ObjectStore.list`."""
+        folder = self.root / prefix.rpartition("/")[0]
+        found = []
+        for path in folder.rglob("*"):
+            key = path.relative_to(self.root).as_posix()
+            if key.startswith(prefix) and key > after and not key.startswith(STAGING + "/") and path.is_file():
+                found.append(key)
+        for key in sorted(found):
+            info = self.stat(key)
+            if info is not None:
+                yield info
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `ObjectStore.delete`."""
+        for key in keys:
+            path = self._path(key)
+            with durable.translated(str(path)):
+                path.unlink(missing_ok=True)
+
+    def staging(self) -> Path:
+        """See `LocalFiles.staging`."""
+        if not self.writable:
+            raise ReadOnly(f"{self.root} may not be written", hint="check the rights of the folder")
+        folder = self.root / STAGING
+        with durable.translated(str(folder)):
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def adopt(self, path: Path, key: str) -> None:
+        """See `LocalFiles.adopt`."""
+        durable.link(path, self._path(key))
+
+    def local_path(self, key: str) -> Path | None:
+        """See `LocalFiles.local_path`."""
+        path = self._path(key)
+        return path if path.exists() else None
+
+    def sweep_uploads(self, older_than: float) -> int:
+        """See `LocalFiles.sweep_uploads`."""
+        return durable.sweep(self.staging(), older_than)
+
+
+def open_store(url: str, options: Mapping[str, object], create: bool) -> FileStore:
+    """Open, or with `create` make, the folder of `file:///folder`."""
+    if options:
+        raise InvalidInput(f"{url} does not know the option {sorted(options)[0]!r}", hint="it has no options")
+    root = Path(url.partition("://")[2])
+    if not (root / "journal").is_dir():
+        if not create:
+            raise NotFound(f"there is no catalog in {root}", hint=f"catalog --catalog file://{root} init")
+        with durable.translated(str(root)):
+            durable.make_folders(root / "journal")
+    return FileStore(root, os.access(root, os.W_OK) and os.access(root / "journal", os.W_OK))

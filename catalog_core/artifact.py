@@ -55,6 +55,17 @@ class StoredArtifact:
         """See `interfaces.runtime.Artifact.call`."""
         return self._registry.serializer(self.find(component).serializer).call(obj, method, inputs)
 
+    def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `interfaces.runtime.Artifact.fit`."""
+        from catalog_core.session import fit
+
+        serializer = self._registry.serializer(self.find(component).serializer)
+        return fit(values, list(serializer.inputs(obj, method) or ()), first=False)
+
+    def release(self) -> None:
+        """See `interfaces.runtime.Artifact.release`."""
+        self._loaded.clear()
+
     def example(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
         """The stored example: inputs by name, and what each entry point gave for it, as NumPy arrays; or None."""
         if self.manifest.example is None:

@@ -82,4 +82,8 @@ def _look(where: str) -> dict[str, Any]:
             "diff": "sha256:" + hashlib.sha256(difference.encode()).hexdigest() if difference else None,
         }
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    return {"git": git, "script": Path(main).name if main else None, "command": [Path(a).name if n == 0 else a for n, a in enumerate(sys.argv)][:50]}
+    return {
+        "git": git,
+        "script": Path(main).name if main else None,
+        "command": [Path(a).name if n == 0 else a for n, a in enumerate(sys.argv)][:50],
+    }

@@ -49,11 +49,13 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
     for name, table in (data.get("catalogs") or {}).items():
         check_catalog(name)
         if not isinstance(table, dict) or not isinstance(table.get("url"), str):
-            raise ConfigError(f"{path}: [catalogs.{name}] needs url = \"…\"")
+            raise ConfigError(f'{path}: [catalogs.{name}] needs url = "…"')
         options = {key: value for key, value in table.items() if key not in ("url", "backend")}
         for key in options:
             if any(word in key.lower() for word in SECRETS) or (project and key in ("trust", "signers")):
-                raise ConfigError(f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file")
+                raise ConfigError(
+                    f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file"
+                )
         catalogs[name] = Target(name, _absolute(table["url"], path.parent), options, str(path))
     default = data.get("default")
     if default is not None and not isinstance(default, str):

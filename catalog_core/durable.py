@@ -26,7 +26,9 @@ def translated(what: str) -> Iterator[None]:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{what}: no space left", hint="free space, or `catalog gc`; nothing was published") from exc
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise ReadOnly(f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder") from exc
+            raise ReadOnly(
+                f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder"
+            ) from exc
         raise BackendError(f"{what}: {exc.strerror or exc}") from exc
 
 

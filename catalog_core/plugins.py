@@ -95,7 +95,9 @@ class Registry:
             if scheme in spec.schemes:
                 return spec
         known = sorted(f"{scheme}://" for spec in self.backends.values() for scheme in spec.schemes)
-        raise MissingPlugin(f"no backend opens {scheme}://", hint=f"installed: {', '.join(known) or 'none'}; see `catalog plugins`")
+        raise MissingPlugin(
+            f"no backend opens {scheme}://", hint=f"installed: {', '.join(known) or 'none'}; see `catalog plugins`"
+        )
 
     def serializer(self, name: str) -> Any:
         """The serializer called `name`. Raises `MissingPlugin`."""
@@ -103,7 +105,8 @@ class Registry:
             spec = self.serializers.get(name)
             if spec is None:
                 raise MissingPlugin(
-                    f"no serializer is called {name!r}", hint=f"installed: {', '.join(sorted(self.serializers)) or 'none'}"
+                    f"no serializer is called {name!r}",
+                    hint=f"installed: {', '.join(sorted(self.serializers)) or 'none'}",
                 )
             self._made[name] = self.load(spec.factory, spec.extra)()
         return self._made[name]
@@ -169,7 +172,12 @@ class Registry:
     def describe(self) -> list[dict[str, str]]:
         """What is installed, one row each."""
         return [
-            {"kind": kind.removesuffix("s"), "name": name, "plugin": self.providers[kind, name], "factory": spec.factory}
+            {
+                "kind": kind.removesuffix("s"),
+                "name": name,
+                "plugin": self.providers[kind, name],
+                "factory": spec.factory,
+            }
             for kind in KINDS
             for name, spec in sorted(getattr(self, kind).items())
         ]
@@ -189,4 +197,6 @@ def check_known(options: dict[str, Any], known: Iterable[str], url: str) -> None
     """Refuse options that a backend does not know (`InvalidInput`)."""
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise InvalidInput(f"{url} does not know the option {unknown[0]!r}", hint=f"options: {', '.join(known) or 'none'}")
+        raise InvalidInput(
+            f"{url} does not know the option {unknown[0]!r}", hint=f"options: {', '.join(known) or 'none'}"
+        )

@@ -89,7 +89,9 @@ class SqliteBackend:
             raise BackendError(f"{self.url}: {text}", backend=self.name) from exc
         except sqlite3.DatabaseError as exc:
             raise IntegrityError(
-                f"the journal {self.folder / DATABASE} is damaged: {exc}", hint="restore it from a copy", backend=self.name
+                f"the journal {self.folder / DATABASE} is damaged: {exc}",
+                hint="restore it from a copy",
+                backend=self.name,
             ) from exc
 
     # -- journal ------------------------------------------------------------------------------------------------
@@ -111,7 +113,9 @@ class SqliteBackend:
                 ).fetchall()
             for found, data in rows:
                 if found != position:
-                    raise IntegrityError(f"{self.url}: journal entry {position} is missing", hint="restore it from a copy")
+                    raise IntegrityError(
+                        f"{self.url}: journal entry {position} is missing", hint="restore it from a copy"
+                    )
                 yield found, bytes(data)
                 position += 1
             if len(rows) < 1000:
@@ -200,7 +204,9 @@ class _Blobs:
         with backend.lock, backend.translated():
             backend.begin(time.monotonic() + 60)
             try:
-                backend.db.execute("INSERT OR REPLACE INTO small VALUES (?, ?, ?)", (_check_key(key), data, time.time()))
+                backend.db.execute(
+                    "INSERT OR REPLACE INTO small VALUES (?, ?, ?)", (_check_key(key), data, time.time())
+                )
                 backend.db.execute("COMMIT")
             except BaseException:
                 if backend.db.in_transaction:
@@ -221,7 +227,9 @@ class _Blobs:
             if start == 0 and length is None:
                 return file
             with file:
-                return io.BytesIO(os.pread(file.fileno(), 1 << 62 if length is None else length, start) if length else b"")
+                return io.BytesIO(
+                    os.pread(file.fileno(), 1 << 62 if length is None else length, start) if length else b""
+                )
 
     def stat(self, key: str) -> BlobInfo | None:
         """See `interfaces.backend.Blobs.stat`."""

@@ -19,6 +19,12 @@ class Artifact(Protocol):
     def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run a method of a loaded component through its serializer."""
 
+    def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The outputs of one step as the inputs of the next: by name where names agree, else by position."""
+
+    def release(self) -> None:
+        """Forget the loaded components."""
+
 
 class Session(Protocol):
     """Loaded components, ready to run. Also a context manager; entry points are attributes."""

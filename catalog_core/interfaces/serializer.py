@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Protocol
 
 import attrs
 
-from catalog_core.records import Description
+from catalog_core.records import Description, TensorSpec
 
 
 class Directory(Protocol):
@@ -71,6 +71,11 @@ class Serializer(Protocol):
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run one method of a live or loaded object on named arrays, without gradients; outputs by name, as NumPy
         arrays or the framework's own (`output` where the object does not name them)."""
+
+    def signature(
+        self, obj: Any, method: str, example: Mapping[str, Any]
+    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """Names, dtypes and shapes of the method's inputs and outputs, found by running it on `example`."""
 
     def inputs(self, obj: Any, method: str) -> Iterable[str] | None:
         """The names of the method's inputs in order, or None where they are unknown."""

@@ -1,0 +1,34 @@
+"""The eager torch runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from catalog_core.errors import BackendError
+from catalog_core.interfaces.runtime import Artifact
+from catalog_core.records import Manifest
+from catalog_core.session import Session
+
+
+class TorchRuntime:
+    """See `interfaces.runtime.Runtime`."""
+
+    name = "torch"
+
+    def handles(self, manifest: Manifest) -> bool:
+        """Whether all components are torch modules."""
+        return all(component.serializer == "torch" for component in manifest.components)
+
+    def open(self, artifact: Artifact, device: str, options: Mapping[str, Any]) -> Session:
+        """A session on `device`."""
+        try:
+            wanted = torch.device(device)
+            torch.empty(1, device=wanted)
+        except (RuntimeError, AssertionError) as exc:
+            raise BackendError(
+                f"torch cannot use device {device!r}: {str(exc).splitlines()[0]}", hint="device='cpu' always works"
+            ) from exc
+        return Session(artifact, str(wanted))

@@ -1,0 +1,10 @@
+"""torch modules: exported graphs that load without the class, weights in safetensors."""
+
+from collections.abc import Iterable
+
+from catalog_core.specs import SerializerSpec
+
+
+def catalog_register_serializers() -> Iterable[SerializerSpec]:
+    """Register `torch`."""
+    yield SerializerSpec("torch", ("torch",), "catalog_torch.serializer:TorchSerializer", extra="torch")

@@ -1,0 +1,161 @@
+"""Graphs of `torch.export`: written without weights, pickles and paths; checked before torch sees them.
+
+`torch.export.load` trusts a file: it unpickles sample inputs (and weights marked so), evaluates the texts of symbolic
+expressions and executes guard code. So nothing of an archive reaches it unless it is on a list here, and the archive
+that it gets is always one that this module put together.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from catalog_core.errors import SerializationError
+
+WEIGHTS = "archive/data/weights/"
+_MEMBERS = re.compile(
+    r"archive/(data/weights/model_weights_config\.json|data/constants/(tensor_\d+|model_constants_config\.json)"
+    r"|models/model\.json|archive_format|archive_version|byteorder|\.data/(version|serialization_id))\Z"
+)
+_DROPPED = re.compile(r"archive/data/(weights/weight_\d+|sample_inputs/model\.pt)\Z")
+_TARGET = re.compile(r"(torch\.ops\.(aten|prims|prim|higher_order)\.[\w.]+|_operator\.\w+|math\.\w+|torch\.sym_\w+)\Z")
+_WORDS = frozenset(
+    "Symbol positive integer nonnegative True False Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv Eq Ne Lt Le Gt Ge "
+    "Integer Float Rational Add Mul Pow ToFloat TruncToInt Where And Or Not oo".split()
+)
+MAX_GRAPH = 256 << 20
+
+
+def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> bytes:
+    """Export `module` for named tensors, the first axis free where all tensors share it; the stripped archive.
+
+    Raises `SerializationError` with torch's reason where the module cannot be exported.
+    """
+    values = {name: value for name, value in inputs.items()}
+    sizes = {value.shape[0] for value in values.values() if isinstance(value, torch.Tensor) and value.ndim}
+    dynamic = None
+    if len(sizes) == 1:
+        if sizes == {1}:  # torch takes a size of one for a constant
+            values = {n: v.repeat(2, *[1] * (v.ndim - 1)) if v.ndim else v for n, v in values.items()}
+        batch = torch.export.Dim("batch")
+        dynamic = {name: {0: batch} if value.ndim else None for name, value in values.items()}
+    reasons = []
+    for shapes in (dynamic, None) if dynamic else (None,):
+        try:
+            program = torch.export.export(module, (), values, dynamic_shapes=shapes)
+            break
+        except Exception as exc:
+            reasons.append(f"{type(exc).__name__}: {str(exc).strip().splitlines()[0][:300]}")
+    else:
+        raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return _strip(buffer.getvalue())
+
+
+def _read(data: bytes) -> dict[str, bytes]:
+    """The members of an archive, names and sizes checked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
+            if len(set(names)) != len(names):
+                raise SerializationError("the archive holds a name twice")
+            for info in infos:
+                if not _MEMBERS.match(info.filename) and not _DROPPED.match(info.filename):
+                    raise SerializationError(
+                        f"the archive holds {info.filename!r}, which is not on the list of safe members"
+                    )
+            if sum(info.file_size for info in infos if not _DROPPED.match(info.filename)) > MAX_GRAPH:
+                raise SerializationError("the archive unpacks to more than 256 MiB")
+            return {info.filename: archive.read(info) for info in infos if not _DROPPED.match(info.filename)}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as exc:
+        raise SerializationError(f"not a readable .pt2 archive: {exc}") from exc
+
+
+def _write(members: Mapping[str, bytes]) -> bytes:
+    """A zip file whose bytes depend on its members only."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), members[name])
+    return buffer.getvalue()
+
+
+def _strip(data: bytes) -> bytes:
+    members = _read(data)
+    members["archive/models/model.json"] = _checked_graph(members["archive/models/model.json"])
+    members["archive/.data/serialization_id"] = b"0"
+    return _write(members)
+
+
+def _checked_graph(data: bytes) -> bytes:
+    """The graph without guard code, traces and paths. Raises `SerializationError` for an operation, or a symbolic
+    expression, that is not on the list."""
+    try:
+        graph = json.loads(data)
+    except ValueError as exc:
+        raise SerializationError(f"the graph cannot be read: {exc}") from exc
+    if not isinstance(graph, dict):
+        raise SerializationError("the graph is not an object")
+    graph["guards_code"] = []
+    stack: list[Any] = [graph]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack += value
+        elif isinstance(value, dict):
+            if "target" in value and "inputs" in value:
+                if not isinstance(value["target"], str) or not _TARGET.match(value["target"]):
+                    raise SerializationError(
+                        f"the graph calls {str(value['target'])[:100]!r}, which is not on the list"
+                    )
+                value["metadata"] = {}
+            text = value.get("expr_str")
+            if text is not None:
+                _check_expression(text)
+            stack += value.values()
+    return json.dumps(graph, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _check_expression(text: Any) -> None:
+    words = set(re.findall(r"[^\W\d]\w*", text)) if isinstance(text, str) else {"?"}
+    quoted = re.sub(r"'[su]\d+'", "", text) if isinstance(text, str) else ""
+    if any(word not in _WORDS and not re.fullmatch(r"[su]\d+", word) for word in words) or re.search(
+        r"[^\w\s(),.+*/=<>-]|\.\s*[^\W\d]", quoted
+    ):
+        raise SerializationError(f"the graph holds the expression {str(text)[:100]!r}, which is not plain arithmetic")
+
+
+def load(data: bytes, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The graph as a module whose weights are the tensors of `state` themselves."""
+    members = _read(data)
+    members["archive/models/model.json"] = _checked_graph(members["archive/models/model.json"])
+    used: dict[str, torch.Tensor] = {}
+    for name in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
+        config = json.loads(members.get(f"archive/{name}", b'{"config":{}}'))["config"]
+        for key, item in config.items():
+            if item.get("use_pickle"):
+                raise SerializationError(f"{key} is stored as a pickle, which is never read")
+            if not re.fullmatch(r"(weight|tensor)_\d+", str(item.get("path_name"))):
+                raise SerializationError(f"{key} lies at {item.get('path_name')!r}, which is not a member's name")
+            if "weights" in name:
+                if key not in state:
+                    raise SerializationError(f"the graph needs {key}, which is not among the stored weights")
+                used[key] = state[key]
+                tensor = state[key]
+                members[WEIGHTS + item["path_name"]] = bytes(tensor.numel() * tensor.element_size())
+    try:
+        module = torch.export.load(io.BytesIO(_write(members))).module()
+        module.load_state_dict(
+            {key: used[key] for key in module.state_dict() if key in used}, strict=False, assign=True
+        )
+    except Exception as exc:
+        raise SerializationError(f"torch cannot load the graph: {str(exc).splitlines()[0][:300]}") from exc
+    return module

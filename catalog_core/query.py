@@ -1,0 +1,267 @@
+"""The filter language: text → syntax tree. The grammar is in `docs/reference/query.md`.
+
+A query without any operator is full text. Errors point at a column.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import attrs
+import lark
+
+from catalog_core.errors import InvalidQuery
+from catalog_core.names import nearest
+
+COLUMNS = ("name", "version", "stage", "author", "framework", "algorithm", "size", "time", "alias", "text")
+GROUPS = ("tags", "metrics", "params", "taxonomy")
+Operator = Literal["=", "!=", "<", "<=", ">", ">=", "like", "~"]
+
+GRAMMAR = r"""
+start: [either] [order] [limit]
+?either: both (_OR both)*
+?both: negated (_AND negated)*
+?negated: _NOT negated -> negation | "(" either ")" | condition
+condition: field OPERATOR value -> comparison
+  | field _IN "(" value ("," value)* ")" -> membership
+  | field _NOT _IN "(" value ("," value)* ")" -> exclusion
+  | field _LIKE value -> similar
+  | field _NOT _LIKE value -> dissimilar
+  | _HAS "(" field ")" -> presence
+field: WORD ("." (WORD | STRING | NUMBER))?
+value: STRING -> string | NUMBER -> number | WORD -> word
+order: _ORDER _BY key ("," key)*
+key: field DIRECTION?
+limit: _LIMIT NUMBER
+OPERATOR: "==" | "!=" | "<=" | ">=" | "=" | "<" | ">" | "~"
+DIRECTION.3: /(asc|desc)\b/i
+_OR.3: /or\b/i
+_AND.3: /and\b/i
+_NOT.3: /not\b/i
+_IN.3: /in\b/i
+_LIKE.3: /like\b/i
+_HAS.3: /has(?=\s*\()/i
+_ORDER.3: /order(?=\s+by\b)/i
+_BY.3: /by\b/i
+_LIMIT.3: /limit(?=\s+\d)/i
+NUMBER.2: /[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w:.\/-])/
+STRING: /"(\\.|[^"\\])*"|'(\\.|[^'\\])*'/
+WORD: /[A-Za-z0-9_][\w:\/+@-]*/
+%ignore /\s+/
+"""
+
+
+@attrs.frozen
+class Field:
+    """A field: a column of the version, or a key of tags, metrics, params, taxonomy."""
+
+    group: str
+    key: str | None = None
+
+
+@attrs.frozen
+class Compare:
+    """`field operator value`; text, number, or time (seconds since 1970) by the field and the value."""
+
+    field: Field
+    operator: Operator
+    value: str | float | int
+
+
+@attrs.frozen
+class Has:
+    """Whether the version has the field at all."""
+
+    field: Field
+
+
+@attrs.frozen
+class Not:
+    """Everything that `node` does not match."""
+
+    node: Node
+
+
+@attrs.frozen
+class Both:
+    """All of `nodes`."""
+
+    nodes: tuple[Node, ...]
+
+
+@attrs.frozen
+class Either:
+    """Any of `nodes`."""
+
+    nodes: tuple[Node, ...]
+
+
+Node = Compare | Has | Not | Both | Either
+
+
+@attrs.frozen
+class Query:
+    """A parsed query: what to match, how to order (field, descending), and how many at most."""
+
+    where: Node | None = None
+    order: tuple[tuple[Field, bool], ...] = ()
+    limit: int | None = None
+
+
+@functools.cache
+def _parser() -> lark.Lark:
+    return lark.Lark(GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=False)
+
+
+def parse(text: str) -> Query:
+    """Parse a query. Raises `InvalidQuery` with the column (from 1)."""
+    plain = _plain_text(text)
+    if plain is not None:
+        return Query(Compare(Field("text"), "~", plain) if plain else None)
+    try:
+        tree = _parser().parse(text)
+    except lark.exceptions.UnexpectedEOF as exc:
+        raise InvalidQuery(f"the query ends too early: {text!r}", column=len(text) + 1) from exc
+    except lark.exceptions.UnexpectedInput as exc:
+        at = exc.pos_in_stream or 0
+        if at < 0 or at >= len(text):
+            raise InvalidQuery(f"the query ends too early: {text!r}", column=len(text) + 1) from exc
+        raise InvalidQuery(
+            f"column {at + 1}: {text[at : at + 20]!r} is not understood here", column=at + 1,
+            hint='like: framework = "torch" and metrics.auc > 0.9',
+        ) from exc  # fmt: skip
+    try:
+        return _Builder().transform(tree)  # type: ignore[no-any-return]
+    except lark.exceptions.VisitError as exc:
+        if isinstance(exc.orig_exc, InvalidQuery):
+            raise exc.orig_exc from None
+        raise
+
+
+def _plain_text(text: str) -> str | None:
+    """The words of a query that has no operator, else None."""
+    import re
+
+    bare = re.sub(r'"[^"]*"|\'[^\']*\'', lambda match: "x" * len(match[0]), text)
+    if re.search(r"[=<>~()!]|(^|\s)(order\s+by|limit\s+\d+|like|in)(\s|$)", bare, re.IGNORECASE):
+        return None
+    return text.strip()
+
+
+class _Builder(lark.Transformer[lark.Token, Any]):
+    def start(self, items: list[Any]) -> Query:
+        where, order, limit = None, (), None
+        for item in items:
+            if isinstance(item, tuple) and item[0] == "order":
+                order = item[1]
+            elif isinstance(item, tuple) and item[0] == "limit":
+                limit = item[1]
+            else:
+                where = item
+        return Query(where, order, limit)
+
+    def either(self, items: list[Any]) -> Node:
+        return Either(tuple(items))
+
+    def both(self, items: list[Any]) -> Node:
+        return Both(tuple(items))
+
+    def negation(self, items: list[Any]) -> Node:
+        return Not(items[0])
+
+    def field(self, items: list[lark.Token]) -> Field:
+        first = items[0]
+        group, column = str(first).lower(), (first.column or 1)
+        if len(items) == 2:
+            if group not in GROUPS:
+                raise InvalidQuery(f"column {column}: {group!r} has no keys", column=column, hint=", ".join(GROUPS))
+            key = str(items[1])
+            return Field(group, _unquote(key) if key[0] in "\"'" else key)
+        if group in ("owner", "number", "created"):
+            group = {"owner": "author", "number": "version", "created": "time"}[group]
+        if group not in COLUMNS:
+            known = [*COLUMNS, *[f"{name}." for name in GROUPS]]
+            raise InvalidQuery(
+                f"column {column}: there is no field {str(first)!r}", column=column,
+                hint=nearest(group, known) or f"fields: {', '.join(known)}",
+            )  # fmt: skip
+        return Field(group)
+
+    def string(self, items: list[lark.Token]) -> tuple[Any, int]:
+        return _unquote(str(items[0])), items[0].column or 1
+
+    def number(self, items: list[lark.Token]) -> tuple[Any, int]:
+        text = str(items[0])
+        value = float(text)
+        return (int(text) if text.lstrip("+-").isdigit() and abs(value) < 2**53 else value), items[0].column or 1
+
+    def word(self, items: list[lark.Token]) -> tuple[Any, int]:
+        return str(items[0]), items[0].column or 1
+
+    def comparison(self, items: list[Any]) -> Node:
+        field, operator, (value, column) = items
+        return _compare(field, "=" if operator == "==" else str(operator), value, column)
+
+    def similar(self, items: list[Any]) -> Node:
+        return _compare(items[0], "like", *items[1])
+
+    def dissimilar(self, items: list[Any]) -> Node:
+        return Not(self.similar(items))
+
+    def membership(self, items: list[Any]) -> Node:
+        return Either(tuple(_compare(items[0], "=", value, column) for value, column in items[1:]))
+
+    def exclusion(self, items: list[Any]) -> Node:
+        return Not(self.membership(items))
+
+    def presence(self, items: list[Any]) -> Node:
+        return Has(items[0])
+
+    def key(self, items: list[Any]) -> tuple[Field, bool]:
+        if items[0].group in ("alias", "text"):
+            raise InvalidQuery(f"results cannot be ordered by {items[0].group}", column=1)
+        return items[0], len(items) > 1 and items[1].lower() == "desc"
+
+    def order(self, items: list[Any]) -> tuple[str, tuple[tuple[Field, bool], ...]]:
+        return "order", tuple(items)
+
+    def limit(self, items: list[lark.Token]) -> tuple[str, int]:
+        if not str(items[0]).isdigit() or int(items[0]) < 1:
+            raise InvalidQuery(f"column {items[0].column}: limit is a whole number from 1", column=items[0].column)
+        return "limit", int(items[0])
+
+
+def _unquote(text: str) -> str:
+    import re
+
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def _compare(field: Field, operator: str, value: Any, column: int) -> Compare:
+    if field.group == "time":
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError as exc:
+            raise InvalidQuery(f"column {column}: {value!r} is not a time", column=column, hint="like 2026-06-01") from exc
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    elif field.group in ("version", "size") and isinstance(value, str):
+        raise InvalidQuery(f"column {column}: {field.group} is a number, {value!r} is not", column=column)
+    elif field.group not in ("version", "size", *GROUPS):
+        value = str(value)
+    elif field.group == "metrics" and isinstance(value, str) and operator != "like":
+        raise InvalidQuery(f"column {column}: a metric is a number, {value!r} is not", column=column)
+    if operator == "~" and field.group not in ("text", "name"):
+        raise InvalidQuery(f"column {column}: ~ searches text and name only", column=column, hint="use like")
+    if field.group == "text" and operator != "~":
+        raise InvalidQuery(f"column {column}: text is searched with ~", column=column)
+    return Compare(field, operator, value)  # type: ignore[arg-type]
+
+
+def words(text: str) -> Sequence[str]:
+    """The words of a full-text search; a trailing * searches for beginnings."""
+    import re
+
+    return re.findall(r"\w+\*?", text)

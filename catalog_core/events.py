@@ -41,7 +41,7 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         "version.restored": ("model number", ""),
         "model.deleted": ("model", "reason"),
         "model.restored": ("model", ""),
-        "blobs.swept": ("keys", ""),
+        "blobs.swept": ("keys versions", ""),
     }.items()
 }
 

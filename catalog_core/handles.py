@@ -269,6 +269,13 @@ class Model:
         )
         return self.catalog.model(self.name)
 
+    def unalias(self, name: str) -> Model:
+        """Remove an alias. Raises `Conflict` if it moved since this handle was read."""
+        from catalog_core.events import event
+
+        self.catalog._commit(event("alias.set", model=self.name, alias=name, number=None, seen=self.aliases.get(name)))
+        return self.catalog.model(self.name)
+
     def delete(self) -> None:
         """Hide the model and its versions; `restore` brings them back until their bytes are collected."""
         from catalog_core.events import event

@@ -427,15 +427,14 @@ class Index:
 
     def _on_blobs_swept(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         self._swept = True
+        for name, number in event["versions"]:  # they cannot come back
+            version = self._version({"model": name, "number": number})
+            self.db.execute("UPDATE versions SET deleted = 2 WHERE id = ?", (version[1],))
         for key in event["keys"]:
             digest, _, count = key.partition("~")
             self.db.execute(
                 "INSERT OR REPLACE INTO swept VALUES (?, ?, ?, ?)",
                 (digest, digest[7:23], entry.position, int(count or 0) + 1),
-            )
-            # a version whose manifest or layout went cannot come back
-            self.db.execute(
-                "UPDATE versions SET deleted = 2 WHERE deleted > 0 AND (manifest = ? OR layout = ?)", (digest, digest)
             )
             self.db.execute("DELETE FROM inlined WHERE key = ?", (key,))
             self.db.execute("DELETE FROM chunks WHERE key = ?", (digest,))

@@ -74,10 +74,13 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
     problems: list[Finding] = []
     entries = 0
     previous: str | None = None
+    known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
     try:
         for position, data in catalog._backend.journal.read(0):
             entry = read_entry(data, position, previous)
             previous = entry.digest
+            if known is not None and position == known.position and entry.digest != known.digest:
+                raise IntegrityError(f"journal entry {position} holds other bytes than this machine saw before")
             entries += 1
     except CatalogError as exc:
         problems.append(Finding(f"journal entry {entries}", str(exc)))
@@ -215,12 +218,14 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         size = sum(info.size for info in doomed)
         if dry_run:
             return Collected(len(keys), size, 0, tuple(keys))
+        gone = _gone(catalog, {key.partition("~")[0] for key in keys})
         try:
             for start in range(0, len(keys), BATCH):
-                position = _sweep(catalog, head, keys[start : start + BATCH])
+                part = keys[start : start + BATCH]
+                position = _sweep(catalog, head, part, gone if start == 0 else [])
                 head = index.head
                 assert head is not None and head.position == position
-                backend.blobs.delete(keys[start : start + BATCH])
+                backend.blobs.delete(part)
         except Rejected as exc:
             if exc.code != "head-moved":
                 raise
@@ -232,10 +237,24 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
     )
 
 
-def _sweep(catalog: Catalog, head: Any, keys: list[str]) -> int:
+def _gone(catalog: Catalog, doomed: set[str]) -> list[list[Any]]:
+    """The deleted versions that lose a blob: they can no longer be restored."""
+    result: list[list[Any]] = []
+    for ref, manifest, layout in _versions(catalog, "deleted IN (1, 3)"):
+        try:
+            chunks = [chunk for parts in _layout_of(catalog, ref, layout).values() for chunk in parts]
+        except CatalogError:
+            chunks = []
+        if doomed & {manifest, layout, *[chunk.pack or chunk.digest for chunk in chunks]}:
+            name, _, number = ref.partition("@")
+            result.append([name, int(number)])
+    return result
+
+
+def _sweep(catalog: Catalog, head: Any, keys: list[str], gone: list[list[Any]]) -> int:
     def events(index: Any) -> list[dict[str, Any]]:
         if index.head != head:
             raise Rejected("somebody published meanwhile", code="head-moved")
-        return [event("blobs.swept", keys=keys)]
+        return [event("blobs.swept", keys=keys, versions=gone)]
 
     return catalog._commit(events=events)

@@ -1,0 +1,5 @@
+"""`python -m catalog_core.cli`."""
+
+from catalog_core.cli.main import main
+
+main()

@@ -1,0 +1,82 @@
+"""list, search, show, compare, history."""
+
+from __future__ import annotations
+
+import click
+
+from catalog_core.cli.common import json_option, opened, put, put_table
+from catalog_core.handles import Model, Version
+from catalog_core.names import parse_reference
+
+
+@click.command("list")
+@click.argument("name", required=False)
+@click.option("--limit", default=100, show_default=True)
+@json_option
+@click.pass_context
+def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
+    """List the models, or the versions of NAME, newest first."""
+    catalog = opened(ctx)
+    if name is not None:
+        put_table(ctx, catalog.versions(name)[:limit], f"{name} has no versions")
+    else:
+        put_table(ctx, list(catalog.models(limit=limit)), f"{catalog.name} is empty: catalog save NAME PATH")
+
+
+@click.command("search")
+@click.argument("query", nargs=-1)
+@click.option("--limit", default=100, show_default=True)
+@json_option
+@click.pass_context
+def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> None:
+    """Find versions: a filter like 'metrics.auc > 0.9 and tags.team = cms', or plain words."""
+    put_table(ctx, list(opened(ctx).search(" ".join(query), limit=limit)), "nothing found")
+
+
+@click.command("show")
+@click.argument("ref")
+@click.option("--as-of", metavar="TIME", help="A past moment (ISO 8601), or '#N' for a position of the journal.")
+@json_option
+@click.pass_context
+def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
+    """Show a version (NAME@N, NAME@ALIAS) or a model (NAME)."""
+    catalog = opened(ctx)
+    parsed = parse_reference(ref)
+    if as_of is not None:
+        put(ctx, catalog.as_of(parsed.name, as_of))
+        return
+    item: Model | Version
+    if parsed.number or parsed.alias or parsed.digest:
+        item = catalog.version(parsed)
+    else:
+        item = catalog.model(parsed.name)
+    put(ctx, item)
+    if isinstance(item, Model) and not ctx.obj["json"]:
+        click.echo()
+        put_table(ctx, item.versions, "no versions")
+
+
+@click.command("compare")
+@click.argument("first")
+@click.argument("second")
+@json_option
+@click.pass_context
+def compare_command(ctx: click.Context, first: str, second: str) -> None:
+    """Compare two versions: metadata, metrics, files, and tensor by tensor."""
+    comparison = opened(ctx).compare(first, second)
+    if ctx.obj["json"]:
+        put(ctx, comparison)
+        return
+    put_table(ctx, comparison.rows(), "no differences")
+    shared = f"{comparison.shared_bytes:,} of {comparison.total_bytes:,} bytes shared"
+    click.echo(f"{comparison.same} tensors equal, {shared}")
+
+
+@click.command("history")
+@click.argument("name", required=False)
+@click.option("--limit", default=1000, show_default=True)
+@json_option
+@click.pass_context
+def history_command(ctx: click.Context, name: str | None, limit: int) -> None:
+    """Show every change of NAME, or of the whole catalog, oldest first."""
+    put_table(ctx, opened(ctx).history(name, limit=limit), "no changes")

@@ -1,0 +1,104 @@
+"""The group: lazy subcommands, global options, and what an error looks like."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+# name → (module, one line of help); the help is here so that `catalog --help` imports no command
+COMMANDS = {
+    "init": ("publish", "Make a catalog."),
+    "save": ("publish", "Publish files or folders as the next version of a model."),
+    "list": ("find", "List models, or the versions of one."),
+    "search": ("find", "Find versions by a filter or by words."),
+    "show": ("find", "Show a model or a version, also as it was in the past."),
+    "compare": ("find", "Compare two versions, down to tensors."),
+    "history": ("find", "Show every change of a model."),
+    "download": ("publish", "Write the checked files of a version to a folder."),
+    "alias": ("change", "Point an alias at a version, or remove one."),
+    "promote": ("change", "Move a version to another stage."),
+    "tag": ("change", "Set or remove tags of a version."),
+    "annotate": ("change", "Set metrics of a version."),
+    "card": ("change", "Show or replace the card of a model."),
+    "delete": ("change", "Hide a version or a model."),
+    "restore": ("change", "Undo a delete."),
+    "verify": ("care", "Run a version in a fresh process and check what it gives."),
+    "fsck": ("care", "Check every entry and every byte of the catalog."),
+    "gc": ("care", "Collect what no version needs."),
+    "config": ("care", "Show the configuration and where it comes from."),
+    "plugins": ("care", "Show the plug-ins, and what is wrong with them."),
+    "doctor": ("care", "Check this catalog and this machine."),
+    "demo": ("care", "Train, publish, find and reuse a small network."),
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands by name; imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS) + sorted(set(self._strangers()) - set(COMMANDS)) if _complete() else list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in COMMANDS:
+            module = importlib.import_module(f"catalog_core.cli.{COMMANDS[name][0]}")
+            command: click.Command = getattr(module, f"{name}_command")
+            return command
+        spec = self._strangers().get(name)
+        if spec is None:
+            return None
+        from catalog_core.plugins import registry
+
+        found: click.Command = registry().load(spec.factory, spec.extra)
+        return found
+
+    @staticmethod
+    def _strangers() -> dict[str, Any]:
+        from catalog_core.plugins import registry
+
+        return registry().commands
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _complete() -> bool:
+    return any(name.endswith("_CATALOG_COMPLETE") for name in os.environ)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--catalog", "-c", metavar="NAME", help="A configured name, a URL or a folder; else $CATALOG.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.version_option(package_name="catalog-core", prog_name="catalog")
+@click.pass_context
+def group(ctx: click.Context, catalog: str | None, as_json: bool) -> None:
+    """A model catalog without a server: publish, find, check and load versions of models."""
+    ctx.obj = {"catalog": catalog, "json": as_json}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit 0 when done, 1 when what was asked for failed, 2 on wrong usage."""
+    from catalog_core.errors import CatalogError
+
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        group.main(args=given, prog_name="catalog", standalone_mode=True)
+    except CatalogError as exc:
+        if "--json" in given:
+            error = {"type": type(exc).__name__, "message": exc.message, "hint": exc.hint}
+            click.echo(json.dumps({"error": error}, ensure_ascii=False))
+        else:
+            click.echo(f"error: {' '.join(exc.message.split())}", err=True)
+            if exc.hint:
+                click.echo(f"hint: {' '.join(exc.hint.split())}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,70 @@
+"""init, save, download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from catalog_core.cli.common import json_option, opened, pairs, put
+from catalog_core.errors import InvalidInput
+
+
+@click.command("init")
+@json_option
+@click.pass_context
+def init_command(ctx: click.Context) -> None:
+    """Make a catalog where --catalog says (or the default one); one that exists is left as it is."""
+    catalog = opened(ctx, create=True)
+    put(ctx, {"name": catalog.name, "url": catalog.url, "id": catalog.id}, lines=[f"{catalog.name} at {catalog.url}"])
+
+
+@click.command("save")
+@click.argument("name")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--component", multiple=True, metavar="N=PATH", help="A component and its file or folder.")
+@click.option("--alias", help="Point this alias at the new version.")
+@click.option("--tag", multiple=True, metavar="K=V")
+@click.option("--metric", multiple=True, metavar="K=NUMBER")
+@click.option("--param", multiple=True, metavar="K=V")
+@click.option("--parent", multiple=True, metavar="REF", help="A version this one was made from.")
+@click.option("--description")
+@click.option("--verify", is_flag=True, help="Check in a fresh process before publishing.")
+@click.option("--force", is_flag=True, help="Publish even if the checks fail.")
+@json_option
+@click.pass_context
+def save_command(
+    ctx: click.Context, name: str, paths: tuple[Path, ...], component: tuple[str, ...], alias: str | None,
+    tag: tuple[str, ...], metric: tuple[str, ...], param: tuple[str, ...], parent: tuple[str, ...],
+    description: str | None, verify: bool, force: bool,
+) -> None:  # fmt: skip
+    """Publish PATHS (files or one folder) as the next version of NAME."""
+    components = {key: Path(path) for key, path in pairs(component, "component").items()}
+    for path in paths:
+        key = "model" if len(paths) == 1 and not components else path.stem
+        if key in components:
+            raise InvalidInput(f"two components would be called {key!r}", hint="use --component name=path")
+        components[key] = path
+    if not components:
+        raise click.UsageError("nothing to save: give a PATH, or --component name=PATH")
+    catalog = opened(ctx, create=True)
+    version = catalog.save(
+        name, components=components, alias=alias, verify=verify, force=force, tags=pairs(tag, "tag"),
+        metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param"), description=description,
+        parents=parent,
+    )  # fmt: skip
+    new = version.summary["new_bytes"]
+    put(ctx, version, lines=[f"{version.ref}  {version.size:,} bytes, {new:,} new  {version.digest}"])
+
+
+@click.command("download")
+@click.argument("ref")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def download_command(ctx: click.Context, ref: str, folder: Path) -> None:
+    """Write the checked files of REF into FOLDER, which must be new or empty."""
+    catalog = opened(ctx)
+    target = catalog.download(ref, folder)
+    files = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    put(ctx, {"folder": str(target), "files": files}, lines=[f"{target / file}" for file in files])

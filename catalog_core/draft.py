@@ -176,7 +176,9 @@ class Draft:
         if example is None:
             return {}
         if isinstance(example, Mapping):
-            return {str(key): value for key, value in example.items()}
+            named = {str(key): value for key, value in example.items()}
+            self._check_names(named, entries, serializers)
+            return named
         values = list(example) if isinstance(example, (tuple, list)) else [example]
         names: list[str] = []
         if entries:
@@ -186,6 +188,20 @@ class Draft:
         if len(names) < len(values):
             names = ["input"] if len(values) == 1 else [f"input_{number}" for number in range(len(values))]
         return dict(zip(names, values, strict=False))
+
+    def _check_names(
+        self, named: Mapping[str, Any], entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]
+    ) -> None:
+        for entry, steps in entries.items():
+            component, _, method = steps[0].partition(".")
+            if component not in serializers:
+                continue
+            wanted = list(serializers[component].inputs(self._objects[component], method or "forward") or named)
+            if not set(wanted) & set(named):
+                raise InvalidInput(
+                    f"the example names {', '.join(named)}; {entry!r} takes {', '.join(wanted)}",
+                    hint="name the example's arrays as the method's parameters",
+                )
 
     def _bare(self, entries: Mapping[str, tuple[str, ...]]) -> tuple[EntryPoint, ...]:
         return tuple(EntryPoint(name, steps) for name, steps in entries.items())
@@ -204,7 +220,7 @@ class Draft:
                 component, _, method = step.partition(".")
                 serializer, obj = serializers[component], self._objects[component]
                 wanted = list(serializer.inputs(obj, method or "forward") or ())
-                values = session.fit(values, wanted, first=specs is None)
+                values = session.fit(values, wanted, first=False)
                 signature = serializer.signature(obj, method or "forward", values)
                 specs = (specs[0] if specs else signature[0], signature[1])
                 values = serializer.call(obj, method or "forward", values)

@@ -36,7 +36,9 @@ class Event:
             "version.published": lambda: f"{data.get('size', 0):,} bytes",
             "alias.set": lambda: data["alias"] if data["number"] else f"{data['alias']} removed",
             "stage.set": lambda: f"{data['seen']} → {data['stage']}",
-            "tags.set": lambda: ", ".join([f"{k}={v}" for k, v in data["set"].items()] + [f"-{k}" for k in data["unset"]]),
+            "tags.set": lambda: ", ".join(
+                [f"{k}={v}" for k, v in data["set"].items()] + [f"-{k}" for k in data["unset"]]
+            ),
             "metrics.set": lambda: ", ".join(f"{k}={v}" for k, v in data["set"].items()),
             "blobs.swept": lambda: f"{len(data['keys'])} blobs",
             "model.updated": lambda: ", ".join(data["set"]),
@@ -68,7 +70,9 @@ def state(past: Index) -> dict[str, Any]:
         for key, text, value in past.rows("SELECT key, text, number FROM fields WHERE version = ?", (identity,)):
             group, _, rest = key.partition(".")
             fields.setdefault(group, {})[rest] = text if value is None else value
-        versions.append({"number": number, "stage": stage, "digest": manifest, "created": when(created).isoformat(), **fields})
+        versions.append(
+            {"number": number, "stage": stage, "digest": manifest, "created": when(created).isoformat(), **fields}
+        )
     aliases = dict(past.rows("SELECT alias, number FROM aliases ORDER BY alias"))
     return {
         "name": name, "title": title, "description": description, "owner": owner, "aliases": aliases, "versions": versions,
@@ -137,7 +141,9 @@ def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
         ]  # fmt: skip
         return ["version", "stage", "aliases", "framework", "size", "created", "metrics"], rows
     if isinstance(items[0], Model):
-        rows = [[m.name, str(m.newest), ", ".join(f"{a}→{n}" for a, n in m.aliases.items()), m.title or ""] for m in items]
+        rows = [
+            [m.name, str(m.newest), ", ".join(f"{a}→{n}" for a, n in m.aliases.items()), m.title or ""] for m in items
+        ]
         return ["model", "newest", "aliases", "title"], rows
     if isinstance(items[0], Event):
         return ["position", "time", "actor", "event"], [
@@ -195,7 +201,8 @@ def html(item: Any) -> str:
     if headings:
         head = "".join(f"<th style='text-align:left'>{clean(text)}</th>" for text in headings)
         body = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{clean(text)}</td>" for text in row) + "</tr>" for row in cells
+            "<tr>" + "".join(f"<td style='text-align:left'>{clean(text)}</td>" for text in row) + "</tr>"
+            for row in cells
         )
         out.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
     return "".join(out) + "</div>"

@@ -1,0 +1,153 @@
+"""Verification: an artifact is loaded and run in a fresh process that cannot see the training code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from catalog_core.artifact import StoredArtifact
+from catalog_core.codec import manifest_to_json
+from catalog_core.content import SMALL, write_layout
+from catalog_core.digests import parse
+
+TIMEOUT = 300.0
+
+
+@attrs.frozen
+class Check:
+    """One check. `result` is passed, failed, skipped or warned; `cause` says why, where it did not pass."""
+
+    id: str
+    result: str
+    seconds: float = 0.0
+    cause: str = ""
+
+
+@attrs.frozen
+class Report:
+    """The table of checks of one verification."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.result != "failed" for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """The first failed check and its cause, or nothing."""
+        return next((f"{check.id}: {check.cause}" for check in self.checks if check.result == "failed"), "")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The checks as plain rows."""
+        return [attrs.asdict(check) for check in self.checks]
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+
+def check(artifact: StoredArtifact, folder: Path, timeout: float = TIMEOUT) -> Report:
+    """Check an artifact in a fresh process; `folder` takes what has to be written for it.
+
+    The process gets this one's `sys.path` less the working folder, the script's folder and editable installs, and
+    refuses to import what belongs to no distribution that the artifact records. It never raises for what the artifact
+    does: a process that dies or hangs is a failed check.
+    """
+    spec = folder / "verify.json"
+    result = folder / "result.json"
+    result.unlink(missing_ok=True)
+    spec.write_text(json.dumps(_spec(artifact, folder, result)))
+    code = (
+        "import sys, json; spec = json.load(open(sys.argv[1])); sys.path[:] = spec['path'];"
+        "exec(compile(open(spec['child']).read(), spec['child'], 'exec'))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code, str(spec)], capture_output=True, text=True, errors="replace",
+            timeout=timeout, check=False, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Report((Check("process", "failed", timeout, f"it did not end within {timeout:.0f} s"),))
+    try:
+        checks = tuple(Check(**row) for row in json.loads(result.read_text()))
+    except (OSError, ValueError, TypeError):
+        checks = ()
+    if done.returncode or not checks:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        how = f"signal {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"exit {done.returncode}"
+        checks = (*checks, Check("process", "failed", 0.0, f"the process ended by {how}: {last[:300]}"))
+    return Report(checks)
+
+
+def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any]:
+    content = artifact._content
+    places: dict[str, list[Any]] = {}
+    for chunks in artifact.layout.values():
+        for chunk in chunks:
+            name = chunk.pack or chunk.digest
+            path = None if name in content.memory else content.path_of(name)
+            if path is not None:
+                places[name] = [str(path)]
+            elif chunk.length <= SMALL:
+                places[name] = [str(_spill(folder, name, content.blob(name, artifact.what)))]
+            else:
+                with content.backend.blobs.open(content.index.key(name)) as stream:
+                    places[name] = [str(_spill(folder, name, stream.read()))]
+    lock = artifact.manifest.environment.get("distributions")
+    recorded = parse(content.blob(lock, "environment")) if lock else {}
+    roots = {name: str(Path(str(sys.modules[name].__file__)).parent) for name in _own(artifact)}
+    return {
+        "manifest": manifest_to_json(artifact.manifest),
+        "layout": write_layout(artifact.layout),
+        "places": {name: place[0] for name, place in places.items()},
+        "path": _clean_path(),
+        "plugins": [[label, module.__name__] for label, module in artifact._registry._hooks],
+        "roots": roots,
+        "recorded": recorded,
+        "what": artifact.what,
+        "result": str(result),
+        "child": str(Path(__file__).with_name("verify_child.py")),
+    }
+
+
+def _own(artifact: StoredArtifact) -> list[str]:
+    return ["catalog_core", *[module.__name__.partition(".")[0] for _, module in artifact._registry._hooks]]
+
+
+def _spill(folder: Path, digest: str, data: bytes) -> Path:
+    path = folder / f"blob-{digest[7:]}"
+    path.write_bytes(data)
+    return path
+
+
+def _clean_path() -> list[str]:
+    """`sys.path` less the working folder, the script's folder, and folders of editable installs."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    refused = {os.path.realpath(os.getcwd())}
+    if main and not main.endswith(("pytest/__main__.py", "bin/pytest", "bin/catalog")):
+        refused.add(os.path.realpath(os.path.dirname(main)))
+    for distribution in distributions():
+        text = distribution.read_text("direct_url.json")
+        if text and json.loads(text).get("dir_info", {}).get("editable"):
+            url = json.loads(text)["url"]
+            root = os.path.realpath(url.removeprefix("file://"))
+            refused |= {path for path in map(os.path.realpath, sys.path) if (path + "/").startswith(root + "/")}
+    keep = [path for path in sys.path if path and os.path.realpath(path) not in refused]
+    return [path for path in keep if os.path.exists(path)]

@@ -1,0 +1,221 @@
+"""The other side of `verify`: run in a fresh process, it loads, runs and compares. Reads `spec`, writes its result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+TOLERANCE = {"float64": (1e-9, 1e-12), "float32": (1e-4, 1e-5), "float16": (1e-2, 1e-2), "complex64": (1e-4, 1e-5)}
+
+
+class OwnFinder(importlib.abc.MetaPathFinder):
+    """Finds the catalog and its plug-ins where the parent had them, also in an editable install."""
+
+    def __init__(self, roots: dict[str, str]) -> None:
+        self.roots = roots
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of one of our top-level packages."""
+        root = self.roots.get(name)
+        if root is None:
+            return None
+        return importlib.util.spec_from_file_location(name, f"{root}/__init__.py", submodule_search_locations=[root])
+
+
+class Guard(importlib.abc.MetaPathFinder):
+    """Refuses modules that come with no recorded distribution: the code of whoever trained the model."""
+
+    def __init__(self, recorded: dict[str, str], roots: dict[str, str]) -> None:
+        from importlib.metadata import packages_distributions
+
+        self.owners = packages_distributions()
+        self.recorded = {name.lower().replace("_", "-") for name in recorded}
+        self.roots = set(roots)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """None lets others find it; an ImportError refuses it."""
+        top = name.partition(".")[0]
+        if "." in name or top in sys.stdlib_module_names or top in self.roots or top.startswith("_"):
+            return None
+        owners = {owner.lower().replace("_", "-") for owner in self.owners.get(top, [])}
+        if owners & self.recorded:
+            return None
+        found = importlib.machinery.PathFinder.find_spec(name, path)
+        if found is None:
+            return None
+        whose = f"distribution {sorted(owners)[0]}, which the artifact does not record" if owners else "no distribution"
+        raise ImportError(f"module {name!r} is refused: it belongs to {whose}", name=name)
+
+
+def main(spec: dict[str, Any]) -> None:
+    """Run all checks and write the table."""
+    sys.meta_path.insert(0, OwnFinder(spec["roots"]))
+    rows: list[dict[str, Any]] = []
+
+    def note(identity: str, run: Callable[[], tuple[str, str] | None]) -> bool:
+        begin = time.perf_counter()
+        try:
+            result, cause = run() or ("passed", "")
+        except BaseException as exc:
+            result, cause = "failed", f"{type(exc).__name__}: {' '.join(str(exc).split())[:500]}"
+        rows.append(
+            {"id": identity, "result": result, "seconds": round(time.perf_counter() - begin, 4), "cause": cause}
+        )
+        Path(spec["result"]).write_text(json.dumps(rows))
+        return result == "passed"
+
+    from catalog_core import plugins
+    from catalog_core.artifact import StoredArtifact
+    from catalog_core.codec import manifest_of
+    from catalog_core.content import Content, read_layout
+    from catalog_core.digests import canonical
+
+    registry = plugins.Registry([(label, module) for label, module in spec["plugins"]])
+    sys.meta_path.insert(0, Guard(spec["recorded"], spec["roots"]))
+    content = Content.__new__(Content)
+    content.overlay = {name: Path(path) for name, path in spec["places"].items()}
+    content.memory = {}
+    content.policy = "always"
+    content.backend = _Place()  # type: ignore[assignment]
+    content.index = _NoIndex()  # type: ignore[assignment]
+    content.blob = lambda digest, what: content.overlay[digest].read_bytes()  # type: ignore[method-assign]
+    manifest = manifest_of(canonical(spec["manifest"]))
+    artifact = StoredArtifact(manifest, read_layout(canonical(spec["layout"])), content, registry, spec["what"])
+    if not note("digests", lambda: _digests(artifact)):
+        return
+    note("unsafe", lambda: _unsafe(artifact))
+    note("environment", lambda: _environment(spec["recorded"]))
+    loadable = [c for c in manifest.components if c.serializer in registry.serializers]
+    for component in manifest.components:
+        if component in loadable:
+            note(f"load:{component.name}", lambda name=component.name: artifact.component(name) and None)  # type: ignore[misc]
+        else:
+            cause = f"{component.serializer!r} is kept as it is; nothing loads it"
+            note(f"load:{component.name}", lambda why=cause: ("skipped", why))  # type: ignore[misc]
+    example = artifact.example()
+    for point in manifest.entry_points:
+        if example is None:
+            note(f"run:{point.name}", lambda: ("skipped", "no example is stored"))
+            continue
+        _run(artifact, registry, point, *example, note)
+
+
+def _run(artifact: Any, registry: Any, point: Any, inputs: Any, outputs: Any, note: Any) -> None:
+    got: dict[str, Any] = {}
+    axes: dict[str, int] = {}
+
+    def run() -> None:
+        with registry.runtime_for(artifact.manifest).open(artifact, "cpu", {}) as session:
+            got.update(session.run(point.name, {spec.name: inputs[spec.name] for spec in point.inputs}))
+
+    def schema() -> None:
+        from catalog_core.session import check_tensor
+
+        for spec in point.outputs:
+            check_tensor(f"output {spec.name!r} of {point.name}", spec, got[spec.name], axes)
+
+    def batches() -> tuple[str, str] | None:
+        import numpy as np
+
+        if not all(spec.shape and isinstance(spec.shape[0], str) for spec in point.inputs):
+            return "skipped", "the first axis is not free"
+        with registry.runtime_for(artifact.manifest).open(artifact, "cpu", {}) as session:
+            for size in (1, 3):
+                session.run(
+                    point.name,
+                    {s.name: np.resize(inputs[s.name], (size, *inputs[s.name].shape[1:])) for s in point.inputs},
+                )
+        return None
+
+    if note(f"run:{point.name}", run):
+        note(f"schema:{point.name}", schema)
+        note(f"match:{point.name}", lambda: _match(got, outputs.get(point.name, {})))
+        note(f"batch:{point.name}", batches)
+
+
+def _match(got: dict[str, Any], wanted: dict[str, Any]) -> None:
+    import numpy as np
+
+    if got.keys() != wanted.keys():
+        raise ValueError(f"outputs are {sorted(got)}, recorded were {sorted(wanted)}")
+    for name, value in got.items():
+        left, right = (np.asarray(v.float() if hasattr(v, "float") else v) for v in (value, wanted[name]))
+        if right.dtype.kind == "V" or right.dtype.name in ("bfloat16",):
+            right = right.astype(np.float32)
+        relative, absolute = TOLERANCE.get(str(wanted[name].dtype), (1e-2, 1e-2) if left.dtype.kind in "fc" else (0, 0))
+        if left.shape != right.shape or not np.allclose(left, right, rtol=relative, atol=absolute, equal_nan=True):
+            worst = np.nanmax(np.abs(left.astype(np.float64) - right)) if left.shape == right.shape else "another shape"
+            raise ValueError(f"output {name!r} differs from what the live object gave (largest difference {worst})")
+
+
+def _digests(artifact: Any) -> None:
+    for component in artifact.manifest.components:
+        reader = artifact.reader(component)
+        for file in component.files:
+            actual = "sha256:" + hashlib.sha256(reader.view(file.name)).hexdigest()
+            if actual != file.digest:
+                raise ValueError(f"{component.name}/{file.name} holds other bytes: {actual}, not {file.digest}")
+
+
+def _unsafe(artifact: Any) -> tuple[str, str] | None:
+    import io
+    import zipfile
+
+    for component in artifact.manifest.components:
+        reader = artifact.reader(component)
+        for name in reader.files:
+            data = reader.view(name)
+            heads = {name: bytes(data[:2])}
+            if bytes(data[:4]) == b"PK\x03\x04":
+                with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                    for member in archive.namelist():
+                        with archive.open(member) as file:
+                            heads[f"{name}:{member}"] = file.read(2)
+            for where, head in heads.items():
+                if where.endswith((".pkl", ".pickle")) or (len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5):
+                    raise ValueError(f"{component.name}/{where} looks like a pickle")
+    return None
+
+
+def _environment(recorded: dict[str, str]) -> tuple[str, str] | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    different = []
+    for name, wanted in recorded.items():
+        try:
+            if version(name) != wanted:
+                different.append(f"{name} {version(name)} instead of {wanted}")
+        except PackageNotFoundError:
+            continue
+    return ("warned", "; ".join(different[:5])) if different else None
+
+
+class _Place:
+    name = "verify"
+    url = "this process"
+    files = None
+
+
+class _NoIndex:
+    path = None
+
+    @staticmethod
+    def key(digest: str) -> str:
+        return digest
+
+
+if "spec" in globals():
+    main(globals()["spec"])

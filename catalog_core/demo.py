@@ -50,7 +50,7 @@ def held_out() -> tuple[Any, Any]:
 
 
 def network() -> Any:
-    """The network: two convolutions and two linear layers, 10 logits; 168,586 parameters."""
+    """The network: three convolutions and a linear layer, 10 logits; 1,333,642 parameters."""
     from torch import nn
 
     class Digits(nn.Module):
@@ -59,9 +59,10 @@ def network() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.features = nn.Sequential(
-                nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
-            )
-            self.head = nn.Sequential(nn.Flatten(), nn.Linear(1024, 144), nn.ReLU(), nn.Linear(144, 10))
+                nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                nn.Conv2d(256, 512, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            )  # fmt: skip
+            self.head = nn.Linear(512, 10)
 
         def forward(self, images: Any) -> Any:
             return self.head(self.features(images))

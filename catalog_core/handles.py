@@ -156,11 +156,11 @@ class Version:
         """Move to another stage. Raises `Rejected` for an unknown one, `Conflict` if it changed meanwhile."""
         return self._changed(self._event("stage.set", stage=stage, seen=self.stage))
 
-    def tag(self, *unset: str, **tags: Any) -> Version:
+    def tag(self, /, *unset: str, **tags: Any) -> Version:
         """Set tags by keyword (or `**{"odd key": value}`); positional keys are removed."""
         return self._changed(self._event("tags.set", set=check_tags(tags), unset=list(unset)))
 
-    def annotate(self, **metrics: float) -> Version:
+    def annotate(self, /, **metrics: float) -> Version:
         """Set metrics: finite numbers, else `InvalidInput`."""
         checked = {key: check_metric(key, value) for key, value in metrics.items()}
         return self._changed(self._event("metrics.set", set=checked, unset=[]))

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import attrs
 
 from catalog_core.digests import digest_of
-from catalog_core.errors import BackendError, BlobMissing, DeadlineExceeded, InvalidInput, KeyTaken, ReadOnly
+from catalog_core.errors import BackendError, BlobMissing, DeadlineExceeded, InvalidInput, KeyTaken, PositionTaken, ReadOnly
 from catalog_core.interfaces.backend import Capabilities, Head
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
 
@@ -113,8 +113,13 @@ class _Journal:
         wait = 0.001
         while True:
             head = self.head()
-            data = build(head)
             position = 0 if head is None else head.position + 1
+            try:
+                data = build(head)
+            except PositionTaken:  # the caller knows of a later entry already
+                if time.monotonic() > deadline:
+                    raise
+                continue
             try:
                 self._backend.store.put(entry_key(position), io.BytesIO(data), len(data), "exclusive")
                 won = True

@@ -75,7 +75,8 @@ def state(past: Index) -> dict[str, Any]:
         )
     aliases = dict(past.rows("SELECT alias, number FROM aliases ORDER BY alias"))
     return {
-        "name": name, "title": title, "description": description, "owner": owner, "aliases": aliases, "versions": versions,
+        "name": name, "title": title, "description": description, "owner": owner, "aliases": aliases,
+        "versions": versions,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from catalog_core.errors import InvalidInput, ReadOnly, Rejected
+from catalog_core.errors import InvalidInput, PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend, Head
@@ -43,6 +43,8 @@ def commit(
             index.__enter__()
             held = True
             index.catch_up(backend.journal, None if head is None else head.position + 1)
+            if index.head != head:
+                raise PositionTaken(f"{backend.url}: the journal grew while its head was looked for")
             now = time.time_ns() // 1_000_000
             if now < index.time - CLOCK_SLACK:
                 raise InvalidInput(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from catalog_core import config, platform, plugins
-from catalog_core.cli.common import json_option, opened, put, put_table
+from catalog_core.cli.output import json_option, opened, put, put_table
 
 
 @click.command("verify")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from catalog_core.cli.common import json_option, opened, put, put_table
+from catalog_core.cli.output import json_option, opened, put, put_table
 from catalog_core.handles import Model, Version
 from catalog_core.names import parse_reference
 
 
 @click.command("list")
 @click.argument("name", required=False)
-@click.option("--limit", default=100, show_default=True)
+@click.option("--limit", default=100, type=click.IntRange(min=1), show_default=True)
 @json_option
 @click.pass_context
 def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
@@ -25,7 +25,7 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
 
 @click.command("search")
 @click.argument("query", nargs=-1)
-@click.option("--limit", default=100, show_default=True)
+@click.option("--limit", default=100, type=click.IntRange(min=1), show_default=True)
 @json_option
 @click.pass_context
 def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> None:
@@ -74,7 +74,7 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
 
 @click.command("history")
 @click.argument("name", required=False)
-@click.option("--limit", default=1000, show_default=True)
+@click.option("--limit", default=1000, type=click.IntRange(min=1), show_default=True)
 @json_option
 @click.pass_context
 def history_command(ctx: click.Context, name: str | None, limit: int) -> None:

@@ -87,7 +87,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        group.main(args=given, prog_name="catalog", standalone_mode=True)
+        sys.exit(group.main(args=given, prog_name="catalog", standalone_mode=False) or 0)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
     except CatalogError as exc:
         if "--json" in given:
             error = {"type": type(exc).__name__, "message": exc.message, "hint": exc.hint}
@@ -97,8 +104,9 @@ def main(arguments: list[str] | None = None) -> None:
             if exc.hint:
                 click.echo(f"hint: {' '.join(exc.hint.split())}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as exc:
+        click.echo(f"error: {exc.filename or 'a file'}: {exc.strerror or exc}", err=True)
         sys.exit(1)

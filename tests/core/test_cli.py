@@ -1,0 +1,116 @@
+"""The command line: what it prints, its exit codes, and that bad input gets one clear line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from catalog_core import Catalog
+from catalog_core.cli.main import COMMANDS
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CATALOG", str(tmp_path / "catalog"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(b"weights" * 1000)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "catalog_core.cli", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    saved = call("save", "calo/gan", "weights.bin", "--metric", "auc=0.9", "--tag", "team=x", "--alias", "best")
+    assert saved.returncode == 0
+    return call
+
+
+def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_text("# A card")
+    assert run("save", "calo/gan", "weights.bin", "--json").returncode == 0
+    for arguments in (
+        ("init",), ("list",), ("list", "calo/gan"), ("search", "metrics.auc > 0.5"), ("search", "calo"),
+        ("show", "calo/gan"), ("show", "calo/gan@best"), ("show", "calo/gan", "--as-of", "#1"),
+        ("compare", "calo/gan@1", "calo/gan@2"), ("history", "calo/gan"), ("download", "calo/gan@1", "out"),
+        ("alias", "calo/gan@2", "best"), ("alias", "calo/gan", "best", "--remove"), ("promote", "calo/gan@1", "tested"),
+        ("tag", "calo/gan@1", "self=1", "--unset", "team"), ("annotate", "calo/gan@1", "loss=0.5"),
+        ("card", "calo/gan", "card.md"), ("delete", "calo/gan@1"), ("restore", "calo/gan@1"), ("delete", "calo/gan"),
+        ("restore", "calo/gan"), ("verify", "calo/gan@1"), ("fsck",), ("gc", "--dry-run"), ("config",), ("plugins",),
+        ("doctor",),
+    ):  # fmt: skip
+        done = run(*arguments, "--json")
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        json.loads(done.stdout)
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == b"weights" * 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("show", "calo/gam"), "calo/gan"),
+        (("show", "../etc"), "not allowed"),
+        (("show", "calo/gan@bset"), "best"),
+        (("annotate", "calo/gan@1", "auc=nan"), "finite"),
+        (("annotate", "calo/gan@1", "auc=high"), "number"),
+        (("save", "x", "nowhere.bin"), "does not exist"),
+        (("card", "calo/gan", "nowhere.md"), "nowhere.md"),
+        (("search", "metrics.auc >"), "column"),
+        (("promote", "calo/gan@1", "best"), "no stage"),
+        (("--catalog", "./nothing", "list"), "no catalog"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(run, arguments: tuple[str, ...], says: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_wrong_usage_exits_with_two(run) -> None:
+    assert run("list", "--limit", "0").returncode == 2
+    assert run("nonsense").returncode == 2
+    assert run("save", "only-a-name").returncode == 2
+
+
+def test_an_error_is_json_where_json_was_asked_for(run) -> None:
+    done = run("show", "calo/gam", "--json")
+    assert json.loads(done.stdout)["error"]["type"] == "NotFound"
+
+
+def test_the_commands_are_those_of_the_api() -> None:
+    """Each public verb of the facade can be called from the shell, under its own name or the one given here."""
+    elsewhere = {
+        "open": "init", "close": None, "prepare": "save", "model": "show", "version": "show", "models": "list",
+        "versions": "list", "as_of": "show", "resolve_time": "show", "load": "download", "session": "verify",
+        "artifact": "show",
+    }  # fmt: skip
+    verbs = [name for name in vars(Catalog) if not name.startswith("_") and callable(getattr(Catalog, name))]
+    for verb in verbs:
+        target = elsewhere.get(verb, verb)
+        assert target is None or target in COMMANDS, f"Catalog.{verb} has no command"
+
+
+def test_help_and_show_are_quick(run) -> None:
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            run(*arguments)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    assert best("--help") <= 0.150
+    assert best("show", "calo/gan@1") <= 0.250

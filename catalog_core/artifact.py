@@ -53,7 +53,9 @@ class StoredArtifact:
 
     def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Artifact.call`."""
-        return self._registry.serializer(self.find(component).serializer).call(obj, method, inputs)
+        serializer = self._registry.serializer(self.find(component).serializer)
+        outputs: Mapping[str, Any] = serializer.call(obj, method, inputs)
+        return outputs
 
     def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Artifact.fit`."""

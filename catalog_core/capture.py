@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 FRESH = 10.0
+BUDGET = 6.0
+_SECRET = re.compile(r"token|passw|secret|key|credential", re.IGNORECASE)
 _environment: dict[str, Any] = {}
 _provenance: dict[str, tuple[float, dict[str, Any]]] = {}
 
@@ -22,7 +24,7 @@ def environment() -> dict[str, Any]:
         import platform
         from importlib.metadata import distributions
 
-        found = {}
+        found: dict[str, str] = {}
         for distribution in distributions():
             name = distribution.metadata["Name"]
             if name:
@@ -33,31 +35,77 @@ def environment() -> dict[str, Any]:
             platform=platform.platform(),
             machine=platform.machine(),
             cpus=os.cpu_count(),
+            gpu=_gpu(),
             distributions=dict(sorted(found.items())),
         )
     return _environment
 
 
-def _git(folder: str, *arguments: str) -> str | None:
+def _gpu(root: Path = Path("/proc/driver/nvidia")) -> dict[str, Any] | None:
+    """The driver and the cards, as the kernel's module tells; None without one. Loads no library."""
+    try:
+        driver = (root / "version").read_text(errors="replace").partition("\n")[0]
+    except OSError:
+        return None
+    models = []
+    for card in sorted(root.glob("gpus/*/information")):
+        try:
+            models += re.findall(r"^Model:\s*(.+?)\s*$", card.read_text(errors="replace"), re.MULTILINE)
+        except OSError:
+            continue
+    version = re.search(r"\s(\d+(?:\.\d+)+)\s", driver)
+    return {"driver": version[1] if version else driver, "models": models}
+
+
+def _git_bytes(folder: str, deadline: float, *arguments: str) -> bytes | None:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return None
     try:
         done = subprocess.run(
-            ["git", "-C", folder, *arguments], capture_output=True, text=True, errors="replace", timeout=5, check=False,
+            ["git", "-c", "core.fsmonitor=false", "-C", folder, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=left, check=False,
             stdin=subprocess.DEVNULL, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _git(folder: str, deadline: float, *arguments: str) -> str | None:
+    output = _git_bytes(folder, deadline, *arguments)
+    return None if output is None else output.decode(errors="replace").strip()
 
 
 def scrub(url: str) -> str:
     """A remote's URL without user names, passwords and tokens."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url).partition("?")[0]
+    return re.split(r"[?#]", re.sub(r"(?<=://)[^/]*@", "", url), maxsplit=1)[0]
+
+
+def command(arguments: list[str]) -> list[str]:
+    """A command line without secrets: the values of options and variables that are named like one, and the users
+    and passwords in URLs."""
+    result: list[str] = []
+    hide = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide and not argument.startswith("--"):
+            result.append("***")
+            hide = False
+            continue
+        named = bool(_SECRET.search(name)) and re.fullmatch(r"-{0,2}[\w.-]+", name) is not None
+        hide = named and not equals and argument.startswith("-")
+        result.append(f"{name}=***" if named and equals else re.sub(r"(?<=://)[^/\s]*@", "", argument))
+    return result
 
 
 def provenance(folder: str | None = None) -> dict[str, Any]:
     """Git remote, commit, branch, whether dirty (and the digest of the difference), script and command line; looked
     at again after ten seconds."""
-    where = folder or os.getcwd()
+    try:
+        where = folder or os.getcwd()
+    except OSError:  # the folder we stand in was deleted
+        return {"git": None, **_script()}
     known = _provenance.get(where)
     if known is None or time.monotonic() - known[0] > FRESH:
         known = _provenance[where] = (time.monotonic(), _look(where))
@@ -66,24 +114,30 @@ def provenance(folder: str | None = None) -> dict[str, Any]:
 
 def _look(where: str) -> dict[str, Any]:
     git = None
-    commit = _git(where, "rev-parse", "HEAD")
-    if commit is not None:
-        remotes = (_git(where, "remote") or "").split()
+    deadline = time.monotonic() + BUDGET
+    if _git(where, deadline, "rev-parse", "--git-dir") is not None:
+        commit = _git(where, deadline, "rev-parse", "--verify", "-q", "HEAD")
+        remotes = (_git(where, deadline, "remote") or "").split()
         remote = "origin" if "origin" in remotes else next(iter(remotes), None)
-        url = _git(where, "remote", "get-url", remote) if remote else None
-        status = _git(where, "status", "--porcelain", "--untracked-files=no")
-        difference = _git(where, "diff", "HEAD") if status else None
+        url = _git(where, deadline, "remote", "get-url", remote) if remote else None
+        status = _git(where, deadline, "status", "--porcelain", "--untracked-files=no")
+        difference = None
+        if status and commit:
+            difference = _git_bytes(where, deadline, "diff", "--no-ext-diff", "--no-textconv", "--binary", "HEAD")
         git = {
             "commit": commit,
-            "branch": _git(where, "symbolic-ref", "--short", "-q", "HEAD"),
+            "branch": _git(where, deadline, "symbolic-ref", "--short", "-q", "HEAD"),
             "remote": remote,
             "url": scrub(url) if url else None,
             "dirty": None if status is None else bool(status),
-            "diff": "sha256:" + hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+            "diff": "sha256:" + hashlib.sha256(difference).hexdigest() if difference else None,
         }
+    return {"git": git, **_script()}
+
+
+def _script() -> dict[str, Any]:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     return {
-        "git": git,
         "script": Path(main).name if main else None,
-        "command": [Path(a).name if n == 0 else a for n, a in enumerate(sys.argv)][:50],
+        "command": [Path(sys.argv[0]).name, *command(sys.argv[1:50])] if sys.argv else [],
     }

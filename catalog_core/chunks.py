@@ -1,7 +1,7 @@
 """Content-defined chunking with a gear hash, for files whose structure is unknown.
 
 The hash at a byte is a function of the 64 bytes up to it: h(i) = Σ G[b(i−k)]·2^k mod 2^64, k = 0 … 63 (Xia et al.,
-FastCDC, USENIX ATC 2016, section 3). A chunk ends behind byte i where the top 20 bits of h(i) are 0 and the chunk has at
+FastCDC, USENIX ATC 2016, section 3). A chunk ends behind byte i where the top 20 bits of h(i) are 0 and it has at
 least MINIMUM bytes, or where it has MAXIMUM bytes. numba makes it fast; without numba NumPy gives the same cuts.
 """
 
@@ -22,7 +22,7 @@ WINDOW = 64
 
 @functools.cache
 def table() -> Any:
-    """The gear table: 256 numbers (uint64), the first 8 bytes, little-endian, of SHA-256("catalog-core gear" + byte)."""
+    """The gear table: 256 uint64, the first 8 bytes, little-endian, of SHA-256("catalog-core gear" + byte)."""
     rows = [hashlib.sha256(b"catalog-core gear" + bytes([byte])).digest()[:8] for byte in range(256)]
     return np.frombuffer(b"".join(rows), dtype="<u8").copy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -105,12 +106,14 @@ def _files(artifact: StoredArtifact) -> dict[str, tuple[Any, str, str]]:
     }
 
 
+def _read(reader: Any, name: str, start: int, length: int) -> bytes:
+    return bytes(reader.view(name, start, length))
+
+
 def _tensors(prefix: str, before: tuple[Any, str, str], after: tuple[Any, str, str]) -> tuple[list[Difference], int]:
     sides = []
     for reader, _, name in (before, after):
-        header = tensors.parse_header(
-            lambda start, length, r=reader, n=name: bytes(r.view(n, start, length)), reader.files[name]
-        )
+        header = tensors.parse_header(partial(_read, reader, name), reader.files[name])
         sides.append({entry.name: entry for entry in header.entries})
     one, two = sides
     if before[1] == after[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,26 @@ from typing import Any
 import attrs
 
 from catalog_core import platform
-from catalog_core.errors import ConfigError, NotFound
+from catalog_core.errors import ConfigError, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
 
-SECRETS = ("password", "token", "secret", "key", "credential")
+SECRETS = frozenset(
+    [
+        "password",
+        "passwd",
+        "passphrase",
+        "token",
+        "secret",
+        "key",
+        "apikey",
+        "credential",
+        "passwords",
+        "tokens",
+        "secrets",
+        "keys",
+        "credentials",
+    ]
+)
 
 
 @attrs.frozen
@@ -39,20 +56,26 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
     import tomllib
 
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
     unknown = set(data) - {"default", "catalogs"}
     if unknown:
         raise ConfigError(f"{path}: unknown key {sorted(unknown)[0]!r}", hint="known keys: default, catalogs")
     catalogs = {}
-    for name, table in (data.get("catalogs") or {}).items():
-        check_catalog(name)
+    tables = data.get("catalogs", {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: catalogs must be tables", hint='[catalogs.name] and url = "…" below it')
+    for name, table in tables.items():
+        try:
+            check_catalog(name)
+        except InvalidName as exc:
+            raise ConfigError(f"{path}: {exc.message}", hint=exc.hint) from exc
         if not isinstance(table, dict) or not isinstance(table.get("url"), str):
             raise ConfigError(f'{path}: [catalogs.{name}] needs url = "…"')
         options = {key: value for key, value in table.items() if key not in ("url", "backend")}
         for key in options:
-            if any(word in key.lower() for word in SECRETS) or (project and key in ("trust", "signers")):
+            if _secret(key) or (project and key in ("trust", "signers")):
                 raise ConfigError(
                     f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file"
                 )
@@ -60,13 +83,21 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
     default = data.get("default")
     if default is not None and not isinstance(default, str):
         raise ConfigError(f"{path}: default must be the name of a catalog")
+    if default is not None and ("://" in default or default.startswith((".", "/", "~"))):
+        default = _absolute(default, path.parent)
     return default, catalogs
+
+
+def _secret(key: str) -> bool:
+    """Whether a key names a secret: its last word does (`api_key`, `authToken`), `keyring` and `key_file` do not."""
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower())
+    return bool(words) and words[-1] in SECRETS
 
 
 def _absolute(url: str, folder: Path) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
-        return folder_url(folder / url)
+        return folder_url(folder / Path(url).expanduser())
     if scheme in ("sqlite", "file") and not rest.startswith("/"):
         return f"{scheme}://{(folder / rest).resolve()}"
     return url

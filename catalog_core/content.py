@@ -203,7 +203,7 @@ class Writer:
                     own[digest] = number
                     if files is None:
                         key = self.index.key(digest)
-                        self.backend.blobs.put(key, _Joined(piece), length)
+                        self.backend.blobs.put(key, io.BufferedReader(_Joined(piece), 1 << 20), length)
                         known = Chunk(digest, length)
                     else:
                         if pack is None:

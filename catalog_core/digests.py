@@ -30,13 +30,16 @@ def _number(value: float) -> str:
     """A finite float as ECMAScript writes it (RFC 8785 section 3.2.2.3)."""
     if value != value or value in (float("inf"), float("-inf")):
         raise InvalidInput(f"{value} is not a JSON number; store it as text, or leave it out")
-    if value == int(value) and abs(value) < 1e21:
+    if value == int(value) and abs(value) < 1e16:
         return str(int(value))
     text = repr(value)
     mantissa, _, exponent = text.partition("e")
     if not exponent:
         return text
     power = int(exponent)
+    if 0 < power < 21:  # the shortest digits, then zeros: not the digits of the exact integer
+        whole, _, fraction = mantissa.partition(".")
+        return whole + fraction.ljust(power, "0")
     if -7 < power < 0:  # repr switches to exponents below 1e-4, ECMAScript below 1e-6
         sign, digits = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
         digits = digits.replace(".", "")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from catalog_core.errors import BackendError, CatalogError, KeyTaken, NoSpace, ReadOnly
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, KeyTaken, NoSpace, ReadOnly
 
 BLOCK = 1 << 20
 
@@ -94,21 +96,94 @@ def write_new(folder: Path, stream: BinaryIO, size: int) -> Path:
     return path
 
 
+def _link(path: Path, final: Path) -> None:
+    try:
+        os.link(path, final)
+    except OSError as exc:
+        if exc.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV) or (
+            exc.errno == errno.EPERM and os.access(final.parent, os.W_OK)
+        ):
+            raise BackendError(
+                f"{final}: this file system has no hard links ({exc.strerror})",
+                hint="keep the catalog on one that has them",
+            ) from exc
+        raise
+
+
 def link(path: Path, final: Path, *, exclusive: bool = False) -> None:
     """Give a synced file a second name, durable at return. An existing `final` of the same size is left alone, one of
     another size is replaced; with `exclusive` any existing one raises `KeyTaken`."""
     with translated(str(final)):
         make_folders(final.parent)
         try:
-            os.link(path, final)
+            _link(path, final)
         except FileExistsError:
             if exclusive:
                 raise KeyTaken(f"{final.name} is taken") from None
             if final.stat().st_size != path.stat().st_size:
                 spare = path.with_name(path.name + ".good")
-                os.link(path, spare)
-                os.replace(spare, final)
+                _link(path, spare)
+                try:
+                    os.replace(spare, final)
+                finally:
+                    spare.unlink(missing_ok=True)
         sync_folder(final.parent)
+
+
+def file_info(path: Path) -> tuple[int, float] | None:
+    """Size in bytes and time of change in seconds since 1970 of a regular file; None where there is none."""
+    with translated(str(path)):
+        try:
+            info = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return (info.st_size, info.st_mtime) if stat.S_ISREG(info.st_mode) else None
+
+
+def open_range(path: Path, key: str, backend: str, start: int = 0, length: int | None = None) -> BinaryIO:
+    """The bytes of a file from `start`, `length` of them or all that follow. Raises `BlobMissing` naming `key`.
+
+    A range of at most `BLOCK` bytes is read at once; a longer one is read as it is taken.
+    """
+    if file_info(path) is None:
+        raise BlobMissing(f"{key} is not in the store: there is no {path}", backend=backend)
+    with translated(str(path)):
+        try:
+            file = path.open("rb")
+        except FileNotFoundError as exc:
+            raise BlobMissing(f"{key} is not in the store: there is no {path}", backend=backend) from exc
+        try:
+            file.seek(start)
+            if length is None:
+                return file
+            if length > BLOCK:
+                return io.BufferedReader(_Range(file, length), BLOCK)
+            with file:
+                return io.BytesIO(file.read(length))
+        except BaseException:
+            file.close()
+            raise
+
+
+class _Range(io.RawIOBase):
+    """The next `left` bytes of a file, which is closed with it."""
+
+    def __init__(self, file: BinaryIO, left: int) -> None:
+        self._file = file
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        part = self._file.read(min(len(buffer), self._left))
+        buffer[: len(part)] = part
+        self._left -= len(part)
+        return len(part)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def sweep(folder: Path, older_than: float) -> int:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from catalog_core.values import check_metric, check_tags
+from catalog_core.values import check_metric, check_tags, when
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.records import Manifest
 
 Item = TypeVar("Item")
-
-
-def when(seconds: float) -> datetime:
-    """A time of the journal, as an aware datetime in UTC."""
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 class Version:
@@ -40,6 +35,7 @@ class Version:
         "stage",
         "time",
     )
+    kind = "version"
     COLUMNS = "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.summary"
 
     def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
@@ -213,6 +209,7 @@ class Model:
         "title",
         "updated",
     )
+    kind = "model"
     COLUMNS = "id, name, title, description, owner, created, updated, deleted, card, newest"
 
     def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
@@ -309,6 +306,8 @@ class Model:
 
 class Page(Sequence[Item], Generic[Item]):
     """One page of a listing. `next` fetches the following page, or is None on the last."""
+
+    kind = "page"
 
     def __init__(self, items: list[Item], following: Any = None) -> None:
         self._items = items

@@ -93,7 +93,7 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
     total = 0
     versions = list(_versions(catalog, "deleted <> 2"))
     for number, (ref, manifest, layout) in enumerate(versions):
-        wanted = [("manifest", manifest, None), ("layout", layout, None)]
+        wanted: list[tuple[str, str, Any]] = [("manifest", manifest, None), ("layout", layout, None)]
         try:
             wanted += [
                 (f"file {file[:19]}", chunk.digest, chunk)

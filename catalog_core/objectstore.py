@@ -18,7 +18,15 @@ from typing import BinaryIO
 import attrs
 
 from catalog_core.digests import digest_of
-from catalog_core.errors import BackendError, BlobMissing, DeadlineExceeded, InvalidInput, KeyTaken, PositionTaken, ReadOnly
+from catalog_core.errors import (
+    BackendError,
+    BlobMissing,
+    DeadlineExceeded,
+    InvalidInput,
+    KeyTaken,
+    PositionTaken,
+    ReadOnly,
+)
 from catalog_core.interfaces.backend import Capabilities, Head
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -20,15 +21,16 @@ def _mounts() -> list[tuple[str, str]]:
     """Mount points and their types, as the kernel tells; CATALOG_TEST_MOUNTS names a file to read instead (tests)."""
     source = os.environ.get("CATALOG_TEST_MOUNTS", "/proc/self/mountinfo")
     try:
-        lines = Path(source).read_text().splitlines()
+        lines = Path(source).read_bytes().split(b"\n")
     except OSError:
         return []
     result = []
     for line in lines:
-        fields = line.split(" ")
-        if "-" in fields:
-            point = fields[4].encode().decode("unicode_escape")
-            result.append((point, fields[fields.index("-") + 1]))
+        fields = line.split(b" ")
+        if b"-" in fields[6:-1]:
+            # the kernel writes blanks and backslashes as \\ooo, and every other byte as it is
+            point = re.sub(rb"\\([0-3][0-7]{2})", lambda found: bytes([int(found[1], 8)]), fields[4])
+            result.append((os.fsdecode(point), os.fsdecode(fields[fields.index(b"-", 6) + 1])))
     return result
 
 
@@ -98,7 +100,7 @@ def cache_dir() -> tuple[Path | None, str]:
     places.append((_home("XDG_CACHE_HOME", ".cache", "Caches"), False))
     if hasattr(os, "getuid"):
         places.append((Path(tempfile.gettempdir()) / f"catalog-{os.getuid()}", True))
-    refused = []
+    refused: list[str] = []
     for folder, private in places:
         reason = _usable(folder, private=private)
         if reason is None:

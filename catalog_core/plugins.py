@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.errors import CatalogError, InvalidInput, MissingPlugin, PluginError
+from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
 from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
     from catalog_core.records import Manifest
 
 GROUP = "catalog_core.plugins"
-KINDS = ("backends", "serializers", "runtimes", "commands")
+KINDS: dict[str, type] = {
+    "backends": BackendSpec, "serializers": SerializerSpec, "runtimes": RuntimeSpec, "commands": CommandSpec,
+}  # fmt: skip
 EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "sklearn": "sklearn"}
 log = logging.getLogger("catalog_core")
 
@@ -50,14 +52,24 @@ class Registry:
 
     def _register(self, label: str, name: str) -> None:
         try:
-            module = importlib.import_module(name)
-            for kind in KINDS:
+            path, _, attribute = name.partition(":")
+            module: Any = importlib.import_module(path.strip())
+            for part in attribute.split(".") if attribute else ():
+                module = getattr(module, part.strip())
+            found: list[tuple[str, Any]] = []
+            for kind, wanted in KINDS.items():
                 hook = getattr(module, f"catalog_register_{kind}", None)
                 for spec in hook() if hook else ():
-                    self._add(label, kind, spec)
-            self._hooks.append((label, module))
-        except Exception as exc:  # a broken stranger must not stop the others
+                    if not isinstance(spec, wanted):
+                        raise TypeError(f"catalog_register_{kind} yields a {type(spec).__name__}")
+                    found.append((kind, spec))
+        except (Exception, SystemExit) as exc:  # a broken stranger must not stop the others
             self.problems.append(Problem(label, f"cannot be loaded: {type(exc).__name__}: {exc}"))
+            return
+        # only now: a plug-in that fails midway leaves nothing
+        for kind, spec in found:
+            self._add(label, kind, spec)
+        self._hooks.append((label, module))
 
     def _add(self, label: str, kind: str, spec: Any) -> None:
         table = getattr(self, kind)
@@ -78,14 +90,16 @@ class Registry:
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as exc:
-            if exc.name and module.startswith(exc.name):
+            if exc.name and (module == exc.name or module.startswith(exc.name + ".")):
                 raise PluginError(f"{factory} cannot be imported: {exc}") from exc
             need = extra or EXTRAS.get(str(exc.name))
             raise MissingPlugin(
                 f"{factory} needs {exc.name}, which is not installed",
                 hint=f"pip install 'catalog-core[{need}]'" if need else f"pip install {exc.name}",
             ) from exc
-        except (ImportError, AttributeError) as exc:
+        except CatalogError:
+            raise
+        except Exception as exc:  # a vendor's library may fail in any way: a missing .so is an OSError
             raise PluginError(f"{factory} cannot be used: {exc}") from exc
 
     def backend_for(self, url: str) -> BackendSpec:
@@ -117,6 +131,9 @@ class Registry:
             if kind is object:
                 break
             module = kind.__module__.partition(".")[0]
+            # every class has ancestors in builtins: of those, only a dict says what the object is
+            if module in ("builtins", "collections") and kind is not type(obj) and not issubclass(kind, dict):
+                continue
             for spec in self.serializers.values():
                 if module in spec.handles:
                     return spec
@@ -188,7 +205,9 @@ def registry() -> Registry:
     """The registry of this process: every installed distribution's entry points, built-ins first."""
     from importlib.metadata import entry_points
 
-    found = {(point.name, point.value) for point in entry_points(group=GROUP)}
+    values = {point.value: point.name for point in sorted(entry_points(group=GROUP), reverse=True)}
+    names = list(values.values())
+    found = [(name if names.count(name) == 1 else f"{name} ({value})", value) for value, name in values.items()]
     ours = ("catalog_sqlite", "catalog_files", "catalog_safetensors", "catalog_torch", "catalog_torch_runtime")
     return Registry(sorted(found, key=lambda item: (item[1] not in ours, item)))
 
@@ -200,3 +219,23 @@ def check_known(options: dict[str, Any], known: Iterable[str], url: str) -> None
         raise InvalidInput(
             f"{url} does not know the option {unknown[0]!r}", hint=f"options: {', '.join(known) or 'none'}"
         )
+
+
+def check_options(spec: BackendSpec, settings: Any) -> None:
+    """Check the options of a `config.Target` with the attrs class that its backend names. Raises `ConfigError`,
+    which names the place where the options stand."""
+    if spec.options is None:
+        return
+    kind = registry().load(spec.options, spec.extra)
+    known = [field.alias for field in attrs.fields(kind)]
+    where = f"{settings.source}: [catalogs.{settings.name}]"
+    unknown = sorted(set(settings.options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{where}: backend {spec.name!r} does not know {unknown[0]!r}",
+            hint=f"options: {', '.join(known) or 'none'}",
+        )
+    try:
+        kind(**settings.options)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"{where}: {exc}") from exc

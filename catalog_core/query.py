@@ -6,6 +6,7 @@ A query without any operator is full text. Errors point at a column.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from catalog_core.names import nearest
 
 COLUMNS = ("name", "version", "stage", "author", "framework", "algorithm", "size", "time", "alias", "text")
 GROUPS = ("tags", "metrics", "params", "taxonomy")
+CONDITIONS = 500
+DEPTH = 20
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "like", "~"]
 
 GRAMMAR = r"""
@@ -31,7 +34,7 @@ condition: field OPERATOR value -> comparison
   | field _LIKE value -> similar
   | field _NOT _LIKE value -> dissimilar
   | _HAS "(" field ")" -> presence
-field: WORD ("." (WORD | STRING | NUMBER))?
+field: NAME ("." (KEY | STRING))?
 value: STRING -> string | NUMBER -> number | WORD -> word
 order: _ORDER _BY key ("," key)*
 key: field DIRECTION?
@@ -49,7 +52,9 @@ _BY.3: /by\b/i
 _LIMIT.3: /limit(?=\s+\d)/i
 NUMBER.2: /[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w:.\/-])/
 STRING: /"(\\.|[^"\\])*"|'(\\.|[^'\\])*'/
-WORD: /[A-Za-z0-9_][\w:\/+@-]*/
+NAME: /[^\W\d]\w*/
+KEY: /\w[\w.:\/+@-]*/
+WORD: /\w[\w.:\/+@-]*/
 %ignore /\s+/
 """
 
@@ -113,7 +118,7 @@ class Query:
 
 @functools.cache
 def _parser() -> lark.Lark:
-    return lark.Lark(GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=False)
+    return lark.Lark(GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=False, propagate_positions=True)
 
 
 def parse(text: str) -> Query:
@@ -127,28 +132,49 @@ def parse(text: str) -> Query:
         raise InvalidQuery(f"the query ends too early: {text!r}", column=len(text) + 1) from exc
     except lark.exceptions.UnexpectedInput as exc:
         at = exc.pos_in_stream or 0
-        if at < 0 or at >= len(text):
+        ended = isinstance(exc, lark.exceptions.UnexpectedToken) and exc.token.type == "$END"
+        if ended or not 0 <= at < len(text):
             raise InvalidQuery(f"the query ends too early: {text!r}", column=len(text) + 1) from exc
         raise InvalidQuery(
             f"column {at + 1}: {text[at : at + 20]!r} is not understood here", column=at + 1,
             hint='like: framework = "torch" and metrics.auc > 0.9',
         ) from exc  # fmt: skip
     try:
-        return _Builder().transform(tree)  # type: ignore[no-any-return]
+        query: Query = _Builder().transform(tree)
+    except RecursionError as exc:
+        raise InvalidQuery(f"a query is nested at most {DEPTH} deep", hint="split the query") from exc
     except lark.exceptions.VisitError as exc:
         if isinstance(exc.orig_exc, InvalidQuery):
             raise exc.orig_exc from None
         raise
+    _check_size(query.where, 0, [CONDITIONS])
+    return query
+
+
+def _check_size(node: Node | None, depth: int, left: list[int]) -> None:
+    """Refuse what SQLite could not take: too many conditions, or nested too deeply."""
+    left[0] -= 1
+    if depth > DEPTH or left[0] < 0:
+        raise InvalidQuery(f"a query has at most {CONDITIONS} conditions, nested {DEPTH} deep", hint="split the query")
+    for inner in node.nodes if isinstance(node, (Both, Either)) else (node.node,) if isinstance(node, Not) else ():
+        _check_size(inner, depth + 1, left)
 
 
 def _plain_text(text: str) -> str | None:
     """The words of a query that has no operator, else None."""
-    import re
-
-    bare = re.sub(r'"[^"]*"|\'[^\']*\'', lambda match: "x" * len(match[0]), text)
-    if re.search(r"[=<>~()!]|(^|\s)(order\s+by|limit\s+\d+|like|in)(\s|$)", bare, re.IGNORECASE):
+    bare = re.sub(r'"(\\.|[^"\\])*"|\'(\\.|[^\'\\])*\'', "x", text)
+    if re.search(r"[=<>~()!]|(^|\s)(order\s+by|limit\s+\d+|like)(\s|$)", bare, re.IGNORECASE):
         return None
     return text.strip()
+
+
+@attrs.frozen
+class _Value:
+    """A literal: its value, its text without quotes, and its column."""
+
+    value: str | float | int
+    text: str
+    column: int
 
 
 class _Builder(lark.Transformer[lark.Token, Any]):
@@ -174,7 +200,7 @@ class _Builder(lark.Transformer[lark.Token, Any]):
 
     def field(self, items: list[lark.Token]) -> Field:
         first = items[0]
-        group, column = str(first).lower(), (first.column or 1)
+        group, column = str(first).lower(), (_column(first))
         if len(items) == 2:
             if group not in GROUPS:
                 raise InvalidQuery(f"column {column}: {group!r} has no keys", column=column, hint=", ".join(GROUPS))
@@ -190,29 +216,31 @@ class _Builder(lark.Transformer[lark.Token, Any]):
             )  # fmt: skip
         return Field(group)
 
-    def string(self, items: list[lark.Token]) -> tuple[Any, int]:
-        return _unquote(str(items[0])), items[0].column or 1
+    def string(self, items: list[lark.Token]) -> _Value:
+        text = _unquote(str(items[0]))
+        return _Value(text, text, _column(items[0]))
 
-    def number(self, items: list[lark.Token]) -> tuple[Any, int]:
+    def number(self, items: list[lark.Token]) -> _Value:
         text = str(items[0])
         value = float(text)
-        return (int(text) if text.lstrip("+-").isdigit() and abs(value) < 2**53 else value), items[0].column or 1
+        whole = text.lstrip("+-").isdigit() and abs(value) < 2**53
+        return _Value(int(text) if whole else value, text, _column(items[0]))
 
-    def word(self, items: list[lark.Token]) -> tuple[Any, int]:
-        return str(items[0]), items[0].column or 1
+    def word(self, items: list[lark.Token]) -> _Value:
+        return _Value(str(items[0]), str(items[0]), _column(items[0]))
 
     def comparison(self, items: list[Any]) -> Node:
-        field, operator, (value, column) = items
-        return _compare(field, "=" if operator == "==" else str(operator), value, column)
+        field, operator, value = items
+        return _compare(field, "=" if operator == "==" else str(operator), value)
 
     def similar(self, items: list[Any]) -> Node:
-        return _compare(items[0], "like", *items[1])
+        return _compare(items[0], "like", items[1])
 
     def dissimilar(self, items: list[Any]) -> Node:
         return Not(self.similar(items))
 
     def membership(self, items: list[Any]) -> Node:
-        return Either(tuple(_compare(items[0], "=", value, column) for value, column in items[1:]))
+        return Either(tuple(_compare(items[0], "=", value) for value in items[1:]))
 
     def exclusion(self, items: list[Any]) -> Node:
         return Not(self.membership(items))
@@ -220,9 +248,10 @@ class _Builder(lark.Transformer[lark.Token, Any]):
     def presence(self, items: list[Any]) -> Node:
         return Has(items[0])
 
-    def key(self, items: list[Any]) -> tuple[Field, bool]:
+    @lark.v_args(meta=True)
+    def key(self, meta: Any, items: list[Any]) -> tuple[Field, bool]:
         if items[0].group in ("alias", "text"):
-            raise InvalidQuery(f"results cannot be ordered by {items[0].group}", column=1)
+            raise InvalidQuery(f"results cannot be ordered by {items[0].group}", column=meta.start_pos + 1)
         return items[0], len(items) > 1 and items[1].lower() == "desc"
 
     def order(self, items: list[Any]) -> tuple[str, tuple[tuple[Field, bool], ...]]:
@@ -230,38 +259,45 @@ class _Builder(lark.Transformer[lark.Token, Any]):
 
     def limit(self, items: list[lark.Token]) -> tuple[str, int]:
         if not str(items[0]).isdigit() or int(items[0]) < 1:
-            raise InvalidQuery(f"column {items[0].column}: limit is a whole number from 1", column=items[0].column)
+            column = _column(items[0])
+            raise InvalidQuery(f"column {column}: limit is a whole number from 1", column=column)
         return "limit", int(items[0])
 
 
-def _unquote(text: str) -> str:
-    import re
+def _column(token: lark.Token) -> int:
+    return (token.start_pos or 0) + 1
 
+
+def _unquote(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1])
 
 
-def _compare(field: Field, operator: str, value: Any, column: int) -> Compare:
-    if field.group == "time":
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError as exc:
-            raise InvalidQuery(f"column {column}: {value!r} is not a time", column=column, hint="like 2026-06-01") from exc
-        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    elif field.group in ("version", "size") and isinstance(value, str):
-        raise InvalidQuery(f"column {column}: {field.group} is a number, {value!r} is not", column=column)
-    elif field.group not in ("version", "size", *GROUPS):
-        value = str(value)
-    elif field.group == "metrics" and isinstance(value, str) and operator != "like":
-        raise InvalidQuery(f"column {column}: a metric is a number, {value!r} is not", column=column)
+def _compare(field: Field, operator: str, given: _Value) -> Compare:
+    value, column = given.value, given.column
     if operator == "~" and field.group not in ("text", "name"):
         raise InvalidQuery(f"column {column}: ~ searches text and name only", column=column, hint="use like")
     if field.group == "text" and operator != "~":
         raise InvalidQuery(f"column {column}: text is searched with ~", column=column)
+    if operator == "like" and field.group in ("time", "version", "size"):
+        raise InvalidQuery(f"column {column}: {field.group} is not text", column=column, hint="compare with < or >")
+    if field.group == "time":
+        try:
+            moment = datetime.fromisoformat(given.text)
+            value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError) as exc:
+            raise InvalidQuery(
+                f"column {column}: {given.text!r} is not a time", column=column, hint="like 2026-06-01"
+            ) from exc
+    elif field.group in ("version", "size"):
+        if isinstance(value, str):
+            raise InvalidQuery(f"column {column}: {field.group} is a number, {value!r} is not", column=column)
+    elif field.group not in GROUPS or operator == "like":
+        value = given.text
+    elif field.group == "metrics" and isinstance(value, str):
+        raise InvalidQuery(f"column {column}: a metric is a number, {value!r} is not", column=column)
     return Compare(field, operator, value)  # type: ignore[arg-type]
 
 
 def words(text: str) -> Sequence[str]:
     """The words of a full-text search; a trailing * searches for beginnings."""
-    import re
-
-    return re.findall(r"\w+\*?", text)
+    return [word for word in re.findall(r"\w+\*?", text) if word.strip("_*")]

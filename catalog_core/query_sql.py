@@ -23,35 +23,41 @@ RARE = 2000
 
 @attrs.frozen
 class Statement:
-    """SQL that selects ids and sort keys, its parameters, and how many rows make a page."""
+    """SQL that selects ids and sort keys, its parameters, how many rows make a page, how many pages before had, and
+    how many the query wants in all (None: every one)."""
 
     sql: str
     params: tuple[Any, ...]
     limit: int
-    keys: int
+    shown: int
+    total: int | None
 
 
 def compile(query: Query, *, limit: int, cursor: str | None, index: Index) -> Statement:
-    """The statement for one page of a query, behind `cursor` if given."""
+    """The statement for one page of at most `limit` rows, behind `cursor` if given. The query's own limit counts over
+    all pages. Raises `InvalidQuery` where `limit` is below 1 or the cursor belongs to another query."""
+    if limit < 1:
+        raise InvalidQuery(f"a page holds at least 1 result, not {limit}")
     params: list[Any] = []
     where = ["v.deleted = 0"]
     if query.where is not None:
         for node in query.where.nodes if isinstance(query.where, Both) else (query.where,):
             where.append(_driving(node, params, index) or _node(node, params))
-    keys, order_params = [], []
+    keys: list[tuple[str, bool]] = []
+    order_params: list[Any] = []
     for field, descending in query.order:
         expression = _sort_key(field, order_params)
         keys.append((expression, descending))
     keys.append(("v.id", True))
-    after: list[Any] = []
+    before = 0
     if cursor is not None:
-        after = _read_cursor(cursor, len(keys))
+        before, *after = _read_cursor(cursor, len(keys) + 1)
         where.append(_beyond(keys, after, params, order_params))
-    shown = ", ".join(expression for expression, _ in keys)
+    columns = ", ".join(expression for expression, _ in keys)
     order = ", ".join(f"{number + 1} {'DESC' if down else 'ASC'}" for number, (_, down) in enumerate(keys))
-    count = min(limit, query.limit or limit)
-    sql = f"SELECT {shown} FROM versions v WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-    return Statement(sql, (*order_params, *params, count + 1), count, len(keys))
+    count = limit if query.limit is None else max(0, min(limit, query.limit - before))
+    sql = f"SELECT {columns} FROM versions v WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
+    return Statement(sql, (*order_params, *params, count + 1), count, before, query.limit)
 
 
 def page(
@@ -73,8 +79,9 @@ def page(
     }
     items = [make(found[number]) for number in ids]
     more = None
-    if len(rows) > statement.limit:
-        text = json.dumps(rows[statement.limit - 1])
+    shown = statement.shown + len(ids)
+    if len(rows) > statement.limit and (statement.total is None or shown < statement.total):
+        text = json.dumps([shown, *rows[statement.limit - 1]])
         token = base64.urlsafe_b64encode(text.encode()).decode()
         more = lambda: following(token)  # noqa: E731
     return Page(items, more)
@@ -82,12 +89,13 @@ def page(
 
 def _read_cursor(cursor: str, count: int) -> list[Any]:
     try:
-        values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        values: Any = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except ValueError as exc:
         raise InvalidQuery("the cursor is not one that this catalog gave") from exc
-    if not isinstance(values, list) or len(values) != count:
+    scalars = isinstance(values, list) and all(item is None or isinstance(item, (str, int, float)) for item in values)
+    if not scalars or len(values) != count or not isinstance(values[0], int):
         raise InvalidQuery("the cursor belongs to another query")
-    return values
+    return [*values]
 
 
 def _beyond(keys: Sequence[tuple[str, bool]], after: Sequence[Any], params: list[Any], own: Sequence[Any]) -> str:

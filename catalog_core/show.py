@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
-from catalog_core.handles import Model, Page, Version, when
 from catalog_core.index import Index
+from catalog_core.values import when
 
 
 @attrs.frozen
@@ -32,17 +32,20 @@ class Event:
         """The event in one line."""
         what = f"{self.model}@{self.number}" if self.number else self.model or ""
         data = self.data
-        detail = {
-            "version.published": lambda: f"{data.get('size', 0):,} bytes",
-            "alias.set": lambda: data["alias"] if data["number"] else f"{data['alias']} removed",
-            "stage.set": lambda: f"{data['seen']} → {data['stage']}",
-            "tags.set": lambda: ", ".join(
-                [f"{k}={v}" for k, v in data["set"].items()] + [f"-{k}" for k in data["unset"]]
-            ),
-            "metrics.set": lambda: ", ".join(f"{k}={v}" for k, v in data["set"].items()),
-            "blobs.swept": lambda: f"{len(data['keys'])} blobs",
-            "model.updated": lambda: ", ".join(data["set"]),
-        }.get(self.type, lambda: "")()
+        if self.type == "version.published":
+            detail = f"{data.get('size', 0):,} bytes"
+        elif self.type == "alias.set":
+            detail = data["alias"] if data["number"] else f"{data['alias']} removed"
+        elif self.type == "stage.set":
+            detail = f"{data['seen']} → {data['stage']}"
+        elif self.type in ("tags.set", "metrics.set"):
+            detail = ", ".join(
+                [*(f"{key}={value}" for key, value in data["set"].items()), *(f"-{k}" for k in data["unset"])]
+            )
+        elif self.type == "blobs.swept":
+            detail = f"{len(data['keys'])} blobs"
+        else:
+            detail = ", ".join(data.get("set", ""))
         return f"{self.type} {what} {detail}".strip() + (f" (rejected: {self.rejected})" if self.rejected else "")
 
 
@@ -80,16 +83,21 @@ def state(past: Index) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _kind(item: Any) -> str:
+    """What a handle says it is; handles are above this floor."""
+    return str(getattr(item, "kind", ""))
+
+
 def record(item: Any) -> dict[str, Any]:
     """Anything of the catalog as plain JSON values."""
-    if isinstance(item, Version):
+    if _kind(item) == "version":
         return {
             "ref": item.ref, "model": item.model, "number": item.number, "digest": item.digest, "stage": item.stage,
             "author": item.author, "created": item.created.isoformat(), "size": item.size, "aliases": item.aliases,
             "tags": item.tags, "metrics": item.metrics, "params": item.params, "taxonomy": item.taxonomy,
             "deleted": bool(item.deleted), **item.summary,
         }  # fmt: skip
-    if isinstance(item, Model):
+    if _kind(item) == "model":
         return {
             "name": item.name, "title": item.title, "description": item.description, "owner": item.owner,
             "newest": item.newest, "aliases": item.aliases, "updated": when(item.updated).isoformat(),
@@ -134,14 +142,14 @@ def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of a listing."""
     if not items:
         return [], []
-    if isinstance(items[0], Version):
+    if _kind(items[0]) == "version":
         rows = [
             [v.ref, v.stage, ", ".join(v.aliases), str(v.summary.get("framework") or ""), size(v.size),
              v.created.strftime("%Y-%m-%d %H:%M"), ", ".join(f"{k}={x:.4g}" for k, x in v.metrics.items())]
             for v in items
         ]  # fmt: skip
         return ["version", "stage", "aliases", "framework", "size", "created", "metrics"], rows
-    if isinstance(items[0], Model):
+    if _kind(items[0]) == "model":
         rows = [
             [m.name, str(m.newest), ", ".join(f"{a}→{n}" for a, n in m.aliases.items()), m.title or ""] for m in items
         ]
@@ -157,9 +165,9 @@ def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
 
 def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
     """Title, lines and rows of anything that is shown."""
-    if isinstance(item, Page):
+    if _kind(item) == "page":
         return f"{len(item)} found" + (", more follow (.next)" if item.next is not None else ""), [], list(item)
-    if isinstance(item, Model):
+    if _kind(item) == "model":
         return item.name, lines(item), item.versions
     if hasattr(item, "rows"):
         return repr(item), [], item.rows()

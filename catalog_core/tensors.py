@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 
 from catalog_core.digests import canonical, parse
-from catalog_core.errors import InvalidInput, SerializationError
+from catalog_core.errors import SerializationError
 
 MAX_HEADER = 100_000_000
+MAX_AXES = 64  # as many as NumPy has
 ALIGN = 64
 SMALL_GROUP = 4 << 20
 MAX_CHUNK = 64 << 20
@@ -62,7 +63,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int) -> Header:
         raise SerializationError(f"not a safetensors file: a header of {length:,} bytes in a file of {size:,}")
     try:
         table = parse(bytes(read(8, length)))
-    except InvalidInput as exc:
+    except (ValueError, RecursionError) as exc:
         raise SerializationError(f"the header of the safetensors file is broken: {exc}") from exc
     if not isinstance(table, dict):
         raise SerializationError("the header of the safetensors file is not an object")
@@ -88,6 +89,8 @@ def _entry(name: str, value: Any, start: int) -> Entry:
     try:
         code, shape, (low, high) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
         dtype, item = DTYPES[code]
+        if not isinstance(value["shape"], list) or len(shape) > MAX_AXES:
+            raise ValueError(f"a shape is a list of at most {MAX_AXES} sizes")
         if not all(type(number) is int and number >= 0 for number in (*shape, low, high)):
             raise ValueError("sizes and offsets are whole numbers from 0")
         if high - low != _count(shape) * item:
@@ -103,6 +106,8 @@ def plan(tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[
     """The header bytes for tensors (name, dtype, shape), and where each will lie: larger items first, then by name;
     the data begin at a multiple of 64 bytes. The same input gives the same bytes."""
     for name, dtype, _ in tensors:
+        if name == "__metadata__":
+            raise SerializationError("safetensors keeps the name '__metadata__' for itself", hint="rename the tensor")
         if dtype not in NAMES:
             raise SerializationError(f"tensor {name!r}: safetensors has no dtype {dtype!r}")
     ordered = sorted(tensors, key=lambda item: (-NAMES[item[1]][1], item[0]))
@@ -156,7 +161,12 @@ def numpy_dtype(name: str) -> Any:
 
 
 def numpy_view(buffer: Any, entry: Entry) -> Any:
-    """The bytes of one tensor as a NumPy array of its dtype and shape, without a copy."""
+    """The bytes of one tensor as a read-only NumPy array of its dtype and shape, without a copy."""
     import numpy as np
 
-    return np.frombuffer(buffer, dtype=numpy_dtype(entry.dtype)).reshape(entry.shape)
+    try:
+        array = np.frombuffer(buffer, dtype=numpy_dtype(entry.dtype)).reshape(entry.shape)
+    except ValueError as exc:
+        raise SerializationError(f"tensor {entry.name!r} cannot be an array of {entry.shape}: {exc}") from exc
+    array.flags.writeable = False
+    return array

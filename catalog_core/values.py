@@ -1,8 +1,9 @@
-"""Values of tags, metrics and parameters: what may be stored."""
+"""Values of tags, metrics, parameters and times: what may be stored, and how it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from catalog_core.digests import MAX_INTEGER
@@ -43,3 +44,8 @@ def check_metric(key: str, value: Any) -> float | int:
     if isinstance(number, int) and abs(number) > MAX_INTEGER:
         raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)")
     return number
+
+
+def when(seconds: float) -> datetime:
+    """A time of the journal (seconds since 1970), as an aware datetime in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

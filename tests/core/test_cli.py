@@ -66,7 +66,7 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         (("annotate", "calo/gan@1", "auc=high"), "number"),
         (("save", "x", "nowhere.bin"), "does not exist"),
         (("card", "calo/gan", "nowhere.md"), "nowhere.md"),
-        (("search", "metrics.auc >"), "column"),
+        (("search", "metrics.auc >"), "too early"),
         (("promote", "calo/gan@1", "best"), "no stage"),
         (("--catalog", "./nothing", "list"), "no catalog"),
     ],

@@ -67,6 +67,7 @@ class Catalog:
 
         settings = config.resolve(target)
         spec = plugins.registry().backend_for(settings.url)
+        plugins.check_options(spec, settings)
         factory = plugins.registry().load(spec.factory, extra=spec.extra)
         made = factory(settings.url, dict(settings.options), create)
         if not hasattr(made, "journal"):

@@ -143,9 +143,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
         )
         query = 'metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten"'
         found = catalog.search(query)
-        say(
-            f"6. Search: {query} → {', '.join(v.ref for v in found)}"
-        )
+        say(f"6. Search: {query} → {', '.join(v.ref for v in found)}")
         comparison = catalog.compare(before, after)
         say(f"7. Compared tensor by tensor: {comparison.same} equal")
         for difference in comparison.differences:

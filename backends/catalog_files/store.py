@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from catalog_core import durable
-from catalog_core.errors import BlobMissing, InvalidInput, NotFound, ReadOnly
+from catalog_core.errors import InvalidInput, NotFound, ReadOnly
 from catalog_core.interfaces.store import BlobInfo, Mode
 
 STAGING = "staging"
+
+
+def _unreadable(exc: OSError) -> None:
+    """A folder that is gone has no objects; one that cannot be read must not look like that."""
+    if not isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+        raise exc
 
 
 class FileStore:
@@ -25,6 +31,10 @@ class FileStore:
         if not key or any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or "\0" in key:
             raise InvalidInput(f"not a key: {key[:100]!r}")
         return self.root / key
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise ReadOnly(f"{self.root} may not be written", hint="check the rights of the folder", backend="files")
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""
@@ -43,36 +53,23 @@ class FileStore:
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
         """See `ObjectStore.get`."""
-        path = self._path(key)
-        with durable.translated(str(path)):
-            try:
-                file = path.open("rb")
-            except (FileNotFoundError, NotADirectoryError) as exc:
-                raise BlobMissing(f"{key} is not in {self.root}", backend="files") from exc
-            file.seek(start)
-            if length is None:
-                return file
-            import io
-
-            with file:
-                return io.BytesIO(file.read(length))
+        return durable.open_range(self._path(key), key, "files", start, length)
 
     def stat(self, key: str) -> BlobInfo | None:
         """See `ObjectStore.stat`."""
-        try:
-            info = self._path(key).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return BlobInfo(key, info.st_size, info.st_mtime)
+        found = durable.file_info(self._path(key))
+        return BlobInfo(key, *found) if found else None
 
     def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
         """See `ObjectStore.list`."""
-        folder = self.root / prefix.rpartition("/")[0]
         found = []
-        for path in folder.rglob("*"):
-            key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix) and key > after and not key.startswith(STAGING + "/") and path.is_file():
-                found.append(key)
+        with durable.translated(str(self.root)):
+            for folder, _, names in os.walk(self.root / prefix.rpartition("/")[0], onerror=_unreadable):
+                base = Path(folder).relative_to(self.root).as_posix()
+                for name in names:
+                    key = name if base == "." else f"{base}/{name}"
+                    if key.startswith(prefix) and key > after and not key.startswith(STAGING + "/"):
+                        found.append(key)
         for key in sorted(found):
             info = self.stat(key)
             if info is not None:
@@ -80,6 +77,7 @@ class FileStore:
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
+        self._check_writable()
         for key in keys:
             path = self._path(key)
             with durable.translated(str(path)):
@@ -87,8 +85,7 @@ class FileStore:
 
     def staging(self) -> Path:
         """See `LocalFiles.staging`."""
-        if not self.writable:
-            raise ReadOnly(f"{self.root} may not be written", hint="check the rights of the folder")
+        self._check_writable()
         folder = self.root / STAGING
         with durable.translated(str(folder)):
             folder.mkdir(exist_ok=True)
@@ -96,12 +93,13 @@ class FileStore:
 
     def adopt(self, path: Path, key: str) -> None:
         """See `LocalFiles.adopt`."""
+        self._check_writable()
         durable.link(path, self._path(key))
 
     def local_path(self, key: str) -> Path | None:
         """See `LocalFiles.local_path`."""
         path = self._path(key)
-        return path if path.exists() else None
+        return path if durable.file_info(path) else None
 
     def sweep_uploads(self, older_than: float) -> int:
         """See `LocalFiles.sweep_uploads`."""

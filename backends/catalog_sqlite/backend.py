@@ -18,7 +18,6 @@ from catalog_core import durable
 from catalog_core.digests import digest_of
 from catalog_core.errors import (
     BackendError,
-    BlobMissing,
     DeadlineExceeded,
     IntegrityError,
     InvalidInput,
@@ -32,6 +31,7 @@ from catalog_core.interfaces.store import BlobInfo
 from catalog_core.platform import network_file_system
 
 SMALL = 64 << 10
+WAIT = 60.0  # seconds that one statement waits for others
 DATABASE = "catalog.db"
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, digest TEXT NOT NULL, data BLOB NOT NULL)",
@@ -46,6 +46,18 @@ def _check_key(key: str) -> str:
     return key
 
 
+def _cannot_change(folder: Path) -> bool:
+    """Whether the database may be read as a file that nobody changes, without locks and without a `-shm` file.
+
+    Only where SQLite could not make that file, and so no log is there to be read: a file system mounted read-only, or
+    a folder without the right to write. Another account may still write there; a reader then sees what stood when it
+    opened the catalog until it opens it again.
+    """
+    if (folder / f"{DATABASE}-wal").exists():
+        return False
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or not os.access(folder, os.W_OK)
+
+
 class SqliteBackend:
     """See `interfaces.backend`. One connection, used under a lock; journal and blobs are this same object."""
 
@@ -57,23 +69,38 @@ class SqliteBackend:
         self.capabilities = Capabilities(transactional=True, local=True, writable=writable)
         self.journal = self
         self.blobs = _Blobs(self)
-        self.files = self.blobs if writable else _ReadOnlyFiles(self)
+        self.files = self.blobs
         self.lock = threading.RLock()
         path = folder / DATABASE
         with self.translated():
             if writable:
-                self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-                self.db.execute("PRAGMA journal_mode=WAL")
+                self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT)
+                self._patiently("PRAGMA journal_mode=WAL")
                 self.db.execute("PRAGMA synchronous=FULL")
                 for statement in SCHEMA:
-                    self.db.execute(statement)
-                self.db.execute("PRAGMA busy_timeout=0")
+                    self._patiently(statement)
             else:
-                still = "" if (folder / f"{DATABASE}-wal").exists() else "&immutable=1"
+                still = "&immutable=1" if _cannot_change(folder) else ""
                 self.db = sqlite3.connect(
-                    f"{path.as_uri()}?mode=ro{still}", uri=True, isolation_level=None, check_same_thread=False
+                    f"{path.as_uri()}?mode=ro{still}",
+                    uri=True,
+                    isolation_level=None,
+                    check_same_thread=False,
+                    timeout=WAIT,
                 )
                 self.db.execute("SELECT 1 FROM entries LIMIT 1")
+
+    def _patiently(self, statement: str) -> None:
+        """Run a statement of the opening. Changing the journal's mode meets locks that no busy handler waits for."""
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                self.db.execute(statement)
+                return
+            except sqlite3.OperationalError as exc:
+                if "locked" not in str(exc) or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0.001, 0.01))
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -108,7 +135,8 @@ class SqliteBackend:
         while stop is None or position < stop:
             with self.lock, self.translated():
                 rows = self.db.execute(
-                    "SELECT position, data FROM entries WHERE position >= ? AND position < ? ORDER BY position LIMIT 1000",
+                    "SELECT position, data FROM entries WHERE position >= ? AND position < ? "
+                    "ORDER BY position LIMIT 1000",
                     (position, (1 << 53) if stop is None else stop),
                 ).fetchall()
             for found, data in rows:
@@ -124,42 +152,58 @@ class SqliteBackend:
     def begin(self, deadline: float) -> None:
         """Begin a write transaction. Short random waits keep the queue fair: SQLite's own back-off lets one starve."""
         wait = 0.0001
-        while True:
-            try:
-                self.db.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc):
-                    raise
-                if time.monotonic() > deadline:
-                    raise DeadlineExceeded(f"{self.url} stayed busy until the deadline", hint="try again") from exc
-            time.sleep(random.uniform(wait / 2, wait))
-            wait = min(wait * 1.5, 0.001)
+        self.db.execute("PRAGMA busy_timeout=0")
+        try:
+            while True:
+                try:
+                    self.db.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as exc:
+                    if "locked" not in str(exc):
+                        raise
+                    if time.monotonic() > deadline:
+                        raise DeadlineExceeded(
+                            f"{self.url} stayed busy until the deadline", hint="try again", backend=self.name
+                        ) from exc
+                time.sleep(random.uniform(wait / 2, wait))
+                wait = min(wait * 1.5, 0.001)
+        finally:
+            self.db.execute(f"PRAGMA busy_timeout={int(WAIT * 1000)}")
 
-    def append(
-        self, build: Callable[[Head | None], bytes], blobs: Mapping[str, bytes], deadline: float
-    ) -> tuple[int, bytes]:
-        """See `interfaces.backend.Journal.append`: one transaction, one sync."""
-        if not self.capabilities.writable:
-            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
+    @contextmanager
+    def transaction(self, deadline: float) -> Iterator[None]:
+        """All of the block is stored, durably, or nothing. Raises `ReadOnly`, `DeadlineExceeded`, `NoSpace`."""
+        self.check_writable()
         with self.lock, self.translated():
             self.begin(deadline)
             try:
-                row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
-                data = build(Head(*row) if row else None)
-                position = row[0] + 1 if row else 0
-                if blobs:
-                    now = time.time()
-                    self.db.executemany(
-                        "INSERT OR REPLACE INTO small VALUES (?, ?, ?)",
-                        [(_check_key(key), blob, now) for key, blob in blobs.items()],
-                    )
-                self.db.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, digest_of(data), data))
+                yield
                 self.db.execute("COMMIT")
             except BaseException:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
                 raise
+
+    def check_writable(self) -> None:
+        """Raises `ReadOnly` where this process may not write."""
+        if not self.capabilities.writable:
+            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder", backend=self.name)
+
+    def append(
+        self, build: Callable[[Head | None], bytes], blobs: Mapping[str, bytes], deadline: float
+    ) -> tuple[int, bytes]:
+        """See `interfaces.backend.Journal.append`: one transaction, one sync."""
+        with self.transaction(deadline):
+            row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
+            data = build(Head(*row) if row else None)
+            position = row[0] + 1 if row else 0
+            if blobs:
+                now = time.time()
+                self.db.executemany(
+                    "INSERT OR REPLACE INTO small VALUES (?, ?, ?)",
+                    [(_check_key(key), blob, now) for key, blob in blobs.items()],
+                )
+            self.db.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, digest_of(data), data))
         return position, data
 
     def close(self) -> None:
@@ -178,7 +222,8 @@ class _Blobs:
         """See `interfaces.store.LocalFiles`; None where the blob is a row."""
         hexadecimal = _check_key(key)[7:]
         path = self.root / hexadecimal[:2] / hexadecimal
-        return path if path.exists() else None
+        with durable.translated(str(path)):
+            return path if path.is_file() else None
 
     def _path(self, key: str) -> Path:
         hexadecimal = _check_key(key)[7:]
@@ -190,6 +235,7 @@ class _Blobs:
 
     def put(self, key: str, stream: BinaryIO, size: int) -> None:
         """See `interfaces.backend.Blobs.put`."""
+        self.backend.check_writable()
         if size > SMALL:
             path = durable.write_new(self.staging(), stream, size)
             try:
@@ -200,18 +246,9 @@ class _Blobs:
         data = stream.read(size)
         if len(data) < size:
             raise BackendError(f"{len(data)} of {size} bytes came, then the stream ended")
-        backend = self.backend
-        with backend.lock, backend.translated():
-            backend.begin(time.monotonic() + 60)
-            try:
-                backend.db.execute(
-                    "INSERT OR REPLACE INTO small VALUES (?, ?, ?)", (_check_key(key), data, time.time())
-                )
-                backend.db.execute("COMMIT")
-            except BaseException:
-                if backend.db.in_transaction:
-                    backend.db.execute("ROLLBACK")
-                raise
+        row = (_check_key(key), data, time.time())
+        with self.backend.transaction(time.monotonic() + WAIT):
+            self.backend.db.execute("INSERT OR REPLACE INTO small VALUES (?, ?, ?)", row)
 
     def open(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
         """See `interfaces.backend.Blobs.open`."""
@@ -219,49 +256,36 @@ class _Blobs:
         if row is not None:
             data = bytes(row[0])
             return io.BytesIO(data[start:] if length is None else data[start : start + length])
-        try:
-            file = self._path(key).open("rb")
-        except FileNotFoundError as exc:
-            raise BlobMissing(f"blob {key} is not in {self.backend.url}", backend=self.backend.name) from exc
-        with durable.translated(str(self._path(key))):
-            if start == 0 and length is None:
-                return file
-            with file:
-                return io.BytesIO(
-                    os.pread(file.fileno(), 1 << 62 if length is None else length, start) if length else b""
-                )
+        return durable.open_range(self._path(key), key, self.backend.name, start, length)
 
     def stat(self, key: str) -> BlobInfo | None:
         """See `interfaces.backend.Blobs.stat`."""
-        try:
-            info = self._path(key).stat()
-            return BlobInfo(key, info.st_size, info.st_mtime)
-        except FileNotFoundError:
-            row = self._row("SELECT length(data), time FROM small WHERE key = ?", key)
-            return BlobInfo(key, *row) if row else None
+        found = durable.file_info(self._path(key))
+        if found:
+            return BlobInfo(key, *found)
+        row = self._row("SELECT length(data), time FROM small WHERE key = ?", key)
+        return BlobInfo(key, *row) if row else None
 
     def list(self, after: str = "") -> Iterator[BlobInfo]:
         """See `interfaces.backend.Blobs.list`."""
+        found = {}
         with self.backend.lock, self.backend.translated():
-            found = [
-                BlobInfo(*row)
-                for row in self.backend.db.execute("SELECT key, length(data), time FROM small WHERE key > ?", (after,))
-            ]
-        for path in self.root.glob("??/*"):
-            key = f"sha256:{path.name}"
-            if key > after and _KEY.match(key):
-                info = path.stat()
-                found.append(BlobInfo(key, info.st_size, info.st_mtime))
-        yield from sorted(found, key=lambda info: info.key)
+            for row in self.backend.db.execute("SELECT key, length(data), time FROM small WHERE key > ?", (after,)):
+                found[row[0]] = BlobInfo(*row)
+        with durable.translated(str(self.root)):
+            for path in self.root.glob("??/*"):
+                key = f"sha256:{path.name}"
+                info = durable.file_info(path) if key > after and _KEY.match(key) else None
+                if info:
+                    found[key] = BlobInfo(key, *info)
+        for key in sorted(found):
+            yield found[key]
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `interfaces.backend.Blobs.delete`."""
         wanted = [_check_key(key) for key in keys]
-        backend = self.backend
-        with backend.lock, backend.translated():
-            backend.begin(time.monotonic() + 60)
-            backend.db.executemany("DELETE FROM small WHERE key = ?", [(key,) for key in wanted])
-            backend.db.execute("COMMIT")
+        with self.backend.transaction(time.monotonic() + WAIT):
+            self.backend.db.executemany("DELETE FROM small WHERE key = ?", [(key,) for key in wanted])
         for key in wanted:
             with durable.translated(key):
                 self._path(key).unlink(missing_ok=True)
@@ -270,6 +294,7 @@ class _Blobs:
 
     def staging(self) -> Path:
         """See `interfaces.store.LocalFiles.staging`."""
+        self.backend.check_writable()
         folder = self.backend.folder / "staging"
         with durable.translated(str(folder)):
             folder.mkdir(exist_ok=True)
@@ -277,15 +302,12 @@ class _Blobs:
 
     def adopt(self, path: Path, key: str) -> None:
         """See `interfaces.store.LocalFiles.adopt`."""
+        self.backend.check_writable()
         durable.link(path, self._path(key))
 
     def sweep_uploads(self, older_than: float) -> int:
         """See `interfaces.store.LocalFiles.sweep_uploads`."""
         return durable.sweep(self.staging(), older_than)
-
-
-class _ReadOnlyFiles(_Blobs):
-    """Files of a catalog that this process may not write."""
 
 
 def open_backend(url: str, options: Mapping[str, Any], create: bool) -> SqliteBackend:

@@ -9,45 +9,51 @@ from typing import Any
 import numpy as np
 
 from catalog_core import tensors
-from catalog_core.errors import SerializationError
+from catalog_core.errors import MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.names import nearest
 from catalog_core.records import Description
+from catalog_safetensors.structure import check_state, flatten, is_array, is_torch, restore
 
 FILE = "model.safetensors"
 
 
-def _is_torch(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+def torch_module() -> Any:
+    """torch, imported on first use. Raises `MissingPlugin` where it is not installed."""
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingPlugin(f"torch cannot be imported: {exc}", hint="pip install torch, or as_='numpy'") from exc
+    return torch
 
 
 def dtype_of(value: Any) -> str:
     """The dtype of an array or tensor, as NumPy and torch name it."""
-    return str(value.dtype).removeprefix("torch.")
+    return str(value.dtype).removeprefix("torch.") if is_torch(value) else str(value.dtype.name)
 
 
 def memory_of(value: Any) -> Any:
     """The bytes of an array or tensor in C order, without a copy where it is contiguous and in this memory."""
-    if _is_torch(value):
-        import torch
-
+    if is_torch(value):
+        torch = torch_module()
         flat = value.detach().resolve_conj().resolve_neg().contiguous().cpu()
         return flat.reshape(-1).view(torch.uint8).numpy() if flat.numel() else b""
     array = np.ascontiguousarray(value)
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
+    if array.dtype.byteorder != "|":
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return array.reshape(-1).view(np.uint8) if array.size else b""
 
 
 def identity(value: Any) -> tuple[Any, ...] | None:
-    """What two tied tensors have in common: place, dtype, shape and strides in memory; None for an empty one."""
-    if _is_torch(value):
+    """What two tied tensors have in common: place, dtype, shape, strides and lazy signs; None for an empty one."""
+    if is_torch(value):
         if value.numel() == 0 or value.device.type == "meta":
             return None
-        return (str(value.device), value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
+        signs = (value.is_conj(), value.is_neg())
+        return (str(value.device), value.data_ptr(), value.dtype, tuple(value.shape), value.stride(), *signs)
     if value.size == 0:
         return None
-    return (value.__array_interface__["data"][0], value.dtype.str, value.shape, value.strides)
+    return (value.__array_interface__["data"][0], str(value.dtype), value.shape, value.strides)
 
 
 def write(values: Mapping[str, Any], directory: Directory, name: str = FILE) -> dict[str, str]:
@@ -79,10 +85,12 @@ def read(
     header = tensors.parse_header(lambda start, length: bytes(reader.view(name, start, length)), size)
     entries = list(header.entries)
     if names is not None:
+        names = list(names)
         wanted = {shared.get(key, key) for key in names}
-        missing = wanted - {entry.name for entry in entries}
+        known = [*(entry.name for entry in entries), *shared]
+        missing = sorted(set(names) - set(known))
         if missing:
-            raise SerializationError(f"there is no tensor {sorted(missing)[0]!r} in {name}")
+            raise SerializationError(f"there is no tensor {missing[0]!r} in {name}", hint=nearest(missing[0], known))
         entries = [entry for entry in entries if entry.name in wanted]
         views = [reader.view(name, e.start, e.end - e.start, writable=kind == "torch") for e in entries]
     else:
@@ -101,16 +109,13 @@ def read(
 def _numpy_maker(copy: bool) -> Any:
     def make(view: memoryview, entry: tensors.Entry) -> Any:
         array = tensors.numpy_view(view, entry)
-        if copy:
-            return array.copy()
-        array.flags.writeable = False
-        return array
+        return array.copy() if copy else array
 
     return make
 
 
 def _torch_maker(device: str | None, copy: bool) -> Any:
-    import torch
+    torch = torch_module()
 
     def make(view: memoryview, entry: tensors.Entry) -> Any:
         dtype = getattr(torch, entry.dtype)
@@ -126,16 +131,20 @@ def _torch_maker(device: str | None, copy: bool) -> Any:
 
 def fill(target: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Copy `values` into the live arrays of `target`; names, shapes and dtypes are checked before anything changes."""
-    for problem in mismatches(target, values):
+    problems = mismatches(target, values)
+    problems += [
+        f"{key} is read-only" for key, live in target.items() if not is_torch(live) and not live.flags.writeable
+    ]
+    for problem in problems:
         raise SerializationError(f"the stored tensors do not fit: {problem}", hint="nothing was changed")
     for key, value in values.items():
-        if _is_torch(target[key]):
-            import torch
-
+        live = target[key]
+        if is_torch(live):
+            torch = torch_module()
             with torch.no_grad():
-                target[key].copy_(value)
+                live.copy_(value if is_torch(value) else torch.from_numpy(np.array(value)))
         else:
-            target[key][...] = value
+            live[...] = value
 
 
 def mismatches(target: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
@@ -159,45 +168,59 @@ class SafetensorsSerializer:
     name = "safetensors"
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
-        """Write a mapping name → array."""
-        values = self._checked(obj)
+        """Write a mapping name → array, or nested mappings and lists of arrays and plain values."""
+        values, structure = flatten(obj)
         shared = write(values, directory)
-        meta: dict[str, Any] = {"arrays": "torch" if any(map(_is_torch, values.values())) else "numpy"}
+        meta: dict[str, Any] = {"arrays": "torch" if any(map(is_torch, values.values())) else "numpy"}
         if shared:
             meta["shared"] = shared
+        if structure is not None:
+            meta["structure"] = structure
         return meta
 
-    @staticmethod
-    def _checked(obj: Any) -> Mapping[str, Any]:
-        if not isinstance(obj, Mapping) or not obj:
-            raise SerializationError(f"safetensors holds a dictionary of arrays, not a {type(obj).__name__}")
-        for key, value in obj.items():
-            if not isinstance(key, str) or not (isinstance(value, (np.ndarray, np.generic)) or _is_torch(value)):
-                raise SerializationError(f"{key!r} is a {type(value).__name__}, not a NumPy array or torch tensor")
-            if not _is_torch(value) and (value.dtype.hasobject or value.dtype.fields):
-                raise SerializationError(f"{key!r} has dtype {value.dtype}, which safetensors cannot hold")
-        return {key: np.asarray(value) if isinstance(value, np.generic) else value for key, value in obj.items()}
-
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
-        """A dictionary of arrays; `tensors=[…]` loads only those."""
+        """A dictionary of arrays, or what was nested; `tensors=[…]` loads only those, by their names in the file."""
         kind = options.get("as_") or reader.meta.get("arrays", "numpy")
         if kind not in ("numpy", "torch"):
             raise SerializationError(f"as_={kind!r} is not known here", hint="numpy or torch")
+        structure = reader.meta.get("structure")
+        target: Any = into.state_dict() if into is not None and hasattr(into, "state_dict") else into
+        if into is not None and not isinstance(target, Mapping):
+            raise SerializationError(f"a {type(into).__name__} cannot be filled", hint="a dictionary or a module")
+        if into is not None and structure is None:
+            wrong = [key for key, live in target.items() if not is_array(live)]
+            if wrong:
+                raise SerializationError(f"{wrong[0]!r} of the live object is not an array", hint="nothing was changed")
+            kind = "torch" if any(map(is_torch, target.values())) else "numpy"
+        if into is not None and structure is not None and not hasattr(into, "load_state_dict"):
+            raise SerializationError("nested values fill only an object with load_state_dict", hint="load without into")
         file = next(name for name in reader.files if name.endswith(".safetensors"))
+        names = options.get("tensors")
         values = read(
-            reader, kind, reader.meta.get("shared", {}), names=options.get("tensors"), copy=bool(options.get("copy")),
+            reader, kind, reader.meta.get("shared", {}), names=names, copy=bool(options.get("copy")),
             device=device, name=file,
         )  # fmt: skip
+        if structure is None or names is not None:
+            if into is None:
+                return values
+            if structure is not None:
+                raise SerializationError("tensors= and into= do not go together for nested values")
+            fill(target, values)
+            return into
+        state = restore(structure, values)
         if into is None:
-            return values
-        target = into.state_dict() if hasattr(into, "state_dict") else into
-        fill(target, values)
+            return state
+        check_state(target, state)
+        try:
+            into.load_state_dict(state)
+        except (ValueError, KeyError, RuntimeError) as exc:
+            raise SerializationError(f"{type(into).__name__} refuses the stored state: {exc}") from exc
         return into
 
     def describe(self, obj: Any) -> Description:
         """Names, dtypes and shapes."""
-        values = self._checked(obj)
-        torch = any(map(_is_torch, values.values()))
+        values, _ = flatten(obj)
+        torch = any(map(is_torch, values.values()))
         shapes = {key: (dtype_of(value), tuple(value.shape)) for key, value in values.items()}
         version = sys.modules["torch"].__version__ if torch else np.__version__
         count = sum(int(np.prod(shape, dtype=np.int64)) for _, shape in shapes.values())

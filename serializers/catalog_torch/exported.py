@@ -11,6 +11,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,10 +25,62 @@ _MEMBERS = re.compile(
     r"|models/model\.json|archive_format|archive_version|byteorder|\.data/(version|serialization_id))\Z"
 )
 _DROPPED = re.compile(r"archive/data/(weights/weight_\d+|sample_inputs/model\.pt)\Z")
-_TARGET = re.compile(r"(torch\.ops\.(aten|prims|prim|higher_order)\.[\w.]+|_operator\.\w+|math\.\w+|torch\.sym_\w+)\Z")
+_OPERATION = re.compile(
+    r"torch\.ops\.(aten|prims|higher_order)\.(__i?(?:and|or|xor|lshift|rshift)__|_?[A-Za-z]\w*)(?:\.([A-Za-z]\w*))?\Z"
+)
+_SCALAR = re.compile(
+    r"_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)\Z"
+    r"|math\.(ceil|floor|trunc|sqrt|pow|log|log2|exp)\Z|torch\.sym_(not|ite|max|min|int|float|sum|sqrt)\Z"
+)
+_CONTROL = frozenset(["cond", "while_loop", "wrap_with_set_grad_enabled", "wrap_with_autocast"])
+_FILES = frozenset(["from_file", "save", "warn", "format", "set_data"])  # they reach files, streams or foreign storage
+_PLAIN = re.compile(r"[\w.+:]*\Z")
+_NAMES = frozenset({"name", "as_name", "as_tensor_name", "forward_arg_names", "in_names", "out_names"})
+_TABLES = frozenset(["tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values", "range_constraints"])
+_SPECS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 _WORDS = frozenset(
-    "Symbol positive integer nonnegative True False Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv Eq Ne Lt Le Gt Ge "
-    "Integer Float Rational Add Mul Pow ToFloat TruncToInt Where And Or Not oo".split()
+    [
+        "Symbol",
+        "positive",
+        "integer",
+        "nonnegative",
+        "True",
+        "False",
+        "Max",
+        "Min",
+        "Mod",
+        "PythonMod",
+        "FloorDiv",
+        "CleanDiv",
+        "CeilDiv",
+        "Eq",
+        "Ne",
+        "Lt",
+        "Le",
+        "Gt",
+        "Ge",
+        "Integer",
+        "Float",
+        "Rational",
+        "Add",
+        "Mul",
+        "Pow",
+        "ToFloat",
+        "TruncToInt",
+        "Where",
+        "And",
+        "Or",
+        "Not",
+        "oo",
+        "PowByNatural",
+        "FloatPow",
+        "FloatTrueDiv",
+        "IntTrueDiv",
+        "ModularIndexing",
+        "CeilToInt",
+        "FloorToInt",
+        "RoundToInt",
+    ]
 )
 MAX_GRAPH = 256 << 20
 
@@ -74,8 +127,10 @@ def _read(data: bytes) -> dict[str, bytes]:
                     )
             if sum(info.file_size for info in infos if not _DROPPED.match(info.filename)) > MAX_GRAPH:
                 raise SerializationError("the archive unpacks to more than 256 MiB")
+            if "archive/models/model.json" not in names:
+                raise SerializationError("the archive holds no graph")
             return {info.filename: archive.read(info) for info in infos if not _DROPPED.match(info.filename)}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as exc:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as exc:
         raise SerializationError(f"not a readable .pt2 archive: {exc}") from exc
 
 
@@ -96,38 +151,99 @@ def _strip(data: bytes) -> bytes:
 
 
 def _checked_graph(data: bytes) -> bytes:
-    """The graph without guard code, traces and paths. Raises `SerializationError` for an operation, or a symbolic
-    expression, that is not on the list."""
-    try:
-        graph = json.loads(data)
-    except ValueError as exc:
-        raise SerializationError(f"the graph cannot be read: {exc}") from exc
-    if not isinstance(graph, dict):
-        raise SerializationError("the graph is not an object")
+    """The graph without guard code, traces and paths. Raises `SerializationError` for an operation, a symbolic
+    expression, a name or a structure that is not on the list."""
+    graph = _object(data)
     graph["guards_code"] = []
-    stack: list[Any] = [graph]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, list):
-            stack += value
-        elif isinstance(value, dict):
-            if "target" in value and "inputs" in value:
-                if not isinstance(value["target"], str) or not _TARGET.match(value["target"]):
-                    raise SerializationError(
-                        f"the graph calls {str(value['target'])[:100]!r}, which is not on the list"
-                    )
-                value["metadata"] = {}
-            text = value.get("expr_str")
-            if text is not None:
-                _check_expression(text)
-            stack += value.values()
+    _check(graph)
     return json.dumps(graph, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise SerializationError(f"the graph cannot be read: {exc}") from exc
+    if not isinstance(value, dict):
+        raise SerializationError("the graph is not an object")
+    return value
+
+
+def _check(graph: dict[str, Any]) -> None:
+    """Hold every text of the graph against the rule of its key; drop the metadata of nodes."""
+    stack: list[tuple[str, Any]] = [("", graph)]
+    while stack:
+        key, value = stack.pop()
+        if isinstance(value, list):
+            stack += [(key, item) for item in value]
+        elif isinstance(value, dict):
+            if "metadata" in value:
+                value["metadata"] = {}
+            for name in value:
+                if not (name.isidentifier() if key in _TABLES else _PLAIN.match(name)):
+                    raise SerializationError(f"the graph holds the name {name[:100]!r}, which is no identifier")
+            stack += value.items()
+        if key == "as_custom_obj" and value is not None:
+            raise SerializationError("the graph holds a custom object, which is never read")
+        if key in ("target", "as_operator") and value is not None:
+            _check_target(value)
+        elif key == "expr_str":
+            _check_expression(value)
+        elif isinstance(value, str):
+            _check_text(key, value)
+
+
+def _check_text(key: str, text: str) -> None:
+    if key in ("in_spec", "out_spec"):
+        _check_structure(text, names=key == "in_spec")
+    elif key in _NAMES and not text.isidentifier() and text:  # torch writes names into the code that it generates
+        raise SerializationError(f"the graph holds the name {text[:100]!r}, which is no identifier")
+    elif key != "as_string" and not _PLAIN.match(text):
+        raise SerializationError(f"the graph holds {text[:100]!r} as {key}, which is not a plain name")
+
+
+def _check_target(target: Any) -> None:
+    found = _OPERATION.match(target) if isinstance(target, str) else None
+    good = bool(isinstance(target, str) and _SCALAR.match(target))
+    if found is not None:
+        space, name, overload = found.groups()
+        if space == "higher_order":
+            good = overload is None and name in _CONTROL
+        elif name not in _FILES and overload is not None:
+            packet = getattr(getattr(torch.ops, space), name, None)
+            good = isinstance(getattr(packet, overload, None), torch._ops.OpOverload)
+    if not good:
+        raise SerializationError(f"the graph calls {str(target)[:100]!r}, which is not on the list")
+
+
+def _check_structure(text: str, *, names: bool) -> None:
+    """A pytree's structure: tuples, lists and dictionaries only, since other types import what their context says.
+    `names`: keys become parameter names of generated code."""
+    try:
+        protocol, root = json.loads(text)
+        stack, good = [root], protocol == 1
+        while stack and good:
+            node = stack.pop()
+            context = node["context"]
+            keys = json.loads(context) if isinstance(context, str) else context
+            good = node["type"] in _SPECS and (
+                keys is None
+                or (
+                    isinstance(keys, list)
+                    and all(isinstance(k, (str, int)) and (not names or str(k).isidentifier()) for k in keys)
+                )
+            )
+            stack += node["children_spec"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    if not good:
+        raise SerializationError(f"the graph holds the structure {text[:200]!r}, which is not on the list")
 
 
 def _check_expression(text: Any) -> None:
     words = set(re.findall(r"[^\W\d]\w*", text)) if isinstance(text, str) else {"?"}
-    quoted = re.sub(r"'[su]\d+'", "", text) if isinstance(text, str) else ""
-    if any(word not in _WORDS and not re.fullmatch(r"[su]\d+", word) for word in words) or re.search(
+    quoted = re.sub(r"'[suz][uf]?\d+'", "", text) if isinstance(text, str) else ""
+    if any(word not in _WORDS and not re.fullmatch(r"[suz][uf]?\d+", word) for word in words) or re.search(
         r"[^\w\s(),.+*/=<>-]|\.\s*[^\W\d]", quoted
     ):
         raise SerializationError(f"the graph holds the expression {str(text)[:100]!r}, which is not plain arithmetic")
@@ -140,7 +256,12 @@ def load(data: bytes, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     members["archive/data/sample_inputs/model.pt"] = b""  # torch asks for it; empty means none, and nothing to unpickle
     used: dict[str, torch.Tensor] = {}
     for name in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
-        config = json.loads(members.get(f"archive/{name}", b'{"config":{}}'))["config"]
+        whole = _object(members.get(f"archive/{name}", b'{"config":{}}'))
+        _check(whole)
+        config = whole.get("config")
+        if not isinstance(config, dict) or not all(isinstance(item, dict) for item in config.values()):
+            raise SerializationError("the archive's table of tensors cannot be read")
+        members[f"archive/{name}"] = json.dumps(whole).encode()
         for key, item in config.items():
             if item.get("use_pickle"):
                 raise SerializationError(f"{key} is stored as a pickle, which is never read")

@@ -92,9 +92,9 @@ class TorchSerializer:
         training = obj.training
         obj.eval()
         try:
-            for method in dict.fromkeys(request.methods or ("forward",)):
+            for method in dict.fromkeys(("forward", *request.methods)):
                 names = list(self.inputs(obj, method) or request.example)
-                example = {name: torch.as_tensor(value) for name, value in request.example.items()}
+                example = {name: torch.as_tensor(value) for name, value in request.example.items() if name in names}
                 try:
                     if method == "forward":
                         self._export(obj, example, directory, method)

@@ -1,0 +1,96 @@
+"""The header of safetensors files: hostile ones are refused, ours are read by the safetensors package."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog_core import tensors
+from catalog_core.errors import SerializationError
+
+GOOD = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
+
+
+def _file(text: bytes, data: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _parse(file: bytes) -> tensors.Header:
+    return tensors.parse_header(lambda start, length: file[start : start + length], len(file))
+
+
+def test_a_good_header_is_read() -> None:
+    header = _parse(_file(json.dumps({"a": GOOD}).encode(), b"1234"))
+    assert [(e.name, e.dtype, e.shape, e.end - e.start) for e in header.entries] == [("a", "uint8", (4,), 4)]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"a": {**GOOD, "data_offsets": [1, 5]}},
+        {"a": GOOD, "b": {**GOOD, "data_offsets": [5, 9]}},
+        {"a": GOOD, "b": {**GOOD, "data_offsets": [2, 6]}},
+        {"a": {**GOOD, "data_offsets": [-4, 0]}},
+        {"a": {**GOOD, "shape": [-4]}},
+        {"a": {**GOOD, "shape": [2**40, 2**40]}},
+        {"a": {**GOOD, "shape": [2**70]}},
+        {"a": {**GOOD, "shape": [1] * 65}},
+        {"a": {**GOOD, "shape": {}}},
+        {"a": {**GOOD, "shape": [5]}},
+        {"a": {**GOOD, "dtype": "F7"}},
+        {"a": {**GOOD, "dtype": ["U8"]}},
+        {"a": {**GOOD, "shape": [True]}},
+        {"a": [1]},
+        {"a": {**GOOD, "shape": [3], "data_offsets": [0, 3]}},
+        {"__metadata__": {"x": {"y": "z"}}, "a": GOOD},
+        {"__metadata__": [], "a": GOOD},
+        [GOOD],
+    ],
+)
+def test_a_header_that_lies_is_refused(table: object) -> None:
+    with pytest.raises(SerializationError):
+        _parse(_file(json.dumps(table).encode(), b"1234"))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"",
+        b"1234567",
+        (2**63).to_bytes(8, "little") + b"{}",
+        (100_000_001).to_bytes(8, "little") + b"{}",
+        _file(b'{"a":%s,"a":%s}' % ((json.dumps(GOOD).encode(),) * 2), b"1234"),
+        _file(b'{"a":' + b"9" * 5000 + b"}", b""),
+        _file(b"[" * 100_000, b""),
+        _file(b"\xff\xfe", b""),
+    ],
+)
+def test_a_file_that_is_none_is_refused(file: bytes) -> None:
+    with pytest.raises(SerializationError):
+        _parse(file)
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=60).map(str.encode)), st.booleans())
+def test_no_bytes_raise_anything_else(data: bytes, framed: bool) -> None:
+    try:
+        _parse(_file(data, b"1234") if framed else data)
+    except SerializationError:
+        pass
+
+
+def test_the_reserved_name_is_refused() -> None:
+    with pytest.raises(SerializationError, match="__metadata__"):
+        tensors.plan([("__metadata__", "uint8", (1,))], {})
+
+
+def test_a_view_is_in_place_and_read_only() -> None:
+    buffer = bytearray(np.arange(3, dtype="<f4").tobytes())
+    array = tensors.numpy_view(buffer, tensors.Entry("a", "float32", (3,), 0, 12))
+    buffer[0:4] = np.float32(7).tobytes()
+    assert array[0] == 7
+    with pytest.raises(ValueError):
+        array[0] = 1

@@ -1,0 +1,137 @@
+"""Dictionaries of NumPy arrays through the serializer, and nested ones."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalog_core.errors import MissingPlugin, SerializationError
+from catalog_core.interfaces.serializer import SaveRequest
+from catalog_safetensors.serializer import SafetensorsSerializer
+from catalog_safetensors.structure import flatten
+
+
+class Folder:
+    """A component's files in memory: both `Directory` and `Reader`."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] = {}
+        self.meta: Mapping[str, Any] = {}
+
+    @property
+    def files(self) -> dict[str, int]:
+        return {name: len(data) for name, data in self.data.items()}
+
+    def write(self, name: str, parts: Sequence[Any], cuts: Sequence[int] = ()) -> None:
+        self.data[name] = b"".join(bytes(memoryview(part)) for part in parts)
+
+    def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
+        end = len(self.data[name]) if length is None else start + length
+        part = self.data[name][start:end]
+        return memoryview(bytearray(part) if writable else part)
+
+
+def saved(obj: Any) -> Folder:
+    folder = Folder()
+    folder.meta = SafetensorsSerializer().save(obj, folder, SaveRequest("m"))  # type: ignore[arg-type]
+    return folder
+
+
+def load(folder: Folder, into: Any = None, **options: Any) -> Any:
+    return SafetensorsSerializer().load(folder, None, into, options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float16", "complex64", "float64", "uint16", ">f4", ">i8"])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_every_dtype_comes_back(dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
+    back = load(saved({"a": array}))["a"]
+    assert back.shape == shape and back.dtype.name == array.dtype.name
+    assert np.array_equal(back, array) and not back.flags.writeable
+
+
+def test_byte_orders_are_not_tied() -> None:
+    array = np.arange(4, dtype="<i4")
+    back = load(saved({"a": array, "b": array.view(">i4"), "c": array}))
+    assert np.array_equal(back["b"], array.view(">i4")) and back["c"] is back["a"]
+
+
+def test_nested_values_come_back_exactly() -> None:
+    a = np.arange(3.0)
+    obj = {
+        "a/b": {"c": a}, "a": {"b/c": a + 1, "b": {"c": a + 2}}, "#1": [a + 3], 1: (a + 4, None, True, 2**70, "x"),
+        "~": [], "f": [1.0, 1, float("inf"), -0.0], "o": OrderedDict(z=1), "tied": a,
+    }  # fmt: skip
+    folder = saved(obj)
+    back = load(folder)
+    assert list(back) == list(obj)
+    for path in (("a/b", "c"), ("a", "b/c"), ("a", "b", "c"), ("#1", 0), (1, 0)):
+        want: Any = obj
+        got = back
+        for key in path:
+            want, got = want[key], got[key]
+        assert np.array_equal(want, got)
+    assert back[1][1:] == (None, True, 2**70, "x") and type(back[1]) is tuple
+    assert [repr(item) for item in back["f"]] == ["1.0", "1", "inf", "-0.0"]
+    assert type(back["o"]) is OrderedDict and back["tied"] is back["a/b"]["c"]
+
+
+def test_an_empty_dictionary_comes_back() -> None:
+    assert load(saved({})) == {}
+
+
+def test_what_cannot_be_held_is_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    for bad in ([1], {"a": object()}, {"a": np.array([object()])}, {(1, 2): 3}, loop, {"a": np.zeros(2, "complex128")}):
+        with pytest.raises(SerializationError):
+            saved(bad)
+
+
+def test_an_unknown_tensor_has_a_hint() -> None:
+    folder = saved({"weight": np.ones(2), "bias": np.ones(1)})
+    assert list(load(folder, tensors=["bias"])) == ["bias"]
+    with pytest.raises(SerializationError) as caught:
+        load(folder, tensors=["wieght"])
+    assert "weight" in (caught.value.hint or "")
+
+
+def test_a_read_only_target_changes_nothing() -> None:
+    target = {"a": np.zeros(2), "b": np.zeros(2)}
+    target["b"].flags.writeable = False
+    folder = saved({"a": np.ones(2), "b": np.ones(2)})
+    with pytest.raises(SerializationError, match="read-only"):
+        load(folder, target)
+    assert not target["a"].any()
+    target["b"].flags.writeable = True
+    assert load(folder, target)["b"].all()
+
+
+def test_without_torch_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingPlugin) as caught:
+        load(saved({"a": np.ones(2)}), as_="torch")
+    assert "numpy" in (caught.value.hint or "")
+
+
+def test_the_safetensors_package_reads_and_writes_the_same() -> None:
+    package = pytest.importorskip("safetensors.numpy")
+    obj = {"a": np.arange(6, dtype="f4").reshape(2, 3), "b": np.array(True), "c": np.zeros((0, 2), "i8")}
+    theirs = package.load(saved(obj).data["model.safetensors"])
+    folder = Folder()
+    folder.data["other.safetensors"] = package.save(obj)
+    ours = load(folder)
+    for key, value in obj.items():
+        assert np.array_equal(theirs[key], value) and np.array_equal(ours[key], value)
+        assert theirs[key].dtype == ours[key].dtype == value.dtype
+
+
+def test_paths_never_share_a_name() -> None:
+    a = np.ones(1)
+    names, _ = flatten({"a": {"b": a, "b/c": a}, "a/b": {"c": a}, "#0": a, 0: a, "~2": {"0": a}, "~20": a})
+    assert len(names) == 7

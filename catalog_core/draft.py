@@ -98,19 +98,19 @@ class Draft:
             serializers[name] = registry.serializer(spec.name if spec else str(self._serializer))
         entries = self._entry_steps(serializers)
         inputs = self._named_example(entries, serializers)
+        points, arrays, examples = self._run_example(entries, inputs, serializers)
         for name, serializer in serializers.items():
             methods = [
                 step.partition(".")[2] for steps in entries.values() for step in steps if step.partition(".")[0] == name
             ]
-            first = any(steps[0].partition(".")[0] == name for steps in entries.values())
-            request = SaveRequest(name, inputs if first else None, [m for m in methods if m], self._options)
+            request = SaveRequest(name, examples.get(name), [m for m in methods if m], self._options)
             directory = ComponentDirectory(self._writer, self._temporary)
             obj = self._objects[name]
             described[name] = serializer.describe(obj)
             meta = serializer.save(obj, directory, request)
             directory.seal()
             components.append(_component(name, serializer.name, directory, meta))
-        points, example = self._run_example(entries, inputs, serializers) if inputs else (self._bare(entries), None)
+        example = self._stage_example(arrays) if arrays else None
         main = next(iter(described.values()))
         environment = capture.environment()
         lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))
@@ -192,47 +192,56 @@ class Draft:
     def _check_names(
         self, named: Mapping[str, Any], entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]
     ) -> None:
-        for entry, steps in entries.items():
-            component, _, method = steps[0].partition(".")
-            if component not in serializers:
-                continue
-            wanted = list(serializers[component].inputs(self._objects[component], method or "forward") or named)
-            if not set(wanted) & set(named):
-                raise InvalidInput(
-                    f"the example names {', '.join(named)}; {entry!r} takes {', '.join(wanted)}",
-                    hint="name the example's arrays as the method's parameters",
-                )
+        wanted = {name: self._wanted(steps[0], serializers) for name, steps in entries.items()}
+        if wanted and not any(set(names or named) & set(named) for names in wanted.values()):
+            takes = "; ".join(f"{name!r} takes {', '.join(names)}" for name, names in wanted.items())
+            raise InvalidInput(
+                f"the example names {', '.join(named)}; {takes}",
+                hint="name the example's arrays as the method's parameters",
+            )
 
-    def _bare(self, entries: Mapping[str, tuple[str, ...]]) -> tuple[EntryPoint, ...]:
-        return tuple(EntryPoint(name, steps) for name, steps in entries.items())
+    def _wanted(self, step: str, serializers: Mapping[str, Any]) -> list[str]:
+        component, _, method = step.partition(".")
+        if component not in serializers:
+            return []
+        return list(serializers[component].inputs(self._objects[component], method or "forward") or ())
 
     def _run_example(
         self, entries: Mapping[str, tuple[str, ...]], inputs: Mapping[str, Any], serializers: Mapping[str, Any]
-    ) -> tuple[tuple[EntryPoint, ...], Mapping[str, Any]]:
+    ) -> tuple[tuple[EntryPoint, ...], dict[str, Any], dict[str, dict[str, Any]]]:
+        """Run the live objects on the example: the entry points with their signatures, what to store (inputs, and
+        each entry point's outputs), and what each component was given, for those that are traced when saved."""
         from catalog_core import session
 
         arrays: dict[str, Any] = {f"input:{name}": session.to_numpy(value) for name, value in inputs.items()}
-        points = []
+        points: list[EntryPoint] = []
+        given: dict[str, dict[str, Any]] = {}
         for name, steps in entries.items():
+            if not set(self._wanted(steps[0], serializers)) & set(inputs):
+                points.append(EntryPoint(name, steps))  # the example is not for this one
+                continue
             values: Mapping[str, Any] = inputs
             specs = None
             for step in steps:
                 component, _, method = step.partition(".")
                 serializer, obj = serializers[component], self._objects[component]
-                wanted = list(serializer.inputs(obj, method or "forward") or ())
-                values = session.fit(values, wanted, first=False)
+                values = session.fit(values, self._wanted(step, serializers), first=False)
+                given.setdefault(component, {}).update(values)
                 signature = serializer.signature(obj, method or "forward", values)
                 specs = (specs[0] if specs else signature[0], signature[1])
                 values = serializer.call(obj, method or "forward", values)
             assert specs is not None
             points.append(EntryPoint(name, steps, tuple(specs[0]), tuple(specs[1])))
             arrays.update({f"output:{name}:{key}": session.to_numpy(value) for key, value in values.items()})
+        return tuple(points), arrays, given
+
+    def _stage_example(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
         serializer = self.catalog._registry.serializer("safetensors")
         directory = ComponentDirectory(self._writer, self._temporary)
         meta = serializer.save(arrays, directory, SaveRequest("example"))
         directory.seal()
         example: Mapping[str, Any] = converter().unstructure(_component("example", serializer.name, directory, meta))
-        return tuple(points), example
+        return example
 
     # -- use ----------------------------------------------------------------------------------------------------
 

@@ -107,8 +107,8 @@ def main(spec: dict[str, Any]) -> None:
             note(f"load:{component.name}", lambda why=cause: ("skipped", why))  # type: ignore[misc]
     example = artifact.example()
     for point in manifest.entry_points:
-        if example is None:
-            note(f"run:{point.name}", lambda: ("skipped", "no example is stored"))
+        if example is None or not point.inputs:
+            note(f"run:{point.name}", lambda: ("skipped", "no example is stored for it"))
             continue
         _run(artifact, registry, point, *example, note)
 

@@ -44,8 +44,9 @@ class Journal(Protocol):
         """Append the entry that `build` makes for the present head; return its position and bytes; durable at return.
 
         `build` is called again whenever another writer was first, until `deadline` (`time.monotonic()`), then
-        `DeadlineExceeded`, or when it raises `PositionTaken` (it knows of a later entry). What else `build` raises ends the append with nothing stored. `blobs` (key to bytes) are stored
-        with the entry where `Capabilities.transactional`, else they must be empty.
+        `DeadlineExceeded`, or when it raises `PositionTaken` (it knows of a later entry). What else `build` raises
+        ends the append with nothing stored. `blobs` (key to bytes) are stored with the entry where
+        `Capabilities.transactional`, else they must be empty.
         """
 
 

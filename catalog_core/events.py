@@ -135,6 +135,8 @@ def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
         raise IntegrityError(f"{where} has {len(data):,} bytes; {MAX_ENTRY:,} are allowed")
     try:
         value = parse(data)
+        if value["epoch"] != 0:
+            raise UpgradeRequired(f"{where} begins another epoch", hint="upgrade: pip install -U catalog-core")
         if value["position"] != position or value["previous"] != previous:
             raise IntegrityError(f"{where} does not continue the chain: it names another position or predecessor")
         intents = tuple(

@@ -194,9 +194,7 @@ class Index:
         for intent in entry.intents:
             if self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent.id, position)).rowcount == 0:
                 continue
-            several = len(intent.events) > 1
-            if several:
-                self.db.execute("SAVEPOINT intent")
+            self.db.execute("SAVEPOINT intent")
             problem: str | None = None
             try:
                 for event in intent.events:
@@ -206,10 +204,8 @@ class Index:
                     raise
                 problem = str(exc)
                 self._models.clear()
-                if several:
-                    self.db.execute("ROLLBACK TO intent")
-            if several:
-                self.db.execute("RELEASE intent")
+                self.db.execute("ROLLBACK TO intent")
+            self.db.execute("RELEASE intent")
             seconds = self.time / 1000
             self._pending += [
                 (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import random
 import signal
@@ -67,37 +67,35 @@ def test_a_writer_killed_at_any_moment_loses_nothing(url: str) -> None:
         catalog.save("m", {"w": np.zeros(3, dtype=np.float32)})
 
 
-def _publish(url: str, begin: float, seconds: float, out: multiprocessing.Queue) -> None:
-    numbers, worst, problem = [], 0.0, ""
-    with Catalog.open(url) as catalog:
-        weights = np.random.default_rng().random(1000, dtype=np.float32)
-        time.sleep(max(0.0, begin - time.time()))
-        while time.time() < begin + seconds:
-            weights[0] += 1
-            start = time.perf_counter()
-            try:
-                numbers.append(catalog.save("race", {"w": weights}).number)
-            except Exception as exc:
-                problem = repr(exc)
-                break
-            worst = max(worst, time.perf_counter() - start)
-    out.put((numbers, worst, problem))
+PUBLISHER = """
+import json, sys, time
+import numpy as np
+from catalog_core import Catalog
+url, begin, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+numbers, worst = [], 0.0
+with Catalog.open(url) as catalog:
+    weights = np.random.default_rng().random(1000, dtype=np.float32)
+    time.sleep(max(0.0, begin - time.time()))
+    while time.time() < begin + seconds:
+        weights[0] += 1
+        start = time.perf_counter()
+        numbers.append(catalog.save("race", {"w": weights}).number)
+        worst = max(worst, time.perf_counter() - start)
+print(json.dumps([numbers, worst]))
+"""
 
 
 def test_many_processes_never_share_or_lose_a_number(url: str) -> None:
-    seconds = float(os.environ.get("CATALOG_TEST_SECONDS", "3"))
+    seconds = os.environ.get("CATALOG_TEST_SECONDS", "3")
     Catalog.open(url).close()
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    begin = time.time() + 4
-    processes = [context.Process(target=_publish, args=(url, begin, seconds, out)) for _ in range(8)]
-    for process in processes:
-        process.start()
-    results = [out.get(timeout=seconds + 90) for _ in processes]
-    for process in processes:
-        process.join(30)
-    assert [problem for _, _, problem in results if problem] == []
-    published = sorted(number for numbers, _, _ in results for number in numbers)
+    arguments = [sys.executable, "-c", PUBLISHER, url, str(time.time() + 4), seconds]
+    writers = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    results = []
+    for writer in writers:
+        out, err = writer.communicate(timeout=float(seconds) + 90)
+        assert writer.returncode == 0, err
+        results.append(json.loads(out))
+    published = sorted(number for numbers, _ in results for number in numbers)
     assert published == list(range(1, len(published) + 1))
     with Catalog.open(url) as catalog:
         assert sorted(v.number for v in catalog.versions("race")) == published

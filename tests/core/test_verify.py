@@ -1,0 +1,62 @@
+"""Verification runs in a process that cannot see the training code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.framework
+
+SCRIPT = """
+import sys
+import torch
+from catalog_core import Catalog
+{imports}
+class Plain(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+    def forward(self, x):
+        return self.layer(x)
+class Branching(Plain):
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.layer(x)
+        return self.layer(-x)
+with Catalog.open(sys.argv[1]) as catalog, catalog.prepare("m", {made}, example={{"x": torch.ones(4, 3)}}) as draft:
+    report = draft.verify()
+    print("PASSED" if report.passed else "FAILED " + report.reason)
+"""
+
+
+def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, imports: str = "") -> str:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(made=made, imports=imports))
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "catalog")],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_an_exported_module_passes_without_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify(tmp_path, monkeypatch, "Plain()") == "PASSED"
+
+
+def test_a_module_that_needs_its_class_from_main_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify(tmp_path, monkeypatch, "Branching()").startswith("FAILED run:predict")
+
+
+def test_a_class_beside_the_script_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return x if x.sum() > 0 else -x\n"
+    )
+    assert verify(tmp_path, monkeypatch, "beside.Net()", "import beside").startswith("FAILED run:predict")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +14,7 @@ from catalog_core.names import Reference, check_name, nearest, parse_reference
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from catalog_core.artifact import StoredArtifact
     from catalog_core.content import Policy, Progress
@@ -357,6 +357,8 @@ class Catalog:
 
     def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
         """Write the checked files of a version into a new or empty folder, a subfolder a component; return it."""
+        from pathlib import Path
+
         target = Path(folder)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InvalidInput(f"{target} exists and is not an empty folder")
@@ -420,6 +422,7 @@ class Catalog:
     def verify(self, ref: str) -> Any:
         """Run the checks of a stored version in a fresh process; a `verify.Report`."""
         import tempfile
+        from pathlib import Path
 
         from catalog_core import verify
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from catalog_core.values import check_metric, check_tags, when
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from catalog_core.catalog import Catalog
     from catalog_core.records import Manifest
 
@@ -68,6 +68,8 @@ class Version:
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the publish event says: framework, algorithm, parameters, components, verification."""
+        import json
+
         result: Mapping[str, Any] = json.loads(self._data)
         return result
 

@@ -5,7 +5,6 @@ A reference is `[catalog:]name[@N | @alias | @sha256:hex≥12][#component]`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -106,6 +105,8 @@ def check_key(key: object, kind: str = "tag") -> str:
 
 def nearest(wanted: str, names: Iterable[str], count: int = 3) -> str | None:
     """A hint that offers the names closest to `wanted`, or None."""
+    import difflib
+
     close = difflib.get_close_matches(wanted, list(names), n=count, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else None
 

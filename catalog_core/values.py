@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import InvalidInput
 from catalog_core.names import check_key
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 MAX_TAG = 4096
 MAX_TAGS = 12 << 10
@@ -35,6 +36,8 @@ def check_tags(tags: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
 
 def check_metric(key: str, value: Any) -> float | int:
     """Return `value` if it may be a metric: a finite number. Raises `InvalidInput`."""
+    from catalog_core.digests import MAX_INTEGER
+
     check_key(key, "metric")
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint="texts go into tags=")
@@ -48,4 +51,6 @@ def check_metric(key: str, value: Any) -> float | int:
 
 def when(seconds: float) -> datetime:
     """A time of the journal (seconds since 1970), as an aware datetime in UTC."""
+    from datetime import UTC, datetime
+
     return datetime.fromtimestamp(seconds, UTC)

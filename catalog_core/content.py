@@ -8,7 +8,6 @@ identity.
 from __future__ import annotations
 
 import io
-import json
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,11 +208,10 @@ class Writer:
                         if pack is None:
                             path, pack = durable.stage(files.staging())
                         padding = (at - position) % ALIGN if position else 0
-                        if padding:
-                            pack.write(bytes(padding))
-                            position += padding
-                        for part in piece:
-                            pack.write(part)
+                        with durable.translated(str(path)):
+                            for part in (bytes(padding), *piece):
+                                durable.write_all(pack, part)
+                        position += padding
                         fresh.append((number, digest, length, position))
                         position += length
                     self.written += length
@@ -561,16 +559,3 @@ def cuts_of(path: Path) -> list[int] | None:
             return tensors.cuts(tensors.parse_header(read, size), size)
         except SerializationError:
             return None
-
-
-def manifest_json(data: bytes) -> Any:
-    """The JSON of a manifest. Raises `IntegrityError`."""
-    try:
-        return parse(data)
-    except ValueError as exc:
-        raise IntegrityError(f"the manifest cannot be read: {exc}") from exc
-
-
-def dumps(value: Any) -> str:
-    """JSON for people, with indents."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
+from catalog_core.errors import CatalogError, ConfigError, MissingPlugin, PluginError
 from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
@@ -210,15 +210,6 @@ def registry() -> Registry:
     found = [(name if names.count(name) == 1 else f"{name} ({value})", value) for value, name in values.items()]
     ours = ("catalog_sqlite", "catalog_files", "catalog_safetensors", "catalog_torch", "catalog_torch_runtime")
     return Registry(sorted(found, key=lambda item: (item[1] not in ours, item)))
-
-
-def check_known(options: dict[str, Any], known: Iterable[str], url: str) -> None:
-    """Refuse options that a backend does not know (`InvalidInput`)."""
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InvalidInput(
-            f"{url} does not know the option {unknown[0]!r}", hint=f"options: {', '.join(known) or 'none'}"
-        )
 
 
 def check_options(spec: BackendSpec, settings: Any) -> None:

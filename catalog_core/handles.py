@@ -21,10 +21,10 @@ class Version:
     (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `manifest`."""
 
     __slots__ = (
-        "_data",
         "_fields",
         "_id",
         "_layout",
+        "_position",
         "author",
         "catalog",
         "deleted",
@@ -36,7 +36,9 @@ class Version:
         "time",
     )
     kind = "version"
-    COLUMNS = "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.summary"
+    COLUMNS = (
+        "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.position"
+    )
 
     def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
         self.catalog = catalog
@@ -51,7 +53,7 @@ class Version:
             self.time,
             self.size,
             self.deleted,
-            self._data,
+            self._position,
         ) = row
         self._fields: dict[str, dict[str, Any]] | None = None
 
@@ -68,10 +70,8 @@ class Version:
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the publish event says: framework, algorithm, parameters, components, verification."""
-        import json
-
-        result: Mapping[str, Any] = json.loads(self._data)
-        return result
+        event = self.catalog._index.published(self._position, self.model, self.number)
+        return dict(event.get("summary", {}))
 
     def _field(self, kind: str) -> dict[str, Any]:
         if self._fields is None:

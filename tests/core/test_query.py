@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from catalog_core import Catalog, query, query_sql
 from catalog_core.errors import InvalidQuery
-from catalog_core.index import Index
+from catalog_core.index import FIELD, Index, _fields
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "query.md"
@@ -245,7 +245,7 @@ def index() -> Iterator[Index]:
         for key in KEYS:
             if key in row:
                 group, _, rest = key.partition(".")
-                made._set_fields(row["id"], group, {rest: row[key]}, ())
+                made.db.executemany(FIELD, [(row["id"], *field) for field in _fields(group, {rest: row[key]})])
     yield made
     made.close()
 

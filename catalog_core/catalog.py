@@ -261,8 +261,8 @@ class Catalog:
             )
         elif parsed.digest is not None:
             rows = self._index.rows(
-                f"SELECT {Version.COLUMNS} FROM versions v WHERE name = ? AND manifest >= ? AND manifest <= ?"
-                " ORDER BY number DESC LIMIT 1",
+                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
+                " WHERE m.name = ? AND v.manifest >= ? AND v.manifest <= ? ORDER BY v.number DESC LIMIT 1",
                 (parsed.name, parsed.digest, parsed.digest + "g"),
             )
         else:

@@ -45,7 +45,6 @@ CREATE TABLE inlined (key TEXT PRIMARY KEY, data TEXT) WITHOUT ROWID;
 """
 # made when the first entries are in: sorting all rows once is faster than finding a place for each
 INDEXES = """
-CREATE INDEX IF NOT EXISTS versions_manifest ON versions (manifest);
 CREATE INDEX IF NOT EXISTS fields_number ON fields (key, number, version);
 CREATE INDEX IF NOT EXISTS fields_text ON fields (key, text, version);
 CREATE INDEX IF NOT EXISTS events_model ON events (model, position);
@@ -500,6 +499,8 @@ class Index:
 
     def key(self, digest: str) -> str:
         """The storage key of a digest: `digest`, or `digest~k` after k sweeps of that content."""
+        if not self._swept:
+            return digest
         row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
 

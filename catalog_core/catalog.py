@@ -142,6 +142,29 @@ class Catalog:
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )
 
+    def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:
+        """Store a blob, and commit the event that names it (`digest`); again, where a sweep came between."""
+        from catalog_core.content import SMALL, Source, hash_parts
+        from catalog_core.errors import Rejected
+        from catalog_core.events import event
+
+        content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
+        digest = hash_parts(content.parts)
+        for attempt in range(5):
+            head = self._index.head
+            about = {"blobs": digest[7:23], "checked": -1 if head is None else head.position}
+            blobs = {}
+            if content.size <= SMALL:
+                blobs[digest] = b"".join(content.parts)
+            else:
+                self._backend.blobs.put(self._index.key(digest), content.stream(), content.size)
+            try:
+                self._commit(event(kind, digest=digest, **fields, **about), blobs=blobs)
+                return
+            except Rejected as exc:
+                if exc.code != "swept" or attempt == 4:
+                    raise
+
     @property
     def url(self) -> str:
         """Where the catalog lives."""

@@ -331,8 +331,7 @@ class Index:
         """Take in a new version, with aliases that come with it. Everything is checked before anything is kept."""
         now = self.time / 1000
         name, number, summary = event["model"], event["number"], event.get("summary", {})
-        if self._swept:
-            self._refuse_swept(event)
+        self._refuse_swept(event)
         known = self._known_model(name)
         newest = known[1] if known else 0
         if known is None:
@@ -378,6 +377,8 @@ class Index:
         kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
 
     def _refuse_swept(self, event: Mapping[str, Any]) -> None:
+        if not self._swept or "blobs" not in event:
+            return
         prefixes = [event["blobs"][at : at + 16] for at in range(0, len(event["blobs"]), 16)]
         for at in range(0, len(prefixes), 500):
             part = prefixes[at : at + 500]
@@ -445,13 +446,20 @@ class Index:
         model = self._model(event["model"])
         actual = self.db.execute("SELECT card FROM models WHERE id = ?", (model,)).fetchone()[0]
         self._seen(f"the card of {event['model']}", event["seen"], actual)
+        self._refuse_swept(event)
         self.db.execute("UPDATE models SET card = ? WHERE id = ?", (event["digest"], model))
 
     def _on_attachment_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        version = self._version(event)[1]
+        version, name = self._version(event)[1], check_name(event["name"], "attachment")
+        if event["digest"] is None:
+            self.db.execute("DELETE FROM attachments WHERE version = ? AND name = ?", (version, name))
+            return
+        self._refuse_swept(event)
+        if type(event["size"]) is not int:
+            raise Rejected(f"the size of attachment {name!r} is no number", code="size")
         self.db.execute(
             "INSERT OR REPLACE INTO attachments VALUES (?, ?, ?, ?)",
-            (version, check_name(event["name"], "attachment"), event["digest"], event["size"]),
+            (version, name, check_digest(event["digest"]), event["size"]),
         )
 
     def _on_version_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:

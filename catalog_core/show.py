@@ -94,7 +94,7 @@ def record(item: Any) -> dict[str, Any]:
             "ref": item.ref, "model": item.model, "number": item.number, "digest": item.digest, "stage": item.stage,
             "author": item.author, "created": item.created.isoformat(), "size": item.size, "aliases": item.aliases,
             "tags": item.tags, "metrics": item.metrics, "params": item.params, "taxonomy": item.taxonomy,
-            "deleted": bool(item.deleted), **item.summary,
+            "attachments": item.attachments, "deleted": bool(item.deleted), **item.summary,
         }  # fmt: skip
     if _kind(item) == "model":
         return {

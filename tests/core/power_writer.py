@@ -1,6 +1,6 @@
 """Writes catalogs under the eyes of strace; run as `python power_writer.py PLAN ACKNOWLEDGED`.
 
-The plan is a list of scenarios: `{"name", "url", "cache", "lives": [{"skip", "die", "steps"}, …]}`. Each life is a
+The plan is a list of scenarios: `{"name", "url", "lives": [{"skip", "die", "steps"}, …]}`. Each life is a
 process of its own (a fork, so that everything is imported once). `skip` is a place in the source, `[file, function,
 first line, last line]`, whose fsync is left out; `die` is the number of the fsync or link before which the process dies
 by SIGKILL. What a step promised is written to ACKNOWLEDGED, a line each, when it is promised.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import catalog_core
-from catalog_core import capture, catalog, draft, objectstore, plugins  # noqa: F401  (before the forks)
+from catalog_core import capture, catalog, draft, objectstore, platform, plugins  # noqa: F401  (before the forks)
 
 fsync, link = os.fsync, os.link
 SHORT = 2  # entries in a folder of the journal, instead of 1000
@@ -70,7 +70,6 @@ def live(scenario: dict[str, Any], life: dict[str, Any], acknowledged: int) -> N
 
     state = Life(life, scenario["url"].partition("://")[2].removesuffix("/made/catalog"))
     os.fsync, os.link = state.fsync, state.link
-    os.environ["CATALOG_CACHE_DIR"] = scenario["cache"]
     opened = catalog_core.Catalog.open(scenario["url"])
     if life.get("synchronous"):
         opened._backend.db.execute(f"PRAGMA synchronous={life['synchronous']}")
@@ -97,6 +96,7 @@ def live(scenario: dict[str, Any], life: dict[str, Any], acknowledged: int) -> N
 def main() -> None:
     """Run the plan."""
     objectstore.entry_key = lambda position: f"journal/{0:010}/{position // SHORT:010}/{position:010}"
+    platform.cache_dir = lambda: (None, "the index is in memory: it needs no disk, and strace no time for it")
     plugins.registry()
     capture.environment(), capture.provenance()  # once for all lives
     with open(sys.argv[1]) as file:

@@ -417,7 +417,7 @@ class Machine:
         for name, lives in plan.items():
             (disk / name).mkdir()
             url = f"{name.partition('-')[0]}://{disk / name}/made/catalog"
-            scenarios.append({"name": name, "url": url, "cache": str(self.logs / "caches" / name), "lives": lives})
+            scenarios.append({"name": name, "url": url, "lives": lives})
         (self.logs / "plan.json").write_text(json.dumps(scenarios))
         log = self.logs / "log"
         trace = "trace=" + ",".join(f"?{call}" for call in CALLS.split(","))
@@ -436,6 +436,7 @@ class Machine:
                     operations[name].append(op)
                 elif op.call == "write":
                     operations[json.loads(op.data)["scenario"]].append(op)
+        log.unlink()
         return Recording(disk, operations, promises)
 
     def survive(

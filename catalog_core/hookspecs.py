@@ -9,9 +9,10 @@ import pluggy
 
 from catalog_core.specs import BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
-GROUP = "catalog_core.plugins"
-hookspec = pluggy.HookspecMarker("catalog_core")
-hookimpl = pluggy.HookimplMarker("catalog_core")
+PROJECT = "catalog_core"
+GROUP = "catalog_core.plugins"  # the group of entry points
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec

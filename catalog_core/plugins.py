@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import pluggy
 
+from catalog_core import hookspecs
 from catalog_core.errors import CatalogError, ConfigError, MissingPlugin, PluginError
 from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
     from catalog_core.records import Manifest
 
-GROUP = "catalog_core.plugins"
 KINDS: dict[str, type] = {
     "backends": BackendSpec, "serializers": SerializerSpec, "runtimes": RuntimeSpec, "commands": CommandSpec,
 }  # fmt: skip
@@ -35,6 +37,17 @@ class Problem:
     message: str
 
 
+class _Manager(pluggy.PluginManager):
+    """Takes plain functions for hooks too, by their name: a plug-in need not import a marker."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        marked = super().parse_hookimpl_opts(plugin, name)
+        if marked is None and name.startswith("catalog_") and inspect.isfunction(getattr(plugin, name, None)):
+            return {"optionalhook": False, "specname": None, "tryfirst": False, "trylast": False,
+                    "wrapper": False, "hookwrapper": False}  # fmt: skip
+        return marked
+
+
 class Registry:
     """What the installed plug-ins bring, by kind and name."""
 
@@ -45,31 +58,45 @@ class Registry:
         self.commands: dict[str, CommandSpec] = {}
         self.providers: dict[tuple[str, str], str] = {}
         self.problems: list[Problem] = []
+        self.modules: dict[str, str] = {}
         self._made: dict[str, Any] = {}
-        self._hooks: list[tuple[str, Any]] = []
+        self._manager = _Manager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
         for label, module in modules:
             self._register(label, module)
 
     def _register(self, label: str, name: str) -> None:
+        plugin: Any = None
         try:
             path, _, attribute = name.partition(":")
-            module: Any = importlib.import_module(path.strip())
+            plugin = importlib.import_module(path.strip())
             for part in attribute.split(".") if attribute else ():
-                module = getattr(module, part.strip())
+                plugin = getattr(plugin, part.strip())
+            if self._manager.register(plugin, label) is None:
+                raise PluginError("it is registered already")
+            self._manager.check_pending()
             found: list[tuple[str, Any]] = []
             for kind, wanted in KINDS.items():
-                hook = getattr(module, f"catalog_register_{kind}", None)
-                for spec in hook() if hook else ():
+                for spec in self._call(label, f"catalog_register_{kind}") or ():
                     if not isinstance(spec, wanted):
                         raise TypeError(f"catalog_register_{kind} yields a {type(spec).__name__}")
                     found.append((kind, spec))
         except (Exception, SystemExit) as exc:  # a broken stranger must not stop the others
+            if self._manager.get_plugin(label) is plugin is not None:
+                self._manager.unregister(name=label)
             self.problems.append(Problem(label, f"cannot be loaded: {type(exc).__name__}: {exc}"))
             return
         # only now: a plug-in that fails midway leaves nothing
         for kind, spec in found:
             self._add(label, kind, spec)
-        self._hooks.append((label, module))
+        self.modules[label] = name
+
+    def _call(self, label: str, hook: str, **values: Any) -> Any:
+        """What the plug-in `label` answers to `hook`; None where it does not implement it."""
+        for found in getattr(self._manager.hook, hook).get_hookimpls():
+            if found.plugin_name == label:
+                return found.function(*[values[name] for name in found.argnames])
+        return None
 
     def _add(self, label: str, kind: str, spec: Any) -> None:
         table = getattr(self, kind)
@@ -166,25 +193,21 @@ class Registry:
 
     def saving(self, name: str, manifest: Manifest) -> None:
         """Ask the plug-ins; one that raises `CatalogError` refuses the save."""
-        for label, module in self._hooks:
-            hook = getattr(module, "catalog_saving", None)
-            if hook:
-                try:
-                    hook(name=name, manifest=manifest)
-                except CatalogError:
-                    raise
-                except Exception as exc:
-                    raise PluginError(f"plug-in {label} failed while {name!r} was saved: {exc}") from exc
+        for label in self.modules:
+            try:
+                self._call(label, "catalog_saving", name=name, manifest=manifest)
+            except CatalogError:
+                raise
+            except Exception as exc:
+                raise PluginError(f"plug-in {label} failed while {name!r} was saved: {exc}") from exc
 
     def saved(self, version: Any) -> None:
         """Tell the plug-ins; what one raises is logged and changes nothing."""
-        for label, module in self._hooks:
-            hook = getattr(module, "catalog_saved", None)
-            if hook:
-                try:
-                    hook(version=version)
-                except Exception:
-                    log.exception("plug-in %s failed after %s was saved", label, version.ref)
+        for label in self.modules:
+            try:
+                self._call(label, "catalog_saved", version=version)
+            except Exception:
+                log.exception("plug-in %s failed after %s was saved", label, version.ref)
 
     def describe(self) -> list[dict[str, str]]:
         """What is installed, one row each."""
@@ -203,12 +226,15 @@ class Registry:
 @functools.cache
 def registry() -> Registry:
     """The registry of this process: every installed distribution's entry points, built-ins first."""
-    from importlib.metadata import entry_points
+    from importlib.metadata import PackageNotFoundError, distribution, entry_points
 
-    values = {point.value: point.name for point in sorted(entry_points(group=GROUP), reverse=True)}
+    values = {point.value: point.name for point in sorted(entry_points(group=hookspecs.GROUP), reverse=True)}
     names = list(values.values())
     found = [(name if names.count(name) == 1 else f"{name} ({value})", value) for value, name in values.items()]
-    ours = ("catalog_sqlite", "catalog_files", "catalog_safetensors", "catalog_torch", "catalog_torch_runtime")
+    try:
+        ours = {point.value for point in distribution("catalog-core").entry_points}
+    except PackageNotFoundError:
+        ours = set()
     return Registry(sorted(found, key=lambda item: (item[1] not in ours, item)))
 
 

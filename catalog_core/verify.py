@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
         "layout": write_layout(artifact.layout),
         "places": {name: place[0] for name, place in places.items()},
         "path": _clean_path(),
-        "plugins": [[label, module.__name__] for label, module in artifact._registry._hooks],
+        "plugins": list(artifact._registry.modules.items()),
         "roots": roots,
         "recorded": recorded,
         "what": artifact.what,
@@ -128,7 +129,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
 
 
 def _own(artifact: StoredArtifact) -> list[str]:
-    return ["catalog_core", *[module.__name__.partition(".")[0] for _, module in artifact._registry._hooks]]
+    return ["catalog_core", *[re.split(r"[.:]", value)[0] for value in artifact._registry.modules.values()]]
 
 
 def _spill(folder: Path, digest: str, data: bytes) -> Path:
@@ -149,5 +150,7 @@ def _clean_path() -> list[str]:
             url = json.loads(text)["url"]
             root = os.path.realpath(url.removeprefix("file://"))
             refused |= {path for path in map(os.path.realpath, sys.path) if (path + "/").startswith(root + "/")}
+    # an environment made inside the project's folder is no part of the project
+    refused -= {path for path in refused if path.startswith(os.path.realpath(sys.prefix) + os.sep)}
     keep = [path for path in sys.path if path and os.path.realpath(path) not in refused]
     return [path for path in keep if os.path.exists(path)]

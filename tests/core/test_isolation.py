@@ -16,7 +16,7 @@ ROOT = Path(catalog_core.__file__).parents[1]
 
 
 def run(code: str, *arguments: str, **more: str) -> str:
-    paths = os.pathsep.join([str(ROOT), *(str(ROOT / p) for p in ("backends", "serializers", "runners"))])
+    paths = os.pathsep.join([str(ROOT), *(str(ROOT / p) for p in ("backends", "serializers", "runners", "apps"))])
     env = {**os.environ, "PYTHONPATH": paths, **more}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", code, *arguments]

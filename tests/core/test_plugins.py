@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import attrs
@@ -62,6 +63,28 @@ def test_broken_strangers_are_reported_and_the_rest_works(tmp_path: Path) -> Non
     assert "RuntimeError: no" in problems["xf_midway"]
     assert "str" in problems["xg_type"]
     assert "xa_good" not in problems
+
+
+def test_a_hook_that_does_not_exist_or_asks_for_more_is_reported(tmp_path: Path) -> None:
+    install(tmp_path, "xa_typo", "def catalog_register_serialisers():\n    return ()\n")
+    install(tmp_path, "xb_asks", "def catalog_saved(version, colour):\n    pass\n")
+    install(tmp_path, "xc_less", "def catalog_saving(name):\n    pass\n")
+    install(tmp_path, "xd_good", SPEC + HOOK + "yield S('good', ('xx',), 'm:C')\n")
+    found, problems = look(tmp_path)
+    assert "catalog_register_serialisers" in problems["xa_typo"]
+    assert "colour" in problems["xb_asks"]
+    assert set(problems) == {"xa_typo", "xb_asks"}
+    assert "good" in found
+
+
+def test_events_reach_plug_ins_with_the_arguments_they_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "told_of_names.py").write_text("seen = []\ndef catalog_saving(name):\n    seen.append(name)\n")
+    (tmp_path / "told_and_fails.py").write_text("def catalog_saved(version):\n    raise RuntimeError('no')\n")
+    registry = plugins.Registry([("a", "told_of_names"), ("b", "told_and_fails")])
+    registry.saving("calo/gan", None)  # type: ignore[arg-type]
+    registry.saved(types.SimpleNamespace(ref="calo/gan@1"))  # logged, nothing else
+    assert sys.modules["told_of_names"].seen == ["calo/gan"]
 
 
 def test_one_plugin_installed_twice_is_loaded_once(tmp_path: Path) -> None:

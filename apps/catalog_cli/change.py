@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from catalog_core.cli.output import json_option, opened, pairs, put
+from catalog_cli.output import json_option, opened, pairs, put
 from catalog_core.names import parse_reference
 
 

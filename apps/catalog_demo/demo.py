@@ -20,7 +20,7 @@ REPLAY = """
 import json, sys
 import torch
 from catalog_core import Catalog
-from catalog_core.demo import held_out
+from catalog_demo.demo import held_out
 with Catalog.open(sys.argv[1], create=False) as catalog:
     network = catalog.load(sys.argv[2])
 images, labels = held_out()

@@ -33,7 +33,6 @@ COMMANDS = {
     "config": ("care", "Show the configuration and where it comes from."),
     "plugins": ("care", "Show the plug-ins, and what is wrong with them."),
     "doctor": ("care", "Check this catalog and this machine."),
-    "demo": ("care", "Train, publish, find and reuse a small network."),
 }
 
 
@@ -41,11 +40,11 @@ class _Lazy(click.Group):
     """Knows its commands by name; imports the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS) + sorted(set(self._strangers()) - set(COMMANDS)) if _complete() else list(COMMANDS)
+        return [*COMMANDS, *sorted(set(self._strangers()) - set(COMMANDS))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
-            module = importlib.import_module(f"catalog_core.cli.{COMMANDS[name][0]}")
+            module = importlib.import_module(f"catalog_cli.{COMMANDS[name][0]}")
             command: click.Command = getattr(module, f"{name}_command")
             return command
         spec = self._strangers().get(name)
@@ -65,10 +64,10 @@ class _Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-def _complete() -> bool:
-    return any(name.endswith("_CATALOG_COMPLETE") for name in os.environ)
+        strangers = sorted((name, spec.help) for name, spec in self._strangers().items() if name not in COMMANDS)
+        if strangers:
+            with formatter.section("Commands of plug-ins"):
+                formatter.write_dl(strangers)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from catalog_core.cli.output import json_option, opened, put, put_table
+from catalog_cli.output import json_option, opened, put, put_table
 from catalog_core.handles import Model, Version
 from catalog_core.names import parse_reference
 

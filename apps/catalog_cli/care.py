@@ -1,4 +1,4 @@
-"""verify, fsck, gc, config, plugins, doctor, demo."""
+"""verify, fsck, gc, config, plugins, doctor."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from catalog_cli.output import json_option, opened, put, put_table
 from catalog_core import config, platform, plugins
-from catalog_core.cli.output import json_option, opened, put, put_table
 
 
 @click.command("verify")
@@ -95,18 +95,3 @@ def doctor_command(ctx: click.Context) -> None:
         "problems": [f"{problem.plugin}: {problem.message}" for problem in plugins.registry().problems],
     }  # fmt: skip
     put(ctx, data)
-
-
-@click.command("demo")
-@click.option("--folder", default="catalog-demo", show_default=True, type=click.Path(path_type=Path))
-@click.option("--seconds", default=30.0, show_default=True, help="How long to train.")
-@json_option
-@click.pass_context
-def demo_command(ctx: click.Context, folder: Path, seconds: float) -> None:
-    """Train a small network on real images, publish it twice, search, compare, and use it in a fresh process."""
-    from catalog_core import demo
-
-    quiet = ctx.obj["json"]
-    result = demo.run(folder, seconds, (lambda line: None) if quiet else click.echo)
-    if quiet:
-        put(ctx, result)

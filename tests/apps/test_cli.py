@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from catalog_cli.main import COMMANDS
 from catalog_core import Catalog
-from catalog_core.cli.main import COMMANDS
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "catalog_core.cli", *arguments],
+            [sys.executable, "-m", "catalog_cli", *arguments],
             capture_output=True,
             text=True,
             timeout=60,

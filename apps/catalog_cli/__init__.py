@@ -1,5 +1,5 @@
 """The `catalog` command. Subcommands are imported when they are called."""
 
-from catalog_core.cli.main import main
+from catalog_cli.main import main
 
 __all__ = ["main"]

@@ -1,0 +1,5 @@
+"""`python -m catalog_cli`."""
+
+from catalog_cli.main import main
+
+main()

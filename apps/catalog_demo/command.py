@@ -1,0 +1,23 @@
+"""The command: options, and what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("demo")
+@click.option("--folder", default="catalog-demo", show_default=True, type=click.Path(path_type=Path))
+@click.option("--seconds", default=30.0, show_default=True, help="How long to train.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_context
+def demo_command(ctx: click.Context, folder: Path, seconds: float, as_json: bool) -> None:
+    """Train a small network on real images, publish it twice, search, compare, and use it in a fresh process."""
+    from catalog_demo import demo
+
+    quiet = as_json or (ctx.obj or {}).get("json", False)
+    result = demo.run(folder, seconds, (lambda line: None) if quiet else click.echo)
+    if quiet:
+        click.echo(json.dumps(result, indent=2))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -83,6 +84,7 @@ _WORDS = frozenset(
     ]
 )
 MAX_GRAPH = 256 << 20
+_ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
 
 
 def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -102,14 +104,16 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
     reasons = []
     for shapes, given in ((dynamic, values), (None, dict(inputs))) if dynamic else ((None, values),):
         try:
-            program = torch.export.export(module, (), given, dynamic_shapes=shapes)
+            with _ONE_AT_A_TIME:
+                program = torch.export.export(module, (), given, dynamic_shapes=shapes)
             break
         except Exception as exc:
             reasons.append(f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}")
     else:
         raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    with _ONE_AT_A_TIME:
+        torch.export.save(program, buffer)
     return _strip(buffer.getvalue()), "".join(reasons)
 
 
@@ -275,15 +279,17 @@ def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = No
                 tensor = state[key]
                 members[WEIGHTS + item["path_name"]] = bytes(tensor.numel() * tensor.element_size())
     try:
-        program = torch.export.load(io.BytesIO(_write(members)))
-        if device not in (None, "cpu"):  # constants, and operations that name a device
-            from torch.export.passes import move_to_device_pass
+        with _ONE_AT_A_TIME:
+            program = torch.export.load(io.BytesIO(_write(members)))
+            if device not in (None, "cpu"):  # constants, and operations that name a device
+                from torch.export.passes import move_to_device_pass
 
-            program = move_to_device_pass(program, device)
-        module = program.module()
+                program = move_to_device_pass(program, device)
+            module = program.module()
         module.load_state_dict(
             {key: used[key] for key in module.state_dict() if key in used}, strict=False, assign=True
         )
     except Exception as exc:
-        raise SerializationError(f"torch cannot load the graph: {str(exc).splitlines()[0][:300]}") from exc
+        reason = (str(exc) or type(exc).__name__).strip().splitlines()[0][:300]
+        raise SerializationError(f"torch cannot load the graph: {reason}") from exc
     return module

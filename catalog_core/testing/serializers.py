@@ -38,12 +38,13 @@ Equal = Callable[[Any, Any], bool]
 
 # Run in a fresh process: chooses the serializer, then loads, and tells what was imported and unpickled on the way.
 _CHILD = """
-import json, sys
+import importlib, json, sys
 told = json.loads(sys.argv[1])
 sys.path[:] = told["path"]
 from catalog_core import Catalog, plugins
 from catalog_core.specs import SerializerSpec
 registry = plugins.registry()
+importlib.import_module(told["package"])
 registry.serializers[told["spec"]["name"]] = SerializerSpec(**told["spec"])
 kinds = [type("Anything", (), {"__module__": top + ".part"}) for top in told["spec"]["handles"]]
 chosen = [registry.find_serializer(kind()).name for kind in kinds]
@@ -323,6 +324,7 @@ class SerializerContract:
         self, catalog: Catalog, spec: SerializerSpec, obj: Any, tmp_path: Path
     ) -> None:
         module = spec.factory.partition(":")[0]
+        package = module.rpartition(".")[0] or "catalog_core"  # the hook is in there
         late = [module, *(top for top in spec.handles if top not in sys.stdlib_module_names)]
         own = {*spec.handles, *sys.stdlib_module_names, module.partition(".")[0]}
         traps = {kind.__module__.partition(".")[0] for kind in type(obj).__mro__} - own
@@ -331,7 +333,7 @@ class SerializerContract:
             (tmp_path / "traps" / top / "__init__.py").write_text("")
         told = {
             "path": [str(tmp_path / "traps"), *sys.path], "spec": attrs.asdict(spec), "late": late,
-            "traps": sorted(traps), "url": catalog.url,
+            "traps": sorted(traps), "url": catalog.url, "package": package,
         }  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, json.dumps(told)], capture_output=True, text=True, timeout=120, check=False

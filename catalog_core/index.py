@@ -59,8 +59,9 @@ STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "s
 class Index:
     """One index file, or memory where `path` is None. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, place: str = "the catalog") -> None:
         self.path = path
+        self.place = place  # of the journal, for messages
         self.lock = threading.RLock()
         self._models: dict[str, list[int]] = {}  # name → [id, newest]
         self._pending: list[tuple[Any, ...]] = []
@@ -186,8 +187,9 @@ class Index:
         with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
         head = self.head
         if position != (0 if head is None else head.position + 1):
-            raise IntegrityError(f"journal entry {position} came when {head and head.position + 1} was due")
-        entry = read_entry(data, position, None if head is None else head.digest)
+            due = 0 if head is None else head.position + 1
+            raise IntegrityError(f"journal entry {position} of {self.place} came when {due} was due")
+        entry = read_entry(data, position, None if head is None else head.digest, self.place)
         self.time = max(self.time, entry.time)
         if entry.blobs:
             self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
@@ -408,7 +410,9 @@ class Index:
         self.db.execute("UPDATE versions SET deleted = 0 WHERE id = ?", (version,))
 
     def _on_version_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._restore(self._version(event)[1], f"{event['model']}@{event['number']}")
+        model, version, *_ = self._version(event)
+        self._restore(version, f"{event['model']}@{event['number']}")
+        self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))  # else nothing would list it
 
     def _on_model_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         model = self._model(event["model"])
@@ -461,10 +465,13 @@ class Index:
         past = Index(None)
         with past:
             for at, seconds, actor, data in self.rows(
-                "SELECT position, time, actor, data FROM events WHERE model = ? AND position <= ? AND rejected IS NULL"
-                " ORDER BY id",
+                "SELECT position, time, actor, data FROM events WHERE (model = ? OR model IS NULL) AND position <= ?"
+                " AND rejected IS NULL ORDER BY id",
                 (model, position),
             ):
                 past.time = round(seconds * 1000)
-                past._reduce(json.loads(data), Entry(at, None, past.time, (), {}, ""), actor)
+                event = json.loads(data)
+                if "versions" in event:  # a sweep; what it says of other models is not known here
+                    event |= {"keys": [], "versions": [pair for pair in event["versions"] if pair[0] == model]}
+                past._reduce(event, Entry(at, None, past.time, (), {}, ""), actor)
         return past

@@ -77,11 +77,18 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
     known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
     try:
         for position, data in catalog._backend.journal.read(0):
-            entry = read_entry(data, position, previous)
-            previous = entry.digest
-            if known is not None and position == known.position and entry.digest != known.digest:
-                raise IntegrityError(f"journal entry {position} holds other bytes than this machine saw before")
             entries += 1
+            try:
+                digest = read_entry(data, position, previous, catalog.url).digest
+                if known is not None and position == known.position and digest != known.digest:
+                    raise IntegrityError(
+                        f"journal entry {position} of {catalog.url} is {digest}; this machine has seen {known.digest}"
+                    )
+            except CatalogError as exc:
+                problems.append(Finding(f"journal entry {position}", str(exc)))
+            previous = digest_of(data)
+        if known is not None and entries <= known.position:
+            raise IntegrityError(f"{catalog.url} ends at entry {entries - 1}; this machine has seen {known.position}")
     except CatalogError as exc:
         problems.append(Finding(f"journal entry {entries}", str(exc)))
     try:
@@ -112,11 +119,14 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
                 problems.append(Finding(f"{ref} {what}", problem))
         if progress:
             progress(number + 1, len(versions))
-    for name, digest in catalog._index.rows("SELECT name, card FROM models WHERE card IS NOT NULL"):
-        problem, size = _check(content, digest, None, f"card of {name}")
+    for what, digest in catalog._index.rows(
+        "SELECT 'card of ' || name, card FROM models WHERE card IS NOT NULL UNION ALL SELECT 'attachment ' || a.name"
+        " || ' of ' || v.name || '@' || v.number, digest FROM attachments a JOIN versions v ON v.id = a.version"
+    ):
+        problem, size = _check(content, digest, None, what)
         total += size
         if problem:
-            problems.append(Finding(f"card of {name}", problem))
+            problems.append(Finding(what, problem))
     problems += _overlong(catalog)
     return Findings(entries, len(versions), len(checked), total, tuple(problems))
 
@@ -125,11 +135,9 @@ def _check(content: Content, digest: str, chunk: Any, what: str) -> tuple[str | 
     try:
         if chunk is None or (chunk.pack is None and chunk.length <= 1 << 16):
             return None, len(content.blob(digest, what))
-        key = content.index.key(chunk.pack or digest)
-        with content.backend.blobs.open(key, chunk.offset, chunk.length) as stream:
-            data = stream.read()
+        data = content.stored(chunk.pack or digest, what, chunk.offset, chunk.length)
         if len(data) != chunk.length:
-            raise IntegrityError(f"{what}: {key} in {content.backend.name} is cut short")
+            raise IntegrityError(f"{what}: {chunk.pack or digest} in {content.backend.name} is cut short")
         content._check(digest_of(data), digest, what)
         return None, len(data)
     except CatalogError as exc:

@@ -271,7 +271,7 @@ class Writer:
         large = {digest: chunks for digest, chunks in self.layout.items() if chunks and chunks[0].digest != digest}
         packed = {digest: chunks for digest, chunks in self.layout.items() if any(c.pack for c in chunks)}
         if large or packed:
-            with self.index:
+            with self.index.cache():
                 remember_layout(self.index, {**large, **packed})
 
     def blobs(self) -> set[str]:
@@ -427,7 +427,7 @@ class Content:
             self._check(actual, chunk.digest, what)
         settled = stamp and time.time_ns() - changed > CLOCK_GRAIN  # else a later change could bear the same time
         if self.policy == "first-use" and settled and self.index.path is not None and key not in self.overlay:
-            with self.index:
+            with self.index.cache():
                 self.index.db.execute("DELETE FROM trusted WHERE key = ? AND stamp <> ?", (key, stamp))
                 self.index.db.executemany(
                     "INSERT OR IGNORE INTO trusted VALUES (?, ?, ?)", [(key, stamp, chunk.digest) for chunk in todo]

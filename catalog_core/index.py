@@ -10,7 +10,8 @@ import json
 import sqlite3
 import threading
 import time as clock
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ CREATE TABLE edges (layout TEXT, key TEXT, PRIMARY KEY (layout, key)) WITHOUT RO
 CREATE TABLE trusted (key TEXT, stamp TEXT, digest TEXT, PRIMARY KEY (key, digest)) WITHOUT ROWID;
 """
 STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "swept", "inlined", "events")
+# what SQLite says of values that do not fit; all else it says is about the machine, and is no verdict on an event
+_UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
+
+
+def cannot_write(exc: sqlite3.Error) -> bool:
+    """Whether SQLite found its place full, gone or read-only."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY
+    )  # fmt: skip
 
 
 class Index:
@@ -70,11 +80,15 @@ class Index:
         self.time = 0
         try:
             self._open()
-        except sqlite3.DatabaseError:
-            self.discard()
-            self._open()
+        except sqlite3.DatabaseError as exc:
+            if cannot_write(exc):
+                self.move_to_memory()
+            else:
+                self.discard()
+                self._open()
 
     def _open(self) -> None:
+        self.head = None
         self.db = sqlite3.connect(
             self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=60, cached_statements=256
         )
@@ -110,6 +124,14 @@ class Index:
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
+    def move_to_memory(self) -> None:
+        """Begin anew in memory: the file cannot be written, as on a full disk, and may be good later."""
+        with self.lock:
+            if hasattr(self, "db"):
+                self.db.close()
+            self.path = None
+            self._open()
+
     def reset(self) -> None:
         """Empty the state, to compute it again from the journal."""
         with self.lock:
@@ -137,8 +159,10 @@ class Index:
                 self.db.execute("BEGIN IMMEDIATE")
                 break
             except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc) or clock.monotonic() > deadline:
+                if cannot_write(exc) or clock.monotonic() > deadline:
                     self.lock.release()
+                    if cannot_write(exc):
+                        raise
                     raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
                 clock.sleep(0.0002)
         made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -147,15 +171,41 @@ class Index:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        done = False
         try:
             if kind is None:
                 self._flush()
                 self.db.execute("COMMIT")
-            else:
-                self.db.execute("ROLLBACK")
-                self._load_head()
+                done = True
         finally:
-            self.lock.release()
+            try:
+                if not done:
+                    if self.db.in_transaction:  # SQLite itself gives up some when the disk is full
+                        self.db.execute("ROLLBACK")
+                    self._load_head()
+            finally:
+                self.lock.release()
+
+    @contextmanager
+    def cache(self) -> Iterator[None]:
+        """A transaction on a cache: where it cannot be written, nothing is lost."""
+        try:
+            with self:
+                yield
+        except sqlite3.OperationalError as exc:
+            if not cannot_write(exc):
+                raise
+
+    def follow(self, journal: Journal, stop: int | None = None) -> None:
+        """Catch up in a transaction of its own; in memory where the file cannot be written."""
+        try:
+            with self:
+                self.catch_up(journal, stop)
+        except sqlite3.OperationalError as exc:
+            if self.path is None or not cannot_write(exc):
+                raise
+            self.move_to_memory()
+            self.follow(journal, stop)
 
     def _flush(self) -> None:
         """Write what `apply` keeps back, once a transaction."""
@@ -201,7 +251,7 @@ class Index:
             try:
                 for event in intent.events:
                     self._reduce(event, entry, intent.actor)
-            except (Rejected, ValueError, KeyError, TypeError, sqlite3.Error) as exc:
+            except (Rejected, ValueError, KeyError, TypeError, *_UNFIT) as exc:
                 if strict:
                     raise
                 problem = str(exc)
@@ -432,8 +482,10 @@ class Index:
             self.db.execute("UPDATE versions SET deleted = 2 WHERE id = ?", (version[1],))
         for key in event["keys"]:
             digest, _, count = key.partition("~")
+            # a key that a late writer left behind is swept again, which must not bring an old count back
             self.db.execute(
-                "INSERT OR REPLACE INTO swept VALUES (?, ?, ?, ?)",
+                "INSERT INTO swept VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET"
+                " position = excluded.position, count = max(count, excluded.count)",
                 (digest, digest[7:23], entry.position, int(count or 0) + 1),
             )
             self.db.execute("DELETE FROM inlined WHERE key = ?", (key,))

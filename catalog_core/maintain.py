@@ -186,6 +186,7 @@ def _needed(catalog: Catalog) -> set[str]:
     known = {row[0] for row in index.rows("SELECT layout FROM expanded")}
     live = list(_versions(catalog, "deleted = 0"))
     fresh = {layout: ref for ref, _, layout in live if layout not in known}
+    needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
     for start in range(0, len(fresh), BATCH):
         part = list(fresh.items())[start : start + BATCH]
         edges = [
@@ -194,10 +195,10 @@ def _needed(catalog: Catalog) -> set[str]:
             for chunks in _layout_of(catalog, ref, layout).values()
             for chunk in chunks
         ]
-        with index:
+        needed |= {key for _, key in edges}
+        with index.cache():
             index.db.executemany("INSERT OR IGNORE INTO edges VALUES (?, ?)", edges)
             index.db.executemany("INSERT OR IGNORE INTO expanded VALUES (?)", [(layout,) for layout, _ in part])
-    needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
     needed |= {
         row[0]
         for row in index.rows("SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0")
@@ -226,7 +227,8 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         size = sum(info.size for info in doomed)
         if dry_run:
             return Collected(len(keys), size, 0, tuple(keys))
-        gone = _gone(catalog, {key.partition("~")[0] for key in keys})
+        names = {key: key.partition("~")[0] for key in keys}
+        gone = _gone(catalog, {digest for key, digest in names.items() if key == index.key(digest)})
         try:
             for start in range(0, len(keys), BATCH):
                 part = keys[start : start + BATCH]

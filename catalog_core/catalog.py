@@ -47,7 +47,7 @@ class Catalog:
             folder = place / "index"
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
-        self._index = Index(path)
+        self._index = Index(path, backend.url)
         self._content = Content(backend, self._index, policy)
         self._settle()
 
@@ -123,11 +123,13 @@ class Catalog:
         index = self._index
         head = self._backend.journal.head()
         if head != index.head and head is not None:
-            with index:
-                if index.head is None or index.head.position < head.position:
-                    index.catch_up(self._backend.journal, head.position + 1)
-                elif index.head.position == head.position and index.head.digest != head.digest:
-                    raise IntegrityError(f"the journal of {self.url} changed under us at entry {head.position}")
+            index.follow(self._backend.journal, head.position + 1)
+            mine = index.head
+            if mine is not None and mine.position == head.position and mine.digest != head.digest:
+                raise IntegrityError(
+                    f"journal entry {head.position} of {self.url} is {head.digest}, and was read as {mine.digest}",
+                    hint="it was damaged or rewritten; `catalog fsck` tells more",
+                )
         self._checked = now
 
     def _commit(

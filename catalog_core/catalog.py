@@ -226,6 +226,7 @@ class Catalog:
 
     def model(self, name: str, *, deleted: bool = False) -> Model:
         """The model called `name`. Raises `NotFound` with the nearest names."""
+        check_name(name)
         self._refresh()
         rows = self._index.rows(f"SELECT {Model.COLUMNS} FROM models WHERE name = ?", (name,))
         if not rows or (rows[0][7] and not deleted):
@@ -233,7 +234,6 @@ class Catalog:
         return Model(self, rows[0])
 
     def _no_model(self, name: str) -> NotFound:
-        check_name(name)
         names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
         return NotFound(
             f"there is no model {name!r} in {self.name}",
@@ -381,20 +381,27 @@ class Catalog:
         return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
     def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
-        """Write the checked files of a version into a new or empty folder, a subfolder a component; return it."""
+        """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
+        component where there are several; return it."""
         from pathlib import Path
 
+        from catalog_core.durable import translated
+
         target = Path(folder)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidInput(f"{target} exists and is not an empty folder")
+        with translated(str(target)):
+            if target.exists() and (not target.is_dir() or any(target.iterdir())):
+                raise InvalidInput(f"{target} exists and is not an empty folder")
         artifact = self.artifact(ref)
-        for component in artifact.manifest.components:
+        wanted = parse_reference(ref).component
+        components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
+        for component in components:
             reader = artifact.reader(component)
-            base = target / component.name if len(artifact.manifest.components) > 1 else target
+            base = target / component.name if len(components) > 1 else target
             for name in reader.files:
                 path = base / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(reader.view(name))
+                with translated(str(target)):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(reader.view(name))
         return target
 
     # -- history, checks, care ----------------------------------------------------------------------------------
@@ -413,9 +420,9 @@ class Catalog:
         from datetime import UTC, datetime
 
         if isinstance(moment, str):
-            if moment.startswith("#"):
-                return int(moment[1:])
             try:
+                if moment.startswith("#"):
+                    return min(int(moment[1:]), self.position)
                 moment = datetime.fromisoformat(moment)
             except ValueError as exc:
                 raise InvalidInput(
@@ -430,6 +437,7 @@ class Catalog:
         """A model as it stood at a past moment: title, aliases, versions with stage, tags and metrics."""
         from catalog_core import show
 
+        check_name(name)
         self._refresh()
         position = self.resolve_time(moment)
         past = self._index.as_of(name, position)

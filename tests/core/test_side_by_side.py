@@ -197,8 +197,12 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(NotFound):
                 self.catalogs[who].model(name)
             return
+        if alias not in model.aliases:
+            with pytest.raises(NotFound, match="no alias"):
+                self.catalogs[who].model(name).unalias(alias)
+            return
         self.catalogs[who].model(name).unalias(alias)
-        model.aliases.pop(alias, None)
+        del model.aliases[alias]
         self.noted()
 
     @rule(who=WHO, data=st.data(), stage=st.sampled_from([*STAGES, "nonsense"]))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from catalog_core.digests import canonical, check_digest, parse
-from catalog_core.errors import BackendError, IntegrityError, Rejected
-from catalog_core.events import STAGES, Entry, Intent, read_entry
+from catalog_core.errors import BackendError, IntegrityError, Rejected, UpgradeRequired
+from catalog_core.events import STAGES, Entry, Intent, known, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.names import check_alias, check_key, check_name
 
@@ -213,11 +213,17 @@ class Index:
             )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
-        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`."""
+        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`, and
+        `UpgradeRequired` with all applied that comes before what only a newer release understands."""
         start = 0 if self.head is None else self.head.position + 1
         self._ids = None if start else set()
+        newer = None
         for position, data in journal.read(start, stop):
-            self.apply(position, data)
+            try:
+                self.apply(position, data)
+            except UpgradeRequired as exc:
+                newer = exc
+                break
             if len(self._kept[EVENT]) > KEPT:
                 self._write_back()
         self._write_back()
@@ -225,6 +231,8 @@ class Index:
         if start == 0:
             for statement in INDEXES.strip().split(";\n"):
                 self.db.execute(statement)
+        if newer is not None:
+            raise newer
 
     # -- the reducer --------------------------------------------------------------------------------------------
 
@@ -256,11 +264,16 @@ class Index:
     def _take(self, intent: Intent, entry: Entry, strict: bool) -> str | None:
         """Let the events of an intent take effect together, or none of them; return the rule that forbids it."""
         first = intent.events[0] if intent.events else {}
-        quick = first.get("type") == "version.published" and all(
-            event["type"] == "alias.set"
-            and event["seen"] == "any"
-            and (event["model"], event["number"]) == (first["model"], first["number"])
-            for event in intent.events[1:]
+        quick = (
+            first.get("type") == "version.published"
+            and known(first)
+            and all(
+                event["type"] == "alias.set"
+                and known(event)
+                and event["seen"] == "any"
+                and (event["model"], event["number"]) == (first["model"], first["number"])
+                for event in intent.events[1:]
+            )
         )
         if not quick:
             self._write_back()
@@ -287,9 +300,8 @@ class Index:
         return problem
 
     def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        handler = getattr(self, "_on_" + event["type"].replace(".", "_"), None)
-        if handler:
-            handler(event, entry, actor)
+        if known(event):
+            getattr(self, "_on_" + event["type"].replace(".", "_"))(event, entry, actor)
             self._write_back()
 
     def _on_catalog_created(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly
+from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly, UpgradeRequired
 from catalog_core.handles import Model, Page, Version
 from catalog_core.names import Reference, check_name, nearest, parse_reference
 
@@ -37,6 +37,7 @@ class Catalog:
         self.name = name
         self.actor = actor or platform.actor()
         self._progress: Progress | None = None
+        self._newer: UpgradeRequired | None = None
         self._max_staleness = 0.0 if backend.capabilities.local or backend.capabilities.transactional else 2.0
         self._checked = -1e9
         place, self.index_place = platform.cache_dir()
@@ -123,7 +124,7 @@ class Catalog:
         index = self._index
         head = self._backend.journal.head()
         if head != index.head and head is not None:
-            index.follow(self._backend.journal, head.position + 1)
+            self._newer = index.follow(self._backend.journal, head.position + 1)
             mine = index.head
             if mine is not None and mine.position == head.position and mine.digest != head.digest:
                 raise IntegrityError(
@@ -184,8 +185,14 @@ class Catalog:
 
     @property
     def writable(self) -> bool:
-        """Whether this process may write."""
-        return bool(self._backend.capabilities.writable)
+        """Whether this process may write: not where the store forbids it, nor behind an entry of a newer release."""
+        return bool(self._backend.capabilities.writable) and self._newer is None
+
+    def _check_writable(self) -> None:
+        if self._newer is not None:
+            raise self._newer
+        if not self.writable:
+            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
 
     # -- publish ------------------------------------------------------------------------------------------------
 
@@ -200,8 +207,7 @@ class Catalog:
         """
         from catalog_core.draft import Draft
 
-        if not self.writable:
-            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
+        self._check_writable()
         if (obj is None) == (components is None):
             raise InvalidInput("pass one object, or components={name: object}")
         return Draft(self, name, components if components is not None else {"model": obj}, **about)

@@ -111,20 +111,29 @@ def write_entry(head: Head | None, time: int, intents: list[Intent], blobs: Mapp
     return data
 
 
+def known(item: Mapping[str, Any]) -> bool:
+    """Whether this release knows what the event means; what it does not know, and is not critical, it ignores."""
+    return item["type"] in FIELDS and item["v"] == 1
+
+
 def _check_event(item: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or not isinstance(item.get("type"), str) or not isinstance(item.get("v"), int):
+    if not isinstance(item, dict) or type(item.get("type")) is not str or type(item.get("v")) is not int:
         raise IntegrityError(f"{where}: an event without type and version")
-    known = FIELDS.get(item["type"])
-    if known is None or item["v"] != 1:
+    if not known(item):
         if item.get("critical", True):
             raise UpgradeRequired(
                 f"{where}: event {item['type']!r} (v{item['v']}) is not known to this release",
                 hint="upgrade: pip install -U catalog-core",
             )
         return item
-    must, all_ = known
+    must, all_ = FIELDS[item["type"]]
     if not must <= item.keys() <= all_:
         raise IntegrityError(f"{where}: event {item['type']!r} has the fields {sorted(item)}, not {sorted(must)}")
+    if item["type"] == "catalog.created" and (item["format"], item["hash"]) != (FORMAT, "sha256"):
+        raise UpgradeRequired(
+            f"{where}: the catalog has format {item['format']!r} with {item['hash']!r}, this release reads {FORMAT}",
+            hint="upgrade: pip install -U catalog-core",
+        )
     return item
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from catalog_core.digests import canonical, check_digest, parse
-from catalog_core.errors import BackendError, IntegrityError, Rejected
-from catalog_core.events import STAGES, Entry, Intent, read_entry
+from catalog_core.errors import BackendError, IntegrityError, Rejected, UpgradeRequired
+from catalog_core.events import STAGES, Entry, Intent, known, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.names import check_alias, check_key, check_name
 
@@ -225,16 +225,23 @@ class Index:
             if not cannot_write(exc):
                 raise
 
-    def follow(self, journal: Journal, stop: int | None = None) -> None:
-        """Catch up in a transaction of its own; in memory where the file cannot be written."""
+    def follow(self, journal: Journal, stop: int | None = None) -> UpgradeRequired | None:
+        """Catch up in a transaction of its own; in memory where the file cannot be written. Return what asks for a newer
+        release, where the journal goes on with it; all before it is applied."""
         try:
             with self:
-                self.catch_up(journal, stop)
+                try:
+                    self.catch_up(journal, stop)
+                except UpgradeRequired as exc:
+                    if self.head is None:
+                        raise
+                    return exc
         except sqlite3.OperationalError as exc:
             if self.path is None or not cannot_write(exc):
                 raise
             self.move_to_memory()
-            self.follow(journal, stop)
+            return self.follow(journal, stop)
+        return None
 
     def _forget(self) -> None:
         self._models.clear()
@@ -265,11 +272,17 @@ class Index:
             )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
-        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`."""
+        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`, and
+        `UpgradeRequired` with all applied that comes before what only a newer release understands."""
         start = 0 if self.head is None else self.head.position + 1
         self._ids = None if start else set()
+        newer = None
         for position, data in journal.read(start, stop):
-            self.apply(position, data)
+            try:
+                self.apply(position, data)
+            except UpgradeRequired as exc:
+                newer = exc
+                break
             if len(self._kept[EVENT]) > KEPT:
                 self._write_back()
         self._write_back()
@@ -277,6 +290,8 @@ class Index:
         if start == 0:
             for statement in INDEXES.strip().split(";\n"):
                 self.db.execute(statement)
+        if newer is not None:
+            raise newer
 
     # -- the reducer --------------------------------------------------------------------------------------------
 
@@ -307,11 +322,16 @@ class Index:
     def _take(self, intent: Intent, entry: Entry, strict: bool) -> str | None:
         """Let the events of an intent take effect together, or none of them; return the rule that forbids it."""
         first = intent.events[0] if intent.events else {}
-        quick = first.get("type") == "version.published" and all(
-            event["type"] == "alias.set"
-            and event["seen"] == "any"
-            and (event["model"], event["number"]) == (first["model"], first["number"])
-            for event in intent.events[1:]
+        quick = (
+            first.get("type") == "version.published"
+            and known(first)
+            and all(
+                event["type"] == "alias.set"
+                and known(event)
+                and event["seen"] == "any"
+                and (event["model"], event["number"]) == (first["model"], first["number"])
+                for event in intent.events[1:]
+            )
         )
         if not quick:
             self._write_back()
@@ -338,9 +358,8 @@ class Index:
         return problem
 
     def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        handler = getattr(self, "_on_" + event["type"].replace(".", "_"), None)
-        if handler:
-            handler(event, entry, actor)
+        if known(event):
+            getattr(self, "_on_" + event["type"].replace(".", "_"))(event, entry, actor)
             self._write_back()
 
     def _on_catalog_created(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:

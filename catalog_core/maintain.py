@@ -10,7 +10,7 @@ import attrs
 
 from catalog_core.content import Content, Layout, read_layout
 from catalog_core.digests import digest_of
-from catalog_core.errors import CatalogError, Conflict, IntegrityError, ReadOnly, Rejected
+from catalog_core.errors import CatalogError, Conflict, IntegrityError, Rejected
 from catalog_core.events import event, read_entry
 
 if TYPE_CHECKING:
@@ -220,8 +220,7 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
     The sweep is an entry of the journal at exactly the head it was computed from; only then are keys deleted. A
     publish that overlaps it is rejected and stores its bytes again under new keys.
     """
-    if not catalog.writable:
-        raise ReadOnly(f"{catalog.url} was opened read-only")
+    catalog._check_writable()
     backend, index = catalog._backend, catalog._index
     for _ in range(20):
         catalog._refresh(force=True)

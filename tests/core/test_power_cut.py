@@ -213,6 +213,7 @@ class Disk:
         return bool(handler(op, *op.paths))
 
     def _on_open(self, op: Op, path: Path) -> bool:
+        assert not any("O_APPEND" in word for word in op.words), f"{path} is appended to: not modelled"
         node = self._node(path)
         if isinstance(node, File):
             node.at = 0

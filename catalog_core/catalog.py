@@ -363,13 +363,18 @@ class Catalog:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InvalidInput(f"{target} exists and is not an empty folder")
         artifact = self.artifact(ref)
-        for component in artifact.manifest.components:
+        components = artifact.manifest.components
+        done, total = 0, sum(file.size for component in components for file in component.files)
+        for component in components:
             reader = artifact.reader(component)
-            base = target / component.name if len(artifact.manifest.components) > 1 else target
             for name in reader.files:
-                path = base / name
+                path = (target / component.name if len(components) > 1 else target) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(reader.view(name))
+                with path.open("wb") as file:
+                    for piece in reader.pieces(name):
+                        done += file.write(piece)
+                        if self._progress:
+                            self._progress(done, total)
         return target
 
     # -- history, checks, care ----------------------------------------------------------------------------------
@@ -417,7 +422,7 @@ class Catalog:
         from catalog_core import compare
 
         one, two = (self.version(v) if isinstance(v, str) else v for v in (first, second))
-        return compare.compare(one, two, self._artifact(one), self._artifact(two))
+        return compare.compare(one, two, self._artifact(one), self._artifact(two), self._progress)
 
     def verify(self, ref: str) -> Any:
         """Run the checks of a stored version in a fresh process; a `verify.Report`."""

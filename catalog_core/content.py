@@ -492,6 +492,15 @@ class ComponentReader:
         self._content._check(digest_of(data), chunk.digest, what)
         return memoryview(data)
 
+    def pieces(self, name: str, step: int = 64 << 20) -> Iterator[memoryview]:
+        """The bytes of `name` in order, whole chunks of at least `step` bytes at a time."""
+        begin = end = 0
+        for chunk in self._chunks(name):
+            end += chunk.length
+            if end - begin >= step or end == self.files[name]:
+                yield self.view(name, begin, end - begin)
+                begin = end
+
     def open(self, name: str) -> BinaryIO:
         """See `interfaces.serializer.Reader.open`."""
         return io.BytesIO(self.view(name))

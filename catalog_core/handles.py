@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from catalog_core.values import check_metric, check_tags, when
+from catalog_core.values import check_metric, check_tags, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,9 +80,7 @@ class Version:
                 "SELECT key, text, number FROM fields WHERE version = ? ORDER BY key", (self._id,)
             ):
                 group, _, name = key.partition(".")
-                self._fields[group][name] = (
-                    text if number is None else int(number) if "." not in text and "e" not in text else number
-                )
+                self._fields[group][name] = typed(text, number)
         return dict(self._fields[kind])
 
     @property

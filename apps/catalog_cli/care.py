@@ -9,6 +9,7 @@ import click
 
 from catalog_cli.output import json_option, opened, put, put_table
 from catalog_core import config, platform, plugins
+from catalog_core.show import size
 
 
 @click.command("verify")
@@ -30,7 +31,7 @@ def fsck_command(ctx: click.Context) -> None:
     """Read and check every entry and every byte."""
     catalog = opened(ctx)
     found = catalog.fsck(progress=catalog._progress)
-    read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {found.bytes:,} bytes read"
+    read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {size(found.bytes)} read"
     put(ctx, found, lines=[*[f"{p.what}: {p.message}" for p in found.problems],
                            f"{read}: {'clean' if found.clean else f'{len(found.problems)} problems'}"])  # fmt: skip
     if not found.clean:
@@ -46,7 +47,8 @@ def gc_command(ctx: click.Context, grace: float, dry_run: bool) -> None:
     """Collect blobs that no version needs, and what killed writers left behind."""
     result = opened(ctx).gc(grace=grace, dry_run=dry_run)
     verb = "would collect" if dry_run else "collected"
-    put(ctx, result, lines=[f"{verb} {result.blobs:,} blobs, {result.bytes:,} bytes, {result.temporaries} temporaries"])
+    what = f"{result.blobs:,} blobs, {size(result.bytes)}, {result.temporaries} temporaries"
+    put(ctx, result, lines=[f"{verb} {what}"])
 
 
 @click.command("config")

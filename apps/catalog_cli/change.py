@@ -9,6 +9,7 @@ import click
 
 from catalog_cli.output import json_option, opened, pairs, put
 from catalog_core.names import parse_reference
+from catalog_core.show import text
 
 
 @click.command("alias")
@@ -48,7 +49,7 @@ def promote_command(ctx: click.Context, ref: str, stage: str) -> None:
 def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tuple[str, ...]) -> None:
     """Set tags of REF, or remove them."""
     version = opened(ctx).version(ref).tag(*unset, **pairs(tags, "tag"))
-    put(ctx, version, lines=[f"{key}={value}" for key, value in version.tags.items()])
+    put(ctx, version, lines=[f"{key}={text(value)}" for key, value in version.tags.items()])
 
 
 @click.command("annotate")
@@ -59,7 +60,7 @@ def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tupl
 def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...]) -> None:
     """Set metrics of REF."""
     version = opened(ctx).version(ref).annotate(**pairs(metrics, "metric", numbers=True))
-    put(ctx, version, lines=[f"{key}={value}" for key, value in version.metrics.items()])
+    put(ctx, version, lines=[f"{key}={text(value)}" for key, value in version.metrics.items()])
 
 
 @click.command("card")
@@ -69,11 +70,13 @@ def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...]) -> 
 @click.pass_context
 def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
     """Show the card of NAME, or replace it by FILE ('-' reads standard input)."""
-    model = opened(ctx).model(name)
+    card = None
     if file is not None:
-        text = sys.stdin.read() if str(file) == "-" else click.open_file(str(file), encoding="utf-8").read()
-        model = model.set_card(text)
-    put(ctx, {"name": model.name, "card": model.card}, lines=[model.card or f"{name} has no card"])
+        card = sys.stdin.read() if str(file) == "-" else click.open_file(str(file), encoding="utf-8").read()
+    model = opened(ctx).model(name)
+    if card is not None:
+        model = model.set_card(card)
+    put(ctx, {"name": model.name, "card": model.card}, lines=(model.card or f"{name} has no card").splitlines())
 
 
 @click.command("delete")

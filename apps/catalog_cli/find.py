@@ -7,6 +7,7 @@ import click
 from catalog_cli.output import json_option, opened, put, put_table
 from catalog_core.handles import Model, Version
 from catalog_core.names import parse_reference
+from catalog_core.show import size
 
 
 @click.command("list")
@@ -43,7 +44,11 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
     catalog = opened(ctx)
     parsed = parse_reference(ref)
     if as_of is not None:
-        put(ctx, catalog.as_of(parsed.name, as_of))
+        past = catalog.as_of(parsed.name, as_of)
+        put(ctx, past if ctx.obj["json"] else {**past, "versions": None})
+        if not ctx.obj["json"]:
+            click.echo()
+            put_table(ctx, past["versions"], "no versions")
         return
     item: Model | Version
     if parsed.number or parsed.alias or parsed.digest:
@@ -68,7 +73,7 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
         put(ctx, comparison)
         return
     put_table(ctx, comparison.rows(), "no differences")
-    shared = f"{comparison.shared_bytes:,} of {comparison.total_bytes:,} bytes shared"
+    shared = f"{size(comparison.shared_bytes)} of {size(comparison.total_bytes)} shared"
     click.echo(f"{comparison.same} tensors equal, {shared}")
 
 

@@ -8,6 +8,7 @@ import click
 
 from catalog_cli.output import json_option, opened, pairs, put
 from catalog_core.errors import InvalidInput
+from catalog_core.show import size
 
 
 @click.command("init")
@@ -53,8 +54,8 @@ def save_command(
         metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param"), description=description,
         parents=parent,
     )  # fmt: skip
-    new = version.summary["new_bytes"]
-    put(ctx, version, lines=[f"{version.ref}  {version.size:,} bytes, {new:,} new  {version.digest}"])
+    new = size(version.summary["new_bytes"])
+    put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 
 
 @click.command("download")

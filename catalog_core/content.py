@@ -153,13 +153,20 @@ class Writer:
             data = b"".join(source.parts)
             digest = self.add_small(data)
             self.layout[digest] = (Chunk(digest, len(data)),)
-            self.written += len(data)
+            if not self._held(self.index.key(digest)):
+                self.written += len(data)
             return digest, len(data)
         pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
         with ThreadPoolExecutor(THREADS + 1) as pool:
             digest, chunks = self._add_large(source, pieces, pool)
         self.layout[digest] = chunks
         return digest, source.size
+
+    def _held(self, key: str) -> bool:
+        """Whether the catalog has a small blob, as far as that can be known without asking a remote store."""
+        can = self.backend.capabilities
+        known = self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,))
+        return bool(known) or ((can.local or can.transactional) and self.backend.blobs.stat(key) is not None)
 
     def _known(self, digest: str, length: int) -> Chunk | None:
         rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))

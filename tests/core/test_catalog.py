@@ -289,3 +289,10 @@ def test_a_catalog_that_is_not_there_is_not_made_by_reading(tmp_path: Path, monk
     with pytest.raises(NotFound):
         Catalog.open(tmp_path / "nothing", create=False)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_is_held_already_is_not_counted_as_new(catalog: Catalog) -> None:
+    first = catalog.save("m", {"w": np.zeros(10, np.float32)})
+    assert first.summary["new_bytes"] > first.size  # the list of installed packages is new as well
+    assert catalog.save("m", {"w": np.zeros(10, np.float32)}).summary["new_bytes"] == 0
+    assert catalog.save("m", {"w": np.ones(10, np.float32)}).summary["new_bytes"] == first.size

@@ -195,6 +195,21 @@ class Writer:
         path: Path | None = None
         at = position = 0
         own: dict[str, int] = {}
+        held: list[tuple[int, str, list[memoryview], int]] = []
+
+        def write(number: int, digest: str, piece: list[memoryview], start: int) -> None:
+            nonlocal position
+            assert pack is not None
+            padding = (start - position) % ALIGN if position else 0
+            with durable.translated(str(path)):
+                for part in (bytes(padding), *piece):
+                    durable.write_all(pack, part)
+            position += padding
+            length = sum(part.nbytes for part in piece)
+            fresh.append((number, digest, length, position))
+            position += length
+            self.written += length
+
         try:
             for number, piece in enumerate(pieces):
                 length = sum(part.nbytes for part in piece)
@@ -203,6 +218,12 @@ class Writer:
                 known = self._known(digest, length)
                 if known is None and digest in own:
                     known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
+                if known is not None and known.pack and length <= SMALL and files is not None:
+                    # a header must not keep the pack of another version alive: where anything is new, it is new too
+                    if pack is None:
+                        held.append((number, digest, piece, at))
+                    else:
+                        known = None
                 if known is None:
                     if whole is None:
                         whole = pool.submit(hash_parts, source.parts)
@@ -211,17 +232,13 @@ class Writer:
                         key = self.index.key(digest)
                         self.backend.blobs.put(key, io.BufferedReader(_Joined(piece), 1 << 20), length)
                         known = Chunk(digest, length)
+                        self.written += length
                     else:
                         if pack is None:
                             path, pack = durable.stage(files.staging())
-                        padding = (at - position) % ALIGN if position else 0
-                        with durable.translated(str(path)):
-                            for part in (bytes(padding), *piece):
-                                durable.write_all(pack, part)
-                        position += padding
-                        fresh.append((number, digest, length, position))
-                        position += length
-                    self.written += length
+                            for item in held:
+                                write(*item)
+                        write(number, digest, piece, at)
                 else:
                     self.shared += length
                 chunks.append(known)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table
+from catalog_cli.output import json_option, opened, put, put_table, reference
 from catalog_core import config, platform, plugins
 from catalog_core.show import size
 
 
 @click.command("verify")
-@click.argument("ref")
+@reference("ref")
 @json_option
 @click.pass_context
 def verify_command(ctx: click.Context, ref: str) -> None:
@@ -32,8 +32,9 @@ def fsck_command(ctx: click.Context) -> None:
     catalog = opened(ctx)
     found = catalog.fsck(progress=catalog._progress)
     read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {size(found.bytes)} read"
-    put(ctx, found, lines=[*[f"{p.what}: {p.message}" for p in found.problems],
-                           f"{read}: {'clean' if found.clean else f'{len(found.problems)} problems'}"])  # fmt: skip
+    lines = [p.message if p.message.startswith(p.what) else f"{p.what}: {p.message}" for p in found.problems]
+    count = len(lines)
+    put(ctx, found, lines=[*lines, f"{read}: {f'{count} problem' + 's' * (count > 1) if lines else 'clean'}"])
     if not found.clean:
         sys.exit(1)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, put
+from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.names import parse_reference
 from catalog_core.show import text
 
 
 @click.command("alias")
-@click.argument("ref")
+@reference("ref")
 @click.argument("name")
 @click.option("--remove", is_flag=True, help="Remove the alias NAME of the model REF instead.")
 @json_option
@@ -30,7 +30,7 @@ def alias_command(ctx: click.Context, ref: str, name: str, remove: bool) -> None
 
 
 @click.command("promote")
-@click.argument("ref")
+@reference("ref")
 @click.argument("stage")
 @json_option
 @click.pass_context
@@ -41,7 +41,7 @@ def promote_command(ctx: click.Context, ref: str, stage: str) -> None:
 
 
 @click.command("tag")
-@click.argument("ref")
+@reference("ref")
 @click.argument("tags", nargs=-1, metavar="[K=V]...")
 @click.option("--unset", multiple=True, metavar="K")
 @json_option
@@ -53,7 +53,7 @@ def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tupl
 
 
 @click.command("annotate")
-@click.argument("ref")
+@reference("ref")
 @click.argument("metrics", nargs=-1, required=True, metavar="K=NUMBER...")
 @json_option
 @click.pass_context
@@ -64,7 +64,7 @@ def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...]) -> 
 
 
 @click.command("card")
-@click.argument("name")
+@reference("name")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
@@ -80,7 +80,7 @@ def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
 
 
 @click.command("delete")
-@click.argument("ref")
+@reference("ref")
 @json_option
 @click.pass_context
 def delete_command(ctx: click.Context, ref: str) -> None:
@@ -95,7 +95,7 @@ def delete_command(ctx: click.Context, ref: str) -> None:
 
 
 @click.command("restore")
-@click.argument("ref")
+@reference("ref")
 @json_option
 @click.pass_context
 def restore_command(ctx: click.Context, ref: str) -> None:

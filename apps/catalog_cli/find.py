@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table
+from catalog_cli.output import json_option, opened, put, put_table, reference
 from catalog_core.handles import Model, Version
 from catalog_core.names import parse_reference
 from catalog_core.show import size
 
 
 @click.command("list")
-@click.argument("name", required=False)
+@reference("name", required=False)
 @click.option("--limit", default=100, type=click.IntRange(min=1), show_default=True)
 @json_option
 @click.pass_context
@@ -35,7 +35,7 @@ def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> No
 
 
 @click.command("show")
-@click.argument("ref")
+@reference("ref")
 @click.option("--as-of", metavar="TIME", help="A past moment (ISO 8601), or '#N' for a position of the journal.")
 @json_option
 @click.pass_context
@@ -62,8 +62,8 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
 
 
 @click.command("compare")
-@click.argument("first")
-@click.argument("second")
+@reference("first")
+@reference("second")
 @json_option
 @click.pass_context
 def compare_command(ctx: click.Context, first: str, second: str) -> None:
@@ -78,7 +78,7 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
 
 
 @click.command("history")
-@click.argument("name", required=False)
+@reference("name", required=False)
 @click.option("--limit", default=1000, type=click.IntRange(min=1), show_default=True)
 @json_option
 @click.pass_context

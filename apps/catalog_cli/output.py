@@ -24,6 +24,25 @@ json_option = click.option(
 )  # fmt: skip
 
 
+def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """What Tab offers for a reference: names of models, or what may follow `@`. It makes no catalog and never fails."""
+    try:
+        with Catalog.open(ctx.find_root().params.get("catalog"), create=False) as catalog:
+            name, at, _ = begun.partition("@")
+            if at:
+                ends = [*catalog.model(name).aliases, *(v.number for v in catalog.versions(name)[:20])]
+                return [ref for ref in (f"{name}@{end}" for end in ends) if ref.startswith(begun)]
+            before = begun[:-1] + chr(ord(begun[-1]) - 1) + "\U0010ffff" if begun else ""
+            return [m.name for m in catalog.models(after=before) if m.name.startswith(begun)]
+    except Exception:
+        return []
+
+
+def reference(argument: str, **options: Any) -> Any:
+    """An argument that names a model or a version."""
+    return click.argument(argument, shell_complete=names, **options)
+
+
 def opened(ctx: click.Context, *, create: bool = False) -> Catalog:
     """The catalog that was asked for, closed when the command ends. Only the default one is made by looking."""
     target = ctx.obj["catalog"]

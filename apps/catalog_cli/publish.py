@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, put
+from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.errors import InvalidInput
 from catalog_core.show import size
 
@@ -21,7 +21,7 @@ def init_command(ctx: click.Context) -> None:
 
 
 @click.command("save")
-@click.argument("name")
+@reference("name")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--component", multiple=True, metavar="N=PATH", help="A component and its file or folder.")
 @click.option("--alias", help="Point this alias at the new version.")
@@ -59,7 +59,7 @@ def save_command(
 
 
 @click.command("download")
-@click.argument("ref")
+@reference("ref")
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 @click.pass_context

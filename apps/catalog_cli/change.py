@@ -43,7 +43,7 @@ def promote_command(ctx: click.Context, ref: str, stage: str) -> None:
 @click.command("tag")
 @reference("ref")
 @click.argument("tags", nargs=-1, metavar="[K=V]...")
-@click.option("--unset", multiple=True, metavar="K")
+@click.option("--unset", multiple=True, metavar="K", help="A tag to remove.")
 @json_option
 @click.pass_context
 def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tuple[str, ...]) -> None:

@@ -23,7 +23,9 @@ def bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 
 @click.command("demo")
-@click.option("--folder", default="catalog-demo", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--folder", default="catalog-demo", show_default=True, type=click.Path(path_type=Path), help="Where all of it goes."
+)
 @click.option("--seconds", default=30.0, show_default=True, help="How long to train.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context

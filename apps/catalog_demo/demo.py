@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -123,7 +125,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no
 
     torch.manual_seed(7)
     target = folder.resolve() / "catalog"
-    say(f"1. A catalog in {target}")
+    say(f"1. A catalog in {os.path.relpath(target)}")
     with Catalog.open(target) as catalog:
         model = network()
         say(f"2. Training on 1,437 real images for {seconds:.0f} s …")
@@ -169,6 +171,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no
             f"accuracy {replayed['accuracy']:.1%}"
         )
     say("\nLook into it:")
+    program = "catalog" if shutil.which("catalog") else os.path.relpath(Path(sys.executable).with_name("catalog"))
     for command in (
         "list",
         f"show {NAME}@champion",
@@ -177,7 +180,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no
         "search 'metrics.accuracy > 0.9'",
         "fsck",
     ):
-        say(f"  catalog --catalog {target} {command}")
+        say(f"  {program} --catalog {os.path.relpath(target)} {command}")
     return {
         "versions": [first.ref, after.ref],
         "accuracy": replayed["accuracy"],

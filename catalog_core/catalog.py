@@ -142,6 +142,29 @@ class Catalog:
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )
 
+    def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:
+        """Store a blob, and commit the event that names it (`digest`); again, where a sweep came between."""
+        from catalog_core.content import SMALL, Source, hash_parts
+        from catalog_core.errors import Rejected
+        from catalog_core.events import event
+
+        content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
+        digest = hash_parts(content.parts)
+        for attempt in range(5):
+            head = self._index.head
+            about = {"blobs": digest[7:23], "checked": -1 if head is None else head.position}
+            blobs = {}
+            if content.size <= SMALL:
+                blobs[digest] = b"".join(content.parts)
+            else:
+                self._backend.blobs.put(self._index.key(digest), content.stream(), content.size)
+            try:
+                self._commit(event(kind, digest=digest, **fields, **about), blobs=blobs)
+                return
+            except Rejected as exc:
+                if exc.code != "swept" or attempt == 4:
+                    raise
+
     @property
     def url(self) -> str:
         """Where the catalog lives."""
@@ -261,8 +284,8 @@ class Catalog:
             )
         elif parsed.digest is not None:
             rows = self._index.rows(
-                f"SELECT {Version.COLUMNS} FROM versions v WHERE name = ? AND manifest >= ? AND manifest <= ?"
-                " ORDER BY number DESC LIMIT 1",
+                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
+                " WHERE m.name = ? AND v.manifest >= ? AND v.manifest <= ? ORDER BY v.number DESC LIMIT 1",
                 (parsed.name, parsed.digest, parsed.digest + "g"),
             )
         else:

@@ -117,6 +117,10 @@ class Source:
                     number, inside = number + 1, 0
             yield piece
 
+    def stream(self) -> BinaryIO:
+        """All bytes, to be read once."""
+        return io.BufferedReader(_Joined(self.parts), 1 << 20)
+
     def content_cuts(self) -> list[int]:
         """Where the content decides to cut."""
         from catalog_core import chunks

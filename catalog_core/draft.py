@@ -13,7 +13,7 @@ from catalog_core import capture
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
 from catalog_core.content import ComponentDirectory, Content, Source, Writer, cuts_of, write_layout
-from catalog_core.digests import canonical
+from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.errors import Conflict, InvalidInput, Rejected, VerificationFailed
 from catalog_core.events import event
 from catalog_core.index import Index
@@ -389,8 +389,14 @@ def _lock_bytes(distributions: Any) -> bytes:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in values.items()
-        if isinstance(value, (bool, int, str)) or (isinstance(value, float) and value - value == 0)
-    }
+    """The plain values among captured hyperparameters, as far as an event has room for them."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            value = str(value)
+        try:
+            check_tags({**result, key: value}, "parameter")
+        except InvalidInput:
+            continue
+        result[key] = value
+    return result

@@ -21,9 +21,10 @@ MAX_ENTRY = 1 << 20
 MAX_EVENT = 16 << 10
 STAGES = ("registered", "tested", "validated", "production", "archived")
 
-# type → (fields that must be there, fields that may be)
+# type → (fields that must be there, all that may be)
+_ALWAYS = "type v "
 FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    name: (frozenset(must.split()), frozenset(may.split()))
+    name: (frozenset((_ALWAYS + must).split()), frozenset(f"{_ALWAYS} critical {must} {may}".split()))
     for name, (must, may) in {
         "catalog.created": ("catalog format hash", "roots"),
         "model.updated": ("model set seen", ""),
@@ -35,8 +36,8 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         "stage.set": ("model number stage seen", ""),
         "tags.set": ("model number set unset", ""),
         "metrics.set": ("model number set unset", ""),
-        "card.set": ("model digest seen", ""),
-        "attachment.set": ("model number name digest size", ""),
+        "card.set": ("model digest seen", "blobs checked"),
+        "attachment.set": ("model number name digest size", "blobs checked"),
         "version.deleted": ("model number", "reason"),
         "version.restored": ("model number", ""),
         "model.deleted": ("model", "reason"),
@@ -121,10 +122,9 @@ def _check_event(item: Any, where: str) -> Mapping[str, Any]:
                 hint="upgrade: pip install -U catalog-core",
             )
         return item
-    must, may = known
-    keys = item.keys() - {"type", "v", "critical"}
-    if not must <= keys or not keys <= must | may:
-        raise IntegrityError(f"{where}: event {item['type']!r} has the fields {sorted(keys)}, not {sorted(must)}")
+    must, all_ = known
+    if not must <= item.keys() <= all_:
+        raise IntegrityError(f"{where}: event {item['type']!r} has the fields {sorted(item)}, not {sorted(must)}")
     return item
 
 
@@ -139,21 +139,21 @@ def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
             raise UpgradeRequired(f"{where} begins another epoch", hint="upgrade: pip install -U catalog-core")
         if value["position"] != position or value["previous"] != previous:
             raise IntegrityError(f"{where} does not continue the chain: it names another position or predecessor")
-        intents = tuple(
-            Intent(
-                item["id"],
-                item["actor"],
-                item["time"],
-                None if item["based_on"] is None else Head(**item["based_on"]),
-                tuple([_check_event(event, where) for event in item["events"]]),
-            )
-            for item in value["intents"]
-        )
-        entry = Entry(position, previous, value["time"], intents, value.get("blobs", {}), digest_of(data))
-        for key in entry.blobs:
+        intents = []
+        for item in value["intents"]:
+            identity, actor, made, base = item["id"], item["actor"], item["time"], item["based_on"]
+            if type(identity) is not str or type(actor) is not str or type(made) is not int:
+                raise IntegrityError(f"{where}: an intent without id, actor or time")
+            for event in item["events"]:
+                _check_event(event, where)
+            intents.append(Intent(identity, actor, made, base and Head(**base), tuple(item["events"])))
+        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest_of(data))
+        for key, text in entry.blobs.items():
             check_digest(key.partition("~")[0])
-        if not isinstance(entry.time, int):
+            if not isinstance(text, str):
+                raise IntegrityError(f"{where}: the blob {key} is no text")
+        if type(entry.time) is not int:
             raise IntegrityError(f"{where} has no time")
-    except (InvalidInput, KeyError, TypeError) as exc:
+    except (InvalidInput, KeyError, TypeError, AttributeError) as exc:
         raise IntegrityError(f"{where} cannot be read: {exc}") from exc
     return entry

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from catalog_core.errors import NotFound
+from catalog_core.names import check_name, nearest
 from catalog_core.values import check_metric, check_tags, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from catalog_core.catalog import Catalog
     from catalog_core.records import Manifest
@@ -18,13 +21,13 @@ Item = TypeVar("Item")
 
 class Version:
     """A published version: `model`, `number`, `digest` (of its manifest), `stage`, `author`, `created`, `size`
-    (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `manifest`."""
+    (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `attachments`, `manifest`."""
 
     __slots__ = (
-        "_data",
         "_fields",
         "_id",
         "_layout",
+        "_position",
         "author",
         "catalog",
         "deleted",
@@ -36,7 +39,9 @@ class Version:
         "time",
     )
     kind = "version"
-    COLUMNS = "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.summary"
+    COLUMNS = (
+        "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.position"
+    )
 
     def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
         self.catalog = catalog
@@ -51,7 +56,7 @@ class Version:
             self.time,
             self.size,
             self.deleted,
-            self._data,
+            self._position,
         ) = row
         self._fields: dict[str, dict[str, Any]] | None = None
 
@@ -68,10 +73,8 @@ class Version:
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the publish event says: framework, algorithm, parameters, components, verification."""
-        import json
-
-        result: Mapping[str, Any] = json.loads(self._data)
-        return result
+        event = self.catalog._index.published(self._position, self.model, self.number)
+        return dict(event.get("summary", {}))
 
     def _field(self, kind: str) -> dict[str, Any]:
         if self._fields is None:
@@ -160,6 +163,34 @@ class Version:
         """Set metrics: finite numbers, else `InvalidInput`."""
         checked = {key: check_metric(key, value) for key, value in metrics.items()}
         return self._changed(self._event("metrics.set", set=checked, unset=[]))
+
+    @property
+    def attachments(self) -> dict[str, int]:
+        """Files that came later, not part of what the version is: name → size in bytes."""
+        return dict(
+            self.catalog._index.rows("SELECT name, size FROM attachments WHERE version = ? ORDER BY 1", (self._id,))
+        )
+
+    def attachment(self, name: str) -> bytes:
+        """The checked bytes of an attachment. Raises `NotFound` with the nearest names."""
+        rows = self.catalog._index.rows(
+            "SELECT digest FROM attachments WHERE version = ? AND name = ?", (self._id, name)
+        )
+        if not rows:
+            known = self.attachments
+            hint = nearest(name, known) or f"it has {', '.join(known) or 'none'}"
+            raise NotFound(f"{self.ref} has no attachment {name!r}", hint=hint, reference=self.ref)
+        return self.catalog._content.blob(rows[0][0], f"attachment {name} of {self.ref}")
+
+    def attach(self, name: str, source: bytes | Path | None) -> Version:
+        """Attach bytes or a file (a plot, a log, a notebook) under `name`, in place of one of that name; None removes
+        it. The version itself does not change."""
+        check_name(name, "attachment")
+        if source is None:
+            return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        self.catalog._commit_blob(source, "attachment.set", model=self.model, number=self.number, name=name, size=size)
+        return self.catalog.version(self.ref, deleted=True)
 
     def delete(self) -> Version:
         """Hide the version; `restore` brings it back until its bytes are collected."""
@@ -256,14 +287,7 @@ class Model:
 
     def set_card(self, text: str) -> Model:
         """Replace the model card."""
-        from catalog_core.digests import digest_of
-        from catalog_core.events import event
-
-        data = text.encode()
-        digest = digest_of(data)
-        self.catalog._commit(
-            event("card.set", model=self.name, digest=digest, seen=self.card_digest), blobs={digest: data}
-        )
+        self.catalog._commit_blob(text.encode(), "card.set", model=self.name, seen=self.card_digest)
         return self.catalog.model(self.name)
 
     def unalias(self, name: str) -> Model:

@@ -6,7 +6,7 @@ network, so every reader arrives at the same state; `dump` shows that state for 
 
 from __future__ import annotations
 
-import json
+import functools
 import sqlite3
 import threading
 import time as clock
@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from catalog_core.digests import canonical, check_digest, parse
 from catalog_core.errors import BackendError, IntegrityError, Rejected
-from catalog_core.events import STAGES, Entry, read_entry
+from catalog_core.events import STAGES, Entry, Intent, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.names import check_alias, check_key, check_name
 
-SCHEMA = 1
+SCHEMA = 2
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT UNIQUE, title TEXT, description TEXT,
@@ -27,24 +28,44 @@ CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT UNIQU
   card TEXT, newest INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
   manifest TEXT, layout TEXT, stage TEXT NOT NULL, author TEXT, created REAL NOT NULL, framework TEXT, algorithm TEXT,
-  size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, summary TEXT);
+  size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, position INTEGER);
 CREATE UNIQUE INDEX versions_number ON versions (model, number);
-CREATE INDEX versions_manifest ON versions (manifest);
 CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
 CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY KEY (version, key)) WITHOUT ROWID;
-CREATE INDEX fields_number ON fields (key, number, version);
-CREATE INDEX fields_text ON fields (key, text, version);
 CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
   PRIMARY KEY (version, name)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE texts USING fts5(name, body, tokenize='unicode61');
-CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, time REAL, actor TEXT, model TEXT, number INTEGER,
-  type TEXT, data TEXT, rejected TEXT);
-CREATE INDEX events_model ON events (model, position);
+CREATE VIRTUAL TABLE texts USING fts5(name, body, content='', columnsize=0, tokenize='unicode61');
+CREATE TABLE entries (position INTEGER PRIMARY KEY, data BLOB);
+CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, ordinal INTEGER, time REAL, actor TEXT, model TEXT,
+  number INTEGER, type TEXT, rejected TEXT);
 CREATE TABLE intents (id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
 CREATE TABLE swept (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER, count INTEGER) WITHOUT ROWID;
 CREATE INDEX swept_prefix ON swept (prefix);
 CREATE TABLE inlined (key TEXT PRIMARY KEY, data TEXT) WITHOUT ROWID;
 """
+# made when the first entries are in: sorting all rows once is faster than finding a place for each
+INDEXES = """
+CREATE INDEX IF NOT EXISTS fields_number ON fields (key, number, version);
+CREATE INDEX IF NOT EXISTS fields_text ON fields (key, text, version);
+CREATE INDEX IF NOT EXISTS events_model ON events (model, position);
+"""
+# what the reducer keeps back and writes many rows at a time
+VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
+NEWEST = "UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?"
+ALIAS = "INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)"
+FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)"
+TEXT = "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)"
+INTENT = "INSERT INTO intents VALUES (?, ?)"
+ENTRY = "INSERT INTO entries VALUES (?, ?)"
+EVENT = (
+    "INSERT INTO events (position, ordinal, time, actor, model, number, type, rejected) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+KEPT = 5000
+# what a malformed event raises; anything else (a full disk) is no verdict on the event and ends the transaction
+BROKEN = (Rejected, ValueError, KeyError, TypeError, AttributeError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+REDUCED = (VERSION, NEWEST, FIELD, ALIAS, TEXT)
+KEEP = (*REDUCED, INTENT, ENTRY, EVENT)
+GROUPS = ("tags", "metrics", "params", "taxonomy")
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
@@ -53,7 +74,10 @@ CREATE TABLE expanded (layout TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE edges (layout TEXT, key TEXT, PRIMARY KEY (layout, key)) WITHOUT ROWID;
 CREATE TABLE trusted (key TEXT, stamp TEXT, digest TEXT, PRIMARY KEY (key, digest)) WITHOUT ROWID;
 """
-STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "swept", "inlined", "events")
+STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "swept", "inlined", "entries", "events")
+
+_alias = functools.lru_cache(4096)(check_alias)
+_key = functools.lru_cache(4096)(check_key)
 
 
 class Index:
@@ -63,7 +87,9 @@ class Index:
         self.path = path
         self.lock = threading.RLock()
         self._models: dict[str, list[int]] = {}  # name → [id, newest]
-        self._pending: list[tuple[Any, ...]] = []
+        self._kept: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in KEEP}  # not written yet
+        self._last: int | None = None  # the highest id of a version
+        self._ids: set[str] | None = None  # of all intents, while the journal is read from its beginning
         self._swept = False
         self.head: Head | None = None
         self.time = 0
@@ -97,8 +123,10 @@ class Index:
         position = self.meta("position")
         self.head = None if position is None else Head(position, self.meta("digest"))
         self.time = self.meta("time") or 0
-        self._models.clear()
-        self._pending.clear()
+        self._forget()
+        for rows in self._kept.values():
+            rows.clear()
+        self._ids = None
         self._swept = bool(self.db.execute("SELECT 1 FROM swept LIMIT 1").fetchone())
 
     def discard(self) -> None:
@@ -156,28 +184,47 @@ class Index:
         finally:
             self.lock.release()
 
+    def _forget(self) -> None:
+        self._models.clear()
+        self._last = None
+
+    def _is_new(self, intent: str, position: int) -> bool:
+        if self._ids is None:
+            return self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent, position)).rowcount > 0
+        if intent in self._ids:
+            return False
+        self._ids.add(intent)
+        self._kept[INTENT].append((intent, position))
+        return True
+
+    def _write_back(self) -> None:
+        """Write what is kept back. Whatever reads or changes the tables calls this first."""
+        for statement, rows in self._kept.items():
+            if rows:
+                self.db.executemany(statement, rows)
+                rows.clear()
+
     def _flush(self) -> None:
-        """Write what `apply` keeps back, once a transaction."""
-        if self.head is None:
-            return
-        self.db.executemany(
-            "INSERT INTO events (position, time, actor, model, number, type, data, rejected)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            self._pending,
-        )
-        self._pending.clear()
-        self.db.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            (("position", self.head.position), ("digest", self.head.digest), ("time", self.time)),
-        )
+        self._write_back()
+        if self.head is not None:
+            self.db.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                (("position", self.head.position), ("digest", self.head.digest), ("time", self.time)),
+            )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
         """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`."""
         start = 0 if self.head is None else self.head.position + 1
+        self._ids = None if start else set()
         for position, data in journal.read(start, stop):
             self.apply(position, data)
-            if len(self._pending) > 5000:
-                self._flush()
+            if len(self._kept[EVENT]) > KEPT:
+                self._write_back()
+        self._write_back()
+        self._ids = None
+        if start == 0:
+            for statement in INDEXES.strip().split(";\n"):
+                self.db.execute(statement)
 
     # -- the reducer --------------------------------------------------------------------------------------------
 
@@ -186,77 +233,87 @@ class Index:
         with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
         head = self.head
         if position != (0 if head is None else head.position + 1):
-            raise IntegrityError(f"journal entry {position} came when {head and head.position + 1} was due")
+            raise IntegrityError(
+                f"journal entry {position} came when {0 if head is None else head.position + 1} was due"
+            )
         entry = read_entry(data, position, None if head is None else head.digest)
         self.time = max(self.time, entry.time)
         if entry.blobs:
             self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
+            data = canonical({key: value for key, value in parse(data).items() if key != "blobs"})
+        self._kept[ENTRY].append((position, data))
+        ordinal, now, keep = 0, self.time / 1000, self._kept[EVENT].append
         for intent in entry.intents:
-            if self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent.id, position)).rowcount == 0:
-                continue
+            if self._is_new(intent.id, position):
+                problem = self._take(intent, entry, strict)
+                for number, event in enumerate(intent.events, ordinal):
+                    model, version = event.get("model"), event.get("number")
+                    model, version = model if type(model) is str else None, version if type(version) is int else None
+                    keep((position, number, now, intent.actor, model, version, event["type"], problem))
+            ordinal += len(intent.events)
+        self.head = Head(position, entry.digest)
+
+    def _take(self, intent: Intent, entry: Entry, strict: bool) -> str | None:
+        """Let the events of an intent take effect together, or none of them; return the rule that forbids it."""
+        first = intent.events[0] if intent.events else {}
+        quick = first.get("type") == "version.published" and all(
+            event["type"] == "alias.set"
+            and event["seen"] == "any"
+            and (event["model"], event["number"]) == (first["model"], first["number"])
+            for event in intent.events[1:]
+        )
+        if not quick:
+            self._write_back()
             self.db.execute("SAVEPOINT intent")
-            problem: str | None = None
-            try:
+        problem = None
+        try:
+            if quick:
+                self._publish(first, entry, intent.actor, [event["alias"] for event in intent.events[1:]])
+            else:
                 for event in intent.events:
                     self._reduce(event, entry, intent.actor)
-            except (Rejected, ValueError, KeyError, TypeError, sqlite3.Error) as exc:
-                if strict:
-                    raise
-                problem = str(exc)
-                self._models.clear()
+                self._write_back()
+        except BROKEN as exc:
+            if strict:
+                raise
+            problem = str(exc)
+            if not quick:
+                for statement in REDUCED:
+                    self._kept[statement].clear()
+                self._forget()
                 self.db.execute("ROLLBACK TO intent")
+        if not quick:
             self.db.execute("RELEASE intent")
-            seconds = self.time / 1000
-            self._pending += [
-                (
-                    position,
-                    seconds,
-                    intent.actor,
-                    event.get("model"),
-                    event.get("number"),
-                    event["type"],
-                    json.dumps(event),
-                    problem,
-                )
-                for event in intent.events
-            ]
-        self.head = Head(position, entry.digest)
+        return problem
 
     def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         handler = getattr(self, "_on_" + event["type"].replace(".", "_"), None)
         if handler:
             handler(event, entry, actor)
+            self._write_back()
 
     def _on_catalog_created(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         if entry.position != 0:
             raise Rejected("a catalog is created once", code="created-twice")
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('catalog', ?)", (event["catalog"],))
 
-    def _model(self, name: str) -> int:
-        return self._known_model(name)[0]
-
-    def _known_model(self, name: str, *, create: float | None = None) -> list[int]:
+    def _known_model(self, name: str) -> list[int] | None:
         known = self._models.get(name)
-        if known is not None:
-            return known
-        row = self.db.execute("SELECT id, newest FROM models WHERE name = ?", (name,)).fetchone()
-        if row is None and create is not None:
-            check_name(name)
-            other = self.db.execute("SELECT name FROM models WHERE folded = ?", (name.lower(),)).fetchone()
-            if other:
-                raise Rejected(
-                    f"model {name!r} differs from {other[0]!r} only by case", code="case", hint=f"use {other[0]!r}"
-                )
-            row = self.db.execute(
-                "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id, newest",
-                (name, name.lower(), create, create),
-            ).fetchone()
-        if row is None:
-            raise Rejected(f"model {name!r} does not exist", code="no-model")
-        if len(self._models) > 50_000:
-            self._models.clear()
-        self._models[name] = known = [*row]
+        if known is None:
+            row = self.db.execute("SELECT id, newest FROM models WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            if len(self._models) > 50_000:
+                self._write_back()
+                self._models.clear()
+            known = self._models[name] = [*row]
         return known
+
+    def _model(self, name: str) -> int:
+        known = self._known_model(name)
+        if known is None:
+            raise Rejected(f"model {name!r} does not exist", code="no-model")
+        return known[0]
 
     def _version(self, event: Mapping[str, Any]) -> tuple[int, int, str, int]:
         model = self._model(event["model"])
@@ -268,51 +325,60 @@ class Index:
         return (model, *row)
 
     def _on_version_published(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        self._publish(event, entry, actor, ())
+
+    def _publish(self, event: Mapping[str, Any], entry: Entry, actor: str, aliases: Iterable[str]) -> None:
+        """Take in a new version, with aliases that come with it. Everything is checked before anything is kept."""
         now = self.time / 1000
-        name, number = event["model"], event["number"]
-        if self._swept:
-            self._refuse_swept(event)
-        known = self._known_model(name, create=now)
-        model, newest = known
-        if not isinstance(number, int) or number != newest + 1:
+        name, number, summary = event["model"], event["number"], event.get("summary", {})
+        self._refuse_swept(event)
+        known = self._known_model(name)
+        newest = known[1] if known else 0
+        if known is None:
+            check_name(name)
+            other = self.db.execute("SELECT name FROM models WHERE folded = ?", (name.lower(),)).fetchone()
+            if other:
+                raise Rejected(
+                    f"model {name!r} differs from {other[0]!r} only by case", code="case", hint=f"use {other[0]!r}"
+                )
+        if type(number) is not int or number != newest + 1:
             raise Rejected(
                 f"{name}@{number} cannot be published: the next number is {newest + 1}",
                 code="number",
                 seen=number,
                 actual=newest + 1,
             )
-        summary = event.get("summary", {})
-        version = self.db.execute(
-            "INSERT INTO versions (model, number, name, manifest, layout, stage, author, created, framework, algorithm,"
-            " size, summary) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
-            (
-                model,
-                number,
-                name,
-                event["manifest"],
-                event["layout"],
-                STAGES[0],
-                actor,
-                now,
-                summary.get("framework"),
-                summary.get("algorithm"),
-                event["size"],
-                json.dumps(summary),
-            ),
-        ).fetchone()[0]
-        known[1] = number
-        self.db.execute("UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?", (number, now, model))
-        for kind in ("tags", "metrics", "params", "taxonomy"):
-            values = event.get(kind)
-            if values:
-                self._set_fields(version, kind, values, ())
-        words = [event.get("text", ""), summary.get("framework", ""), summary.get("algorithm", ""), actor]
+        digests = check_digest(event["manifest"]), check_digest(event["layout"])
+        framework, algorithm = (_text(summary.get(key)) for key in ("framework", "algorithm"))
+        fields = [row for kind in GROUPS if kind in event for row in _fields(kind, event[kind])]
+        words = [_text(event.get("text")) or "", framework or "", algorithm or "", actor]
         words += [f"{key} {value}" for key, value in event.get("tags", {}).items()]
-        self.db.execute(
-            "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)", (version, name.replace("/", " "), " ".join(words))
-        )
+        if type(event["size"]) is not int:
+            raise Rejected(f"the size of {name}@{number} is no number", code="size")
+        named = [_alias(alias) for alias in aliases]
+        if known is None:
+            row = self.db.execute(
+                "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id",
+                (name, name.lower(), now, now),
+            ).fetchone()
+            known = self._models[name] = [row[0], 0]
+        if self._last is None:
+            self._last = self.db.execute("SELECT coalesce(max(id), 0) FROM versions").fetchone()[0]
+        self._last = version = self._last + 1
+        model, known[1] = known[0], number
+        kept = self._kept
+        kept[VERSION].append(
+            (version, model, number, name, *digests, STAGES[0], actor, now, framework, algorithm, event["size"],
+             entry.position)
+        )  # fmt: skip
+        kept[NEWEST].append((number, now, model))
+        kept[FIELD] += [(version, *row) for row in fields]
+        kept[ALIAS] += [(model, alias, number) for alias in named]
+        kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
 
     def _refuse_swept(self, event: Mapping[str, Any]) -> None:
+        if not self._swept or "blobs" not in event:
+            return
         prefixes = [event["blobs"][at : at + 16] for at in range(0, len(event["blobs"]), 16)]
         for at in range(0, len(prefixes), 500):
             part = prefixes[at : at + 500]
@@ -323,25 +389,19 @@ class Index:
             if row:
                 raise Rejected(f"blob {row[0]} was collected in the meantime", code="swept", hint="save again")
 
-    def _set_fields(self, version: int, kind: str, values: Mapping[str, Any], unset: Iterable[str]) -> None:
-        rows = []
-        for key, value in values.items():
-            check_key(key, kind)
-            number = value if isinstance(value, (int, float)) else None
-            if kind == "metrics" and (number is None or isinstance(value, bool)):
-                raise Rejected(f"metric {key!r} must be a number, not {value!r}", code="metric")
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            rows.append((version, f"{kind}.{key}", text, None if isinstance(value, bool) else number))
-        self.db.executemany("INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)", rows)
+    def _set_fields(self, event: Mapping[str, Any], kind: str) -> None:
+        version = self._version(event)[1]
+        self._kept[FIELD] += [(version, *row) for row in _fields(kind, event["set"])]
+        self._write_back()
         self.db.executemany(
-            "DELETE FROM fields WHERE version = ? AND key = ?", [(version, f"{kind}.{k}") for k in unset]
+            "DELETE FROM fields WHERE version = ? AND key = ?", [(version, f"{kind}.{key}") for key in event["unset"]]
         )
 
     def _on_tags_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._set_fields(self._version(event)[1], "tags", event["set"], event["unset"])
+        self._set_fields(event, "tags")
 
     def _on_metrics_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._set_fields(self._version(event)[1], "metrics", event["set"], event["unset"])
+        self._set_fields(event, "metrics")
 
     def _seen(self, what: str, seen: Any, actual: Any) -> None:
         if seen != actual:
@@ -386,13 +446,20 @@ class Index:
         model = self._model(event["model"])
         actual = self.db.execute("SELECT card FROM models WHERE id = ?", (model,)).fetchone()[0]
         self._seen(f"the card of {event['model']}", event["seen"], actual)
+        self._refuse_swept(event)
         self.db.execute("UPDATE models SET card = ? WHERE id = ?", (event["digest"], model))
 
     def _on_attachment_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        version = self._version(event)[1]
+        version, name = self._version(event)[1], check_name(event["name"], "attachment")
+        if event["digest"] is None:
+            self.db.execute("DELETE FROM attachments WHERE version = ? AND name = ?", (version, name))
+            return
+        self._refuse_swept(event)
+        if type(event["size"]) is not int:
+            raise Rejected(f"the size of attachment {name!r} is no number", code="size")
         self.db.execute(
             "INSERT OR REPLACE INTO attachments VALUES (?, ?, ?, ?)",
-            (version, check_name(event["name"], "attachment"), event["digest"], event["size"]),
+            (version, name, check_digest(event["digest"]), event["size"]),
         )
 
     def _on_version_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
@@ -440,6 +507,8 @@ class Index:
 
     def key(self, digest: str) -> str:
         """The storage key of a digest: `digest`, or `digest~k` after k sweeps of that content."""
+        if not self._swept:
+            return digest
         row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
 
@@ -456,15 +525,48 @@ class Index:
             result[table] = sorted(([*row] for row in cursor), key=repr)
         return result
 
+    def event(self, position: int, ordinal: int) -> Mapping[str, Any]:
+        """The event at a place of the journal: the `ordinal`th of its entry, counted from 0 over all intents."""
+        entry = parse(self.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
+        event: Mapping[str, Any] = [event for intent in entry["intents"] for event in intent["events"]][ordinal]
+        return event
+
+    def published(self, position: int, model: str, number: int) -> Mapping[str, Any]:
+        """The event that published a version."""
+        rows = self.rows(
+            "SELECT ordinal FROM events WHERE position = ? AND model = ? AND number = ? AND type = 'version.published'",
+            (position, model, number),
+        )
+        return self.event(position, rows[0][0])
+
     def as_of(self, model: str, position: int) -> Index:
         """The state of one model at a past position, computed by the same reducer in memory."""
         past = Index(None)
         with past:
-            for at, seconds, actor, data in self.rows(
-                "SELECT position, time, actor, data FROM events WHERE model = ? AND position <= ? AND rejected IS NULL"
-                " ORDER BY id",
+            for at, ordinal, seconds, actor in self.rows(
+                "SELECT position, ordinal, time, actor FROM events WHERE model = ? AND position <= ?"
+                " AND rejected IS NULL ORDER BY id",
                 (model, position),
             ):
                 past.time = round(seconds * 1000)
-                past._reduce(json.loads(data), Entry(at, None, past.time, (), {}, ""), actor)
+                past._reduce(self.event(at, ordinal), Entry(at, None, past.time, (), {}, ""), actor)
         return past
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Rejected(f"{str(value)[:60]!r} is no text", code="text")
+    return value
+
+
+def _fields(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
+    """The rows of tags, metrics, parameters or taxonomy: key, text, and the number where it is one."""
+    rows: list[tuple[str, str, float | None]] = []
+    for key, value in values.items():
+        _key(key, kind)
+        number = value if type(value) in (int, float) else None
+        if number is None and (kind == "metrics" or not isinstance(value, (str, bool))):
+            raise Rejected(f"{kind} {key!r} cannot be {value!r}", code="metric" if kind == "metrics" else "value")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        rows.append((f"{kind}.{key}", text, number))
+    return rows

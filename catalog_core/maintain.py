@@ -112,11 +112,15 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
                 problems.append(Finding(f"{ref} {what}", problem))
         if progress:
             progress(number + 1, len(versions))
-    for name, digest in catalog._index.rows("SELECT name, card FROM models WHERE card IS NOT NULL"):
-        problem, size = _check(content, digest, None, f"card of {name}")
+    for what, digest in catalog._index.rows(
+        "SELECT 'card of ' || name, card FROM models WHERE card IS NOT NULL UNION ALL"
+        " SELECT v.name || '@' || v.number || ' attachment ' || a.name, a.digest FROM attachments a"
+        " JOIN versions v ON v.id = a.version WHERE v.deleted <> 2"
+    ):
+        problem, size = _check(content, digest, None, what)
         total += size
         if problem:
-            problems.append(Finding(f"card of {name}", problem))
+            problems.append(Finding(what, problem))
     problems += _overlong(catalog)
     return Findings(entries, len(versions), len(checked), total, tuple(problems))
 
@@ -195,7 +199,12 @@ def _needed(catalog: Catalog) -> set[str]:
         for row in index.rows("SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0")
     }
     needed |= {row[0] for row in index.rows("SELECT card FROM models WHERE card IS NOT NULL")}
-    needed |= {row[0] for row in index.rows("SELECT digest FROM attachments")}
+    needed |= {
+        row[0]
+        for row in index.rows(
+            "SELECT digest FROM attachments a JOIN versions v ON v.id = a.version WHERE v.deleted <> 2"
+        )
+    }
     return needed
 
 

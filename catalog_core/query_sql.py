@@ -11,7 +11,7 @@ import attrs
 
 from catalog_core.errors import InvalidQuery
 from catalog_core.handles import Page, Version
-from catalog_core.index import Index
+from catalog_core.index import GROUPS, Index
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not, Query, words
 
 COLUMN = {
@@ -38,17 +38,25 @@ def compile(query: Query, *, limit: int, cursor: str | None, index: Index) -> St
     all pages. Raises `InvalidQuery` where `limit` is below 1 or the cursor belongs to another query."""
     if limit < 1:
         raise InvalidQuery(f"a page holds at least 1 result, not {limit}")
+    nodes = () if query.where is None else query.where.nodes if isinstance(query.where, Both) else (query.where,)
     params: list[Any] = []
-    where = ["v.deleted = 0"]
-    if query.where is not None:
-        for node in query.where.nodes if isinstance(query.where, Both) else (query.where,):
-            where.append(_driving(node, params, index) or _node(node, params))
+    rare = [_rare(node, params, index) for node in nodes]
+    source, newest, where = "versions v", "v.id", ["v.deleted = 0"]
+    if not query.order and not any(rare):
+        leader = next((node for kind in ("~", "=") for node in nodes if _leads(node, kind)), None)
+        if leader is not None:
+            source, newest, first = _leading(leader, params)
+            where.append(first)
+            nodes = tuple(node for node in nodes if node is not leader)
+            rare = [None] * len(nodes)
+    where += [condition for condition in rare if condition]
+    where += [_node(node, params) for node, condition in zip(nodes, rare, strict=True) if not condition]
     keys: list[tuple[str, bool]] = []
     order_params: list[Any] = []
     for field, descending in query.order:
         expression = _sort_key(field, order_params)
         keys.append((expression, descending))
-    keys.append(("v.id", True))
+    keys.append((newest, True))
     before = 0
     if cursor is not None:
         before, *after = _read_cursor(cursor, len(keys) + 1)
@@ -56,7 +64,7 @@ def compile(query: Query, *, limit: int, cursor: str | None, index: Index) -> St
     columns = ", ".join(expression for expression, _ in keys)
     order = ", ".join(f"{number + 1} {'DESC' if down else 'ASC'}" for number, (_, down) in enumerate(keys))
     count = limit if query.limit is None else max(0, min(limit, query.limit - before))
-    sql = f"SELECT {columns} FROM versions v WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
+    sql = f"SELECT {columns} FROM {source} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
     return Statement(sql, (*order_params, *params, count + 1), count, before, query.limit)
 
 
@@ -109,7 +117,10 @@ def _beyond(keys: Sequence[tuple[str, bool]], after: Sequence[Any], params: list
             parts.append(f"{keys[earlier][0]} IS ?")
             params += [*fields[earlier], after[earlier]]
         value = after[number]
-        if value is None:
+        if number == len(keys) - 1:  # an id
+            parts.append(f"{expression} < ?")
+            params.append(value)
+        elif value is None:
             parts.append("0" if down else f"{expression} IS NOT NULL")
             params += [] if down else fields[number]
         elif down:
@@ -133,17 +144,17 @@ def _field_test(node: Compare) -> tuple[str, list[Any]]:
     """The condition on a row of `fields`, behind `key = ?`."""
     key = f"{node.field.group}.{node.field.key}"
     if node.operator == "like":
-        return "key = ? AND text LIKE ?", [key, str(node.value)]
+        return "fields.key = ? AND fields.text LIKE ?", [key, str(node.value)]
     column = "number" if isinstance(node.value, (int, float)) else "text"
     operator = "=" if node.operator == "!=" else node.operator
-    return f"key = ? AND {column} {operator} ?", [key, node.value]
+    return f"fields.key = ? AND fields.{column} {operator} ?", [key, node.value]
 
 
-def _driving(node: Node, params: list[Any], index: Index) -> str | None:
+def _rare(node: Node, params: list[Any], index: Index) -> str | None:
     """A condition of the top-level AND that few versions meet: looked up first, by its index; else None."""
     if not isinstance(node, Compare) or node.operator in ("!=", "like"):
         return None
-    if node.field.group in ("tags", "metrics", "params", "taxonomy"):
+    if node.field.group in GROUPS:
         test, values = _field_test(node)
         counted = f"SELECT count(*) FROM (SELECT 1 FROM fields WHERE {test} LIMIT {RARE})"
         if index.rows(counted, values)[0][0] < RARE:
@@ -157,6 +168,24 @@ def _driving(node: Node, params: list[Any], index: Index) -> str | None:
             params.append(match)
             return "v.id IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
     return None
+
+
+def _leads(node: Node, operator: str) -> bool:
+    """Whether the index of this condition lists its versions newest first, so that a page ends the search."""
+    if not isinstance(node, Compare) or node.operator != operator:
+        return False
+    return bool(_match(node)) if operator == "~" else node.field.group in GROUPS
+
+
+def _leading(node: Node, params: list[Any]) -> tuple[str, str, str]:
+    """What is read first, the column that orders it, and the condition on it."""
+    assert isinstance(node, Compare)
+    if node.operator == "~":
+        params.append(_match(node))
+        return "texts CROSS JOIN versions v ON v.id = texts.rowid", "texts.rowid", "texts MATCH ?"
+    test, values = _field_test(node)
+    params += values
+    return "fields CROSS JOIN versions v ON v.id = fields.version", "fields.version", test
 
 
 def _match(node: Compare) -> str:

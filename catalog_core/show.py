@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html as escaping
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +24,7 @@ class Event:
     type: str
     model: str | None
     number: int | None
-    data: dict[str, Any]
+    data: Mapping[str, Any]
     rejected: str | None
 
     @property
@@ -52,12 +51,12 @@ def events(index: Index, name: str | None, limit: int) -> list[Event]:
     """The last `limit` events of a model, or of all, oldest first."""
     where, params = ("WHERE model = ?", [name]) if name else ("", [])
     rows = index.rows(
-        "SELECT position, time, actor, type, model, number, data, rejected FROM events "
+        "SELECT position, time, actor, type, model, number, ordinal, rejected FROM events "
         f"{where} ORDER BY id DESC LIMIT ?", [*params, limit],
     )  # fmt: skip
     return [
-        Event(position, when(seconds), actor, kind, model, number, json.loads(data), rejected)
-        for position, seconds, actor, kind, model, number, data, rejected in reversed(rows)
+        Event(position, when(seconds), actor, kind, model, number, index.event(position, ordinal), rejected)
+        for position, seconds, actor, kind, model, number, ordinal, rejected in reversed(rows)
     ]
 
 
@@ -94,7 +93,7 @@ def record(item: Any) -> dict[str, Any]:
             "ref": item.ref, "model": item.model, "number": item.number, "digest": item.digest, "stage": item.stage,
             "author": item.author, "created": item.created.isoformat(), "size": item.size, "aliases": item.aliases,
             "tags": item.tags, "metrics": item.metrics, "params": item.params, "taxonomy": item.taxonomy,
-            "deleted": bool(item.deleted), **item.summary,
+            "attachments": item.attachments, "deleted": bool(item.deleted), **item.summary,
         }  # fmt: skip
     if _kind(item) == "model":
         return {

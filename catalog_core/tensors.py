@@ -1,18 +1,23 @@
-"""The safetensors header: how it is read, written, and where such a file is cut into chunks.
+"""The safetensors format: its header, where a file is cut into chunks, and how arrays are written, mapped and filled.
 
-A file is 8 bytes (little-endian length n), n bytes of JSON, then the tensors without gaps. Imports no framework.
+A file is 8 bytes (little-endian length n), n bytes of JSON, then the tensors without gaps. Imports no framework: a
+plug-in passes its own to `torch_maker`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from catalog_core.digests import canonical, parse
 from catalog_core.errors import SerializationError
+from catalog_core.interfaces.serializer import Directory, Reader
+from catalog_core.names import nearest
 
+FILE = "model.safetensors"
 MAX_HEADER = 100_000_000
 MAX_AXES = 64  # as many as NumPy has
 ALIGN = 64
@@ -170,3 +175,182 @@ def numpy_view(buffer: Any, entry: Entry) -> Any:
         raise SerializationError(f"tensor {entry.name!r} cannot be an array of {entry.shape}: {exc}") from exc
     array.flags.writeable = False
     return array
+
+
+# -- arrays and torch tensors, written and read -----------------------------------------------------------------------
+
+Maker = Callable[[memoryview, Entry], Any]
+
+
+def is_torch(value: Any) -> bool:
+    """Whether `value` is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def dtype_of(value: Any) -> str:
+    """The dtype of an array or tensor, as NumPy and torch name it."""
+    return str(value.dtype).removeprefix("torch.") if is_torch(value) else str(value.dtype.name)
+
+
+def check_array(name: str, value: Any) -> Any:
+    """`value`, if it is a dense array or tensor with data. Raises `SerializationError` with its name and the reason."""
+    if is_torch(value):
+        if hasattr(value, "materialize"):
+            raise SerializationError(f"{name!r} has no shape yet", hint="run the lazy module once")
+        if value.layout != sys.modules["torch"].strided or value.is_quantized or value.device.type == "meta":
+            raise SerializationError(f"{name!r} is sparse, quantized or without data", hint="make it dense first")
+    elif not hasattr(value, "__array_interface__"):
+        raise SerializationError(f"{name!r} is a {type(value).__name__}, not an array or tensor")
+    elif value.dtype.hasobject or value.dtype.fields:
+        raise SerializationError(f"{name!r} has dtype {value.dtype}, which safetensors cannot hold")
+    return value
+
+
+def memory_of(value: Any) -> Any:
+    """The bytes of an array or tensor in C order, without a copy where it is contiguous and in this memory."""
+    if is_torch(value):
+        flat = value.detach().resolve_conj().resolve_neg().contiguous().cpu()
+        return flat.reshape(-1).view(sys.modules["torch"].uint8).numpy() if flat.numel() else b""
+    import numpy as np
+
+    array = np.ascontiguousarray(value)
+    if array.dtype.byteorder != "|":
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return array.reshape(-1).view(np.uint8) if array.size else b""
+
+
+def identity(value: Any) -> tuple[Any, ...] | None:
+    """What two tied tensors have in common: place, dtype, shape, strides and lazy signs; None for an empty one."""
+    if is_torch(value):
+        if value.numel() == 0:
+            return None
+        signs = (value.is_conj(), value.is_neg())
+        return (str(value.device), value.data_ptr(), value.dtype, tuple(value.shape), value.stride(), *signs)
+    return (value.__array_interface__["data"][0], str(value.dtype), value.shape, value.strides) if value.size else None
+
+
+def write(values: Mapping[str, Any], directory: Directory, name: str = FILE) -> dict[str, str]:
+    """Write arrays to file `name`, tied ones once; return the tied names (other name → name in the file)."""
+    kept: dict[str, Any] = {}
+    shared: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for key, value in values.items():
+        mark = identity(check_array(key, value))
+        if mark is not None and mark in seen:
+            shared[key] = seen[mark]
+            continue
+        if mark is not None:
+            seen[mark] = key
+        kept[key] = value
+    header, where = plan([(key, dtype_of(value), tuple(value.shape)) for key, value in kept.items()], {})
+    parts = [header, *[memory_of(kept[entry.name]) for entry in where.entries]]
+    directory.write(name, parts, cuts(where, where.entries[-1].end if where.entries else len(header)))
+    return shared
+
+
+def numpy_maker(copy: bool = False) -> Maker:
+    """Makes read-only views of the stored bytes, or private arrays."""
+    return lambda view, entry: numpy_view(view, entry).copy() if copy else numpy_view(view, entry)
+
+
+def torch_maker(torch: Any, device: str | None = None, copy: bool = False) -> Maker:
+    """Makes tensors over the (copy-on-write) bytes, or on a device; `torch` is the module."""
+
+    def make(view: memoryview, entry: Entry) -> Any:
+        dtype = getattr(torch, entry.dtype)
+        try:
+            if not view.nbytes:
+                return torch.empty(entry.shape, dtype=dtype, device=device)
+            tensor = torch.frombuffer(view, dtype=dtype).view(entry.shape)
+        except (RuntimeError, TypeError) as exc:
+            raise SerializationError(f"tensor {entry.name!r} cannot have the shape {entry.shape}: {exc}") from exc
+        if device is not None and device != "cpu":
+            return tensor.to(device)
+        return tensor.clone() if copy else tensor
+
+    return make
+
+
+def read(
+    reader: Reader, make: Maker, *, writable: bool, names: Iterable[str] | None = None, name: str = FILE
+) -> dict[str, Any]:
+    """What `make` makes of the tensors of file `name` (all, or those called `names`), in the order of the file, tied
+    names last. `writable`: over private copy-on-write memory."""
+    if name not in reader.files:
+        raise SerializationError(f"the component holds no {name}", hint=f"it holds {', '.join(reader.files)}"[:200])
+    header = parse_header(lambda start, length: bytes(reader.view(name, start, length)), reader.files[name])
+    entries = {entry.name: entry for entry in header.entries}
+    shared = reader.meta.get("shared", {})
+    if not isinstance(shared, dict) or not all(isinstance(s, str) and s in entries for s in shared.values()):
+        raise SerializationError(f"the table of tied tensors names what is not in {name}")
+    if names is None:
+        whole = reader.view(name, writable=writable)
+        result = {entry.name: make(whole[entry.start : entry.end], entry) for entry in header.entries}
+        return {**result, **{other: result[stored] for other, stored in shared.items()}}
+    names = list(names)
+    missing = sorted(set(names) - entries.keys() - shared.keys())
+    if missing:
+        raise SerializationError(
+            f"there is no tensor {missing[0]!r} in {name}", hint=nearest(missing[0], [*entries, *shared])
+        )
+    wanted = {shared.get(key, key) for key in names}
+    result = {
+        e.name: make(reader.view(name, e.start, e.end - e.start, writable=writable), e)
+        for e in header.entries
+        if e.name in wanted
+    }
+    return {key: result[shared.get(key, key)] for key in names}
+
+
+def mismatches(target: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Why `values` cannot fill the live arrays of `target`: missing and surplus names, other shapes or dtypes, what
+    cannot be written, and live ties whose stored values differ."""
+    found = [f"{key} is missing from what is stored" for key in target if key not in values]
+    found += [f"{key} is stored, but not in the live object" for key in values if key not in target]
+    tied: dict[Any, str] = {}
+    for key in target:
+        live = target[key]
+        try:
+            check_array(key, live)
+        except SerializationError as exc:
+            found.append(exc.message)
+            continue
+        if key not in values:
+            continue
+        stored, wanted = (f"{dtype_of(value)}{list(value.shape)}" for value in (values[key], live))
+        if stored != wanted:
+            found.append(f"{key} is stored as {stored}, the live one is {wanted}")
+        if not _may_be_written(live):
+            found.append(f"{key} is read-only")
+        mark = identity(live)
+        other = tied.setdefault(mark, key) if mark is not None else key
+        same = other == key or other not in values or values[other] is values[key]
+        if not same and bytes(memory_of(values[other])) != bytes(memory_of(values[key])):
+            found.append(f"{key} and {other} are one live tensor, but two stored ones")
+    return found
+
+
+def _may_be_written(live: Any) -> bool:
+    if not is_torch(live):
+        return bool(live.flags.writeable)
+    repeated = any(step == 0 and size > 1 for step, size in zip(live.stride(), live.shape, strict=True))
+    return not repeated and (not live.is_inference() or sys.modules["torch"].is_inference_mode_enabled())
+
+
+def fill(target: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Copy `values` into the live arrays of `target`; all is checked before anything changes. Values are of the
+    framework of their targets, or torch tensors. Raises `SerializationError`."""
+    problems = mismatches(target, values)
+    if problems:
+        raise SerializationError(
+            f"the stored tensors do not fit: {'; '.join(problems[:5])}", hint="nothing was changed"
+        )
+    for key, value in values.items():
+        live = target[key]
+        if is_torch(live):
+            live.detach().copy_(value)
+        elif is_torch(value):
+            live[...] = numpy_view(memory_of(value), Entry(key, dtype_of(value), tuple(value.shape), 0, 0))
+        else:
+            live[...] = value

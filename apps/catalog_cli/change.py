@@ -9,7 +9,7 @@ import click
 
 from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.names import parse_reference
-from catalog_core.show import text
+from catalog_core.show import size, text
 
 
 @click.command("alias")
@@ -77,6 +77,32 @@ def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
     if card is not None:
         model = model.set_card(card)
     put(ctx, {"name": model.name, "card": model.card}, lines=(model.card or f"{name} has no card").splitlines())
+
+
+@click.command("attach")
+@reference("ref")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it; else the name of FILE.")
+@click.option("--remove", is_flag=True, help="Remove the attachment --name.")
+@click.option("--get", is_flag=True, help="Write the attachment --name to FILE.")
+@json_option
+@click.pass_context
+def attach_command(
+    ctx: click.Context, ref: str, file: Path | None, name: str | None, remove: bool, get: bool
+) -> None:  # fmt: skip
+    """Attach FILE (a plot, a log, a notebook) to REF, fetch or remove one, or list what is attached."""
+    version = opened(ctx).version(ref)
+    if (remove or get) and name is None:
+        raise click.UsageError("--remove and --get need --name")
+    if get and name is not None:
+        (file or Path(Path(name).name)).write_bytes(version.attachment(name))
+    elif remove and name is not None:
+        version.attachment(name)
+        version = version.attach(name, None)
+    elif file is not None:
+        version = version.attach(name or file.name, file)
+    listed = [f"{key}  {size(count)}" for key, count in version.attachments.items()]
+    put(ctx, version.attachments, lines=listed or [f"{version.ref} has no attachments"])
 
 
 @click.command("delete")

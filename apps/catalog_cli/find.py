@@ -12,7 +12,9 @@ from catalog_core.show import size
 
 @click.command("list")
 @reference("name", required=False)
-@click.option("--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many.")
+@click.option(
+    "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+)
 @json_option
 @click.pass_context
 def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
@@ -26,7 +28,9 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
 
 @click.command("search")
 @click.argument("query", nargs=-1)
-@click.option("--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many.")
+@click.option(
+    "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+)
 @json_option
 @click.pass_context
 def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> None:
@@ -79,7 +83,9 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
 
 @click.command("history")
 @reference("name", required=False)
-@click.option("--limit", default=1000, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many.")
+@click.option(
+    "--limit", default=1000, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+)
 @json_option
 @click.pass_context
 def history_command(ctx: click.Context, name: str | None, limit: int) -> None:

@@ -25,6 +25,7 @@ from catalog_core.errors import (
     NotFound,
     ReadOnly,
     UnsafePlace,
+    UpgradeRequired,
 )
 from catalog_core.interfaces.backend import Capabilities, Head
 from catalog_core.interfaces.store import BlobInfo
@@ -33,10 +34,7 @@ from catalog_core.platform import network_file_system
 SMALL = 64 << 10
 WAIT = 60.0  # seconds that one statement waits for others
 DATABASE = "catalog.db"
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, digest TEXT NOT NULL, data BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS small (key TEXT PRIMARY KEY, data BLOB NOT NULL, time REAL NOT NULL) WITHOUT ROWID",
-)
+SCHEMA = 1  # of catalog.db, kept as its user_version: the number of migrations in schema.py
 _KEY = re.compile(r"sha256:[0-9a-f]{64}(~[0-9]+)?\Z")
 
 
@@ -77,8 +75,7 @@ class SqliteBackend:
                 self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT)
                 self._patiently("PRAGMA journal_mode=WAL")
                 self.db.execute("PRAGMA synchronous=FULL")
-                for statement in SCHEMA:
-                    self._patiently(statement)
+                self._migrate()
             else:
                 still = "&immutable=1" if _cannot_change(folder) else ""
                 self.db = sqlite3.connect(
@@ -89,6 +86,26 @@ class SqliteBackend:
                     timeout=WAIT,
                 )
                 self.db.execute("SELECT 1 FROM entries LIMIT 1")
+                self._check_schema()
+
+    def _check_schema(self) -> bool:
+        """Whether the file has the schema of this release. Raises `UpgradeRequired` where it has a later one."""
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA:
+            raise UpgradeRequired(
+                f"{self.folder / DATABASE} has schema {version}, this release knows {SCHEMA}",
+                hint="upgrade: pip install -U catalog-core",
+            )
+        return bool(version == SCHEMA)
+
+    def _migrate(self) -> None:
+        if self._check_schema():
+            return
+        from catalog_sqlite.schema import migrate
+
+        with self.transaction(time.monotonic() + WAIT):
+            if not self._check_schema():  # another process may have been first
+                migrate(self.db, SCHEMA)
 
     def _patiently(self, statement: str) -> None:
         """Run a statement of the opening. Changing the journal's mode meets locks that no busy handler waits for."""
@@ -200,7 +217,7 @@ class SqliteBackend:
             if blobs:
                 now = time.time()
                 self.db.executemany(
-                    "INSERT OR REPLACE INTO small VALUES (?, ?, ?)",
+                    "INSERT OR REPLACE INTO small (key, data, time) VALUES (?, ?, ?)",
                     [(_check_key(key), blob, now) for key, blob in blobs.items()],
                 )
             self.db.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, digest_of(data), data))
@@ -248,7 +265,7 @@ class _Blobs:
             raise BackendError(f"{len(data)} of {size} bytes came, then the stream ended")
         row = (_check_key(key), data, time.time())
         with self.backend.transaction(time.monotonic() + WAIT):
-            self.backend.db.execute("INSERT OR REPLACE INTO small VALUES (?, ?, ?)", row)
+            self.backend.db.execute("INSERT OR REPLACE INTO small (key, data, time) VALUES (?, ?, ?)", row)
 
     def open(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
         """See `interfaces.backend.Blobs.open`."""

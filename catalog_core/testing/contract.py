@@ -1,4 +1,7 @@
-"""What every ObjectStore and every Backend promises, as tests to inherit: give them a fixture `store` or `backend`."""
+"""What every ObjectStore, Backend and Serializer promises, as tests to inherit; each says which fixtures it needs.
+
+All are imported from here: `from catalog_core.testing.contract import SerializerContract`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from catalog_core.digests import digest_of
 from catalog_core.errors import BackendError, BlobMissing, KeyTaken
 from catalog_core.interfaces.backend import Backend, Head
 from catalog_core.interfaces.store import LocalFiles, ObjectStore
+from catalog_core.testing.serializers import SerializerContract
+
+__all__ = ["BackendContract", "ObjectStoreContract", "SerializerContract"]
 
 CONTENT = bytes(range(256)) * 1200  # 300 kB: more than any backend keeps among its rows
 

@@ -6,7 +6,6 @@ positions are `#n`. So two paths never share a name.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +13,9 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import SerializationError
+from catalog_core.tensors import check_array, is_torch
 
 MAX_DEPTH = 64
-
-
-def is_torch(value: Any) -> bool:
-    """Whether `value` is a torch tensor, without importing torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_array(value: Any) -> bool:
@@ -50,14 +44,7 @@ def flatten(obj: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 
 def _array(name: str, value: Any) -> Any:
-    if is_torch(value):
-        torch = sys.modules["torch"]
-        if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
-            raise SerializationError(f"{name!r} is sparse, quantized or without data", hint="make it dense first")
-        return value
-    if value.dtype.hasobject or value.dtype.fields:
-        raise SerializationError(f"{name!r} has dtype {value.dtype}, which safetensors cannot hold")
-    return np.asarray(value)
+    return check_array(name, value if is_torch(value) else np.asarray(value))
 
 
 def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +81,7 @@ def restore(node: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:
     """What `flatten` took apart. A tree that lies raises `SerializationError`."""
     try:
         return _restored(node, arrays)
-    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
         raise SerializationError(f"the stored structure is broken: {exc!r}") from exc
 
 
@@ -122,15 +109,17 @@ def check_state(live: Mapping[str, Any], stored: Any) -> None:
     parameters. Raises `SerializationError` before anything changes."""
     if not isinstance(stored, Mapping) or set(live) != set(stored):
         raise SerializationError("the stored state has other keys than the live object", hint="nothing was changed")
-    groups = [[len(group["params"]) for group in state.get("param_groups", ())] for state in (live, stored)]
+    try:
+        groups = [[len(group["params"]) for group in state.get("param_groups", ())] for state in (live, stored)]
+        pairs = list(zip(live.get("param_groups", ()), stored.get("param_groups", ()), strict=False))
+        other = sorted({key for new, old in pairs for key in set(new) ^ set(old)})
+    except (KeyError, TypeError) as exc:
+        raise SerializationError(f"the stored groups cannot be read: {exc!r}", hint="nothing was changed") from exc
     if groups[0] != groups[1]:
         raise SerializationError(
             f"the stored groups have {groups[1]} parameters, the live ones {groups[0]}", hint="nothing was changed"
         )
-    if "param_groups" in stored:
-        for new, old in zip(live["param_groups"], stored["param_groups"], strict=True):
-            if set(new) != set(old):
-                raise SerializationError(
-                    f"the stored optimizer has other settings: {', '.join(sorted(set(new) ^ set(old)))}",
-                    hint="nothing was changed",
-                )
+    if other:
+        raise SerializationError(
+            f"the stored optimizer has other settings: {', '.join(other)}", hint="nothing was changed"
+        )

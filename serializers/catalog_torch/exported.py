@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -83,15 +84,17 @@ _WORDS = frozenset(
     ]
 )
 MAX_GRAPH = 256 << 20
+_ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
 
 
-def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> bytes:
-    """Export `module` for named tensors, the first axis free where all tensors share it; the stripped archive.
+def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Export `module` for named tensors, the first axis free where all tensors share it. Returns the stripped archive,
+    and why the first axis could not be left free ("" where it is).
 
     Raises `SerializationError` with torch's reason where the module cannot be exported.
     """
-    values = {name: value for name, value in inputs.items()}
-    sizes = {value.shape[0] for value in values.values() if isinstance(value, torch.Tensor) and value.ndim}
+    values = dict(inputs)
+    sizes = {value.shape[0] for value in values.values() if value.ndim}
     dynamic = None
     if len(sizes) == 1:
         if sizes == {1}:  # torch takes a size of one for a constant
@@ -99,17 +102,19 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> bytes:
         batch = torch.export.Dim("batch")
         dynamic = {name: {0: batch} if value.ndim else None for name, value in values.items()}
     reasons = []
-    for shapes in (dynamic, None) if dynamic else (None,):
+    for shapes, given in ((dynamic, values), (None, dict(inputs))) if dynamic else ((None, values),):
         try:
-            program = torch.export.export(module, (), values, dynamic_shapes=shapes)
+            with _ONE_AT_A_TIME:
+                program = torch.export.export(module, (), given, dynamic_shapes=shapes)
             break
         except Exception as exc:
-            reasons.append(f"{type(exc).__name__}: {str(exc).strip().splitlines()[0][:300]}")
+            reasons.append(f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}")
     else:
         raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return _strip(buffer.getvalue())
+    with _ONE_AT_A_TIME:
+        torch.export.save(program, buffer)
+    return _strip(buffer.getvalue()), "".join(reasons)
 
 
 def _read(data: bytes) -> dict[str, bytes]:
@@ -249,8 +254,8 @@ def _check_expression(text: Any) -> None:
         raise SerializationError(f"the graph holds the expression {str(text)[:100]!r}, which is not plain arithmetic")
 
 
-def load(data: bytes, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """The graph as a module whose weights are the tensors of `state` themselves."""
+def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = None) -> torch.nn.Module:
+    """The graph as a module on `device`, whose weights are the tensors of `state` themselves."""
     members = _read(data)
     members["archive/models/model.json"] = _checked_graph(members["archive/models/model.json"])
     members["archive/data/sample_inputs/model.pt"] = b""  # torch asks for it; empty means none, and nothing to unpickle
@@ -274,10 +279,17 @@ def load(data: bytes, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
                 tensor = state[key]
                 members[WEIGHTS + item["path_name"]] = bytes(tensor.numel() * tensor.element_size())
     try:
-        module = torch.export.load(io.BytesIO(_write(members))).module()
+        with _ONE_AT_A_TIME:
+            program = torch.export.load(io.BytesIO(_write(members)))
+            if device not in (None, "cpu"):  # constants, and operations that name a device
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, device)
+            module = program.module()
         module.load_state_dict(
             {key: used[key] for key in module.state_dict() if key in used}, strict=False, assign=True
         )
     except Exception as exc:
-        raise SerializationError(f"torch cannot load the graph: {str(exc).splitlines()[0][:300]}") from exc
+        reason = (str(exc) or type(exc).__name__).strip().splitlines()[0][:300]
+        raise SerializationError(f"torch cannot load the graph: {reason}") from exc
     return module

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from catalog_core import tensors
-from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
 
-FILE = "model.safetensors"
-
-
-def _dtype(value: torch.Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
-
-
-def _bytes(value: torch.Tensor) -> Any:
-    flat = value.detach().resolve_conj().resolve_neg().contiguous().cpu()
-    return flat.reshape(-1).view(torch.uint8).numpy() if flat.numel() else b""
+_OWNER = "owner."
 
 
 class _Method(torch.nn.Module):
@@ -41,20 +34,30 @@ class _Method(torch.nn.Module):
 
 
 class ExportedModule(torch.nn.Module):
-    """Exported methods over one set of weights; loads without the class it came from."""
+    """Exported methods over one set of weights; loads without the class it came from, and can be saved again."""
 
-    def __init__(self, methods: Mapping[str, torch.nn.Module], names: Mapping[str, list[str]]) -> None:
+    def __init__(self, graphs: Mapping[str, torch.nn.Module], archives: Mapping[str, bytes], notes: Any) -> None:
         super().__init__()
-        self.input_names = {method: list(listed) for method, listed in names.items()}
-        self._graphs = dict(methods)
-        for method, graph in methods.items():
+        self.training = False
+        self.input_names: dict[str, list[str]] = notes["inputs"]
+        self.notes = notes
+        self.archives = dict(archives)
+        self._graphs = dict(graphs)
+        for method, graph in graphs.items():
             self.add_module(f"_{method}", graph)
 
     def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if method not in self._graphs:
             raise SerializationError(f"{method!r} was not exported", hint=f"exported: {', '.join(self._graphs)}")
         named = dict(zip(self.input_names[method], args, strict=False)) | kwargs
-        return self._graphs[method](**named)
+        try:
+            return self._graphs[method](**named)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as exc:
+            got = ", ".join(f"{name}: {list(getattr(value, 'shape', ()))}" for name, value in named.items())
+            raise InvalidInput(
+                f"the exported {method} cannot take {got}: {str(exc).strip().partition(chr(10))[0][:300]}",
+                hint=f"it takes {', '.join(self.input_names[method])}, of the shapes it was exported for",
+            ) from exc
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the exported forward; inputs by position or name."""
@@ -66,6 +69,17 @@ class ExportedModule(torch.nn.Module):
             return lambda *args, **kwargs: self._run(name, args, kwargs)
         return super().__getattr__(name)
 
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The weights under the names they have in the module that was exported."""
+        found = {
+            key if method == "forward" else key.removeprefix(_OWNER): value
+            for method, graph in self._graphs.items()
+            for key, value in graph.state_dict(keep_vars=keep_vars).items()
+        }
+        destination = OrderedDict() if destination is None else destination
+        destination.update((prefix + key, found[key]) for key in self.notes["order"] if key in found)
+        return destination
+
     def train(self, mode: bool = True) -> ExportedModule:
         """Exported graphs keep the mode they were exported in; only `False` is possible."""
         if mode:
@@ -73,6 +87,29 @@ class ExportedModule(torch.nn.Module):
                 "an exported graph cannot be switched to training", hint="load(ref, into=net) fills a live module"
             )
         return self
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """In eval mode; each submodule gets back the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    if not isinstance(module, ExportedModule):
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:  # parents first; through `train`, which some modules override
+            if part.training != mode:
+                part.train(mode)
+        for part, mode in modes:  # a part with two parents
+            part.training = mode
+
+
+def _state_of(module: torch.nn.Module) -> dict[str, Any]:
+    try:
+        return dict(module.state_dict())
+    except Exception as exc:  # hooks of the user's
+        raise SerializationError(f"{type(module).__name__} has no state dict: {exc}") from exc
 
 
 class TorchSerializer:
@@ -83,101 +120,71 @@ class TorchSerializer:
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Weights always; a graph for forward and each named method, where an example is given and torch can trace."""
         if not isinstance(obj, torch.nn.Module):
-            return self._save_other(obj)
-        state = obj.state_dict()
-        meta: dict[str, Any] = {"class": f"{type(obj).__module__}:{type(obj).__qualname__}", "inputs": {}, "export": {}}
-        self._save_state(state, directory, meta)
-        if request.example is None:
-            return meta
-        training = obj.training
-        obj.eval()
-        try:
-            for method in dict.fromkeys(("forward", *request.methods)):
-                names = list(self.inputs(obj, method) or request.example)
-                example = {name: torch.as_tensor(value) for name, value in request.example.items() if name in names}
-                try:
-                    if method == "forward":
-                        self._export(obj, example, directory, method)
-                    else:
-                        self._export(_Method(obj, method), example, directory, method)
-                    meta["inputs"][method] = names
-                except SerializationError as exc:
-                    meta["export"][method] = exc.message
-        finally:
-            obj.train(training)
-        return meta
-
-    @staticmethod
-    def _save_other(obj: Any) -> Mapping[str, Any]:
-        raise SerializationError(
-            f"a {type(obj).__name__} is not an nn.Module",
-            hint="publish a module, or its state dict (a dictionary of tensors)",
-        )
-
-    @staticmethod
-    def _export(module: torch.nn.Module, example: Mapping[str, Any], directory: Directory, method: str) -> None:
-        from catalog_torch import exported
-
-        directory.write(f"{method}.pt2", [exported.export(module, example)])
-
-    @staticmethod
-    def _save_state(state: Mapping[str, Any], directory: Directory, meta: dict[str, Any]) -> None:
-        kept: dict[str, torch.Tensor] = {}
-        seen: dict[Any, str] = {}
-        shared: dict[str, str] = {}
-        for key, value in state.items():
-            if not isinstance(value, torch.Tensor):
-                raise SerializationError(f"the state dict holds {key!r}, a {type(value).__name__}, not a tensor")
-            mark = (value.data_ptr(), value.dtype, value.shape, value.stride()) if value.numel() else key
-            if mark in seen:
-                shared[key] = seen[mark]
-            else:
-                seen[mark] = key
-                kept[key] = value
-        header, where = tensors.plan([(key, _dtype(value), tuple(value.shape)) for key, value in kept.items()], {})
-        parts = [header, *[_bytes(kept[entry.name]) for entry in where.entries]]
-        directory.write(FILE, parts, tensors.cuts(where, where.entries[-1].end if where.entries else len(header)))
+            raise SerializationError(
+                f"a {type(obj).__name__} is not an nn.Module",
+                hint="publish a module, or its state dict (a dictionary of tensors)",
+            )
+        state = _state_of(obj)
+        shared = tensors.write(state, directory)
+        meta: dict[str, Any] = {"class": _path(obj), "inputs": {}, "export": {}, "order": list(state)}
         if shared:
             meta["shared"] = shared
-        meta["order"] = list(state)
+        if isinstance(obj, ExportedModule):
+            for method, data in obj.archives.items():
+                directory.write(f"{method}.pt2", [data])
+            return {**meta, "inputs": obj.notes["inputs"], "export": obj.notes.get("export", {})}
+        if request.example is not None:
+            with _evaluating(obj):
+                for method in dict.fromkeys(("forward", *request.methods)):
+                    self._export(obj, method, request.example, directory, meta)
+        return meta
 
-    def _state(self, reader: Reader, device: str | None) -> dict[str, torch.Tensor]:
-        header = tensors.parse_header(lambda start, length: bytes(reader.view(FILE, start, length)), reader.files[FILE])
-        whole = reader.view(FILE, writable=True)
-        values: dict[str, torch.Tensor] = {}
-        for entry in header.entries:
-            dtype = getattr(torch, entry.dtype)
-            if entry.end > entry.start:
-                tensor = torch.frombuffer(whole[entry.start : entry.end], dtype=dtype).view(entry.shape)
-            else:
-                tensor = torch.empty(entry.shape, dtype=dtype)
-            values[entry.name] = tensor if device in (None, "cpu") else tensor.to(device)
-        for other, stored in reader.meta.get("shared", {}).items():
-            values[other] = values[stored]
-        return {key: values[key] for key in reader.meta["order"]}
+    def _export(
+        self, obj: torch.nn.Module, method: str, given: Mapping[str, Any], directory: Directory, meta: dict[str, Any]
+    ) -> None:
+        from catalog_torch import exported
+
+        names = [name for name in self.inputs(obj, method) or given if name in given]
+        example = {name: _tensor(given[name]) for name in names}
+        try:
+            data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
+        except SerializationError as exc:
+            meta["export"][method] = exc.message
+            return
+        directory.write(f"{method}.pt2", [data])
+        meta["inputs"][method] = names
+        if fixed:
+            meta["export"][method] = f"only for the sizes of the example: {fixed}"
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The exported module; where there is none, the state dict. See `interfaces.serializer.Serializer.load`."""
-        state = self._state(reader, device)
-        kind = options.get("as_")
+        kind, copy = options.get("as_"), bool(options.get("copy"))
+        if kind not in (None, "numpy", "torch", "state_dict"):
+            raise SerializationError(f"as_={kind!r} is not known here", hint="numpy, torch or state_dict")
+        notes = _notes(reader.meta)
+        numpy = kind == "numpy" and into is None
+        make = tensors.numpy_maker(copy) if numpy else tensors.torch_maker(torch, device, copy)
+        values = tensors.read(reader, make, writable=not numpy)
+        if not set(notes["order"]) <= values.keys():
+            raise SerializationError("the manifest names tensors that are not stored")
+        state = {key: values[key] for key in notes["order"]}
         if into is not None:
             return _fill(into, state)
-        if kind == "numpy":
-            return {key: tensors.numpy_view(_bytes(value), tensors.Entry(key, _dtype(value), tuple(value.shape), 0, 0))
-                    for key, value in state.items()}  # fmt: skip
         if options.get("trust") and kind is None:
-            made = _construct(reader.meta["class"])
-            return _fill(made, state)
-        if kind == "state_dict" or not reader.meta["inputs"]:
-            return {key: value.clone() for key, value in state.items()} if options.get("copy") else state
+            return _fill(_construct(notes.get("class")), state)
+        if kind is not None or not notes["inputs"]:
+            return state
         from catalog_torch import exported
 
-        graphs = {}
-        for method in reader.meta["inputs"]:
-            prefix = "" if method == "forward" else "owner."
+        graphs, archives = {}, {}
+        for method in notes["inputs"]:
+            prefix = "" if method == "forward" else _OWNER
+            if f"{method}.pt2" not in reader.files:
+                raise SerializationError(f"the component holds no {method}.pt2")
+            archives[method] = bytes(reader.view(f"{method}.pt2"))
             weights = {prefix + key: value for key, value in state.items()}
-            graphs[method] = exported.load(bytes(reader.view(f"{method}.pt2")), weights)
-        return ExportedModule(graphs, reader.meta["inputs"])
+            graphs[method] = exported.load(archives[method], weights, device)
+        return ExportedModule(graphs, archives, notes)
 
     def describe(self, obj: Any) -> Description:
         """Class, plain attributes, parameters and tensors."""
@@ -188,15 +195,18 @@ class TorchSerializer:
             for key, value in vars(obj).items()
             if not key.startswith("_") and key != "training" and isinstance(value, (bool, int, float, str))
         }
-        return Description(
-            "torch",
-            torch.__version__,
-            type(obj).__name__,
-            plain,
-            sum(parameter.numel() for parameter in obj.parameters()),
-            {key: (_dtype(value), tuple(value.shape)) for key, value in obj.state_dict().items()},
-            f"{type(obj).__module__}:{type(obj).__qualname__}",
-        )
+        shapes, count = {}, 0
+        try:
+            for key, value in _state_of(obj).items():
+                tensors.check_array(key, value)
+                shapes[key] = (tensors.dtype_of(value), tuple(value.shape))
+            unique = {tensors.identity(value): value for _, value in obj.named_parameters()}
+            count = sum(value.numel() for value in unique.values())
+        except SerializationError:  # it cannot be saved either, and save says why
+            pass
+        path = _path(obj)
+        name = path.partition(":")[2].rpartition(".")[2]
+        return Description("torch", torch.__version__, name, plain, count, shapes, path)
 
     def inputs(self, obj: Any, method: str) -> Iterable[str] | None:
         """The parameters of the method, without self."""
@@ -215,88 +225,117 @@ class TorchSerializer:
                 f"this component holds only a {type(obj).__name__} of weights: its class is needed to run it",
                 hint="load(ref, into=net), or load(ref, trust=True)",
             )
+        if not hasattr(obj, method):
+            raise SerializationError(f"{type(obj).__name__} has no method {method!r}")
         device = next((parameter.device for parameter in obj.parameters()), torch.device("cpu"))
-        values = {
-            name: (value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))).to(device)
-            for name, value in inputs.items()
-        }
-        training = obj.training
-        if training and not isinstance(obj, ExportedModule):
-            obj.eval()
-        try:
-            with torch.no_grad():
-                result = getattr(obj, method)(**values) if method != "forward" else obj(**values)
-        finally:
-            if training and not isinstance(obj, ExportedModule):
-                obj.train()
-        return {name: _out(value) for name, value in _named(result).items()}
+        values = {name: _tensor(value).to(device) for name, value in inputs.items()}
+        with _evaluating(obj), torch.no_grad():
+            result = obj(**values) if method == "forward" else getattr(obj, method)(**values)
+        return {name: _out(value) for name, value in _named(result)}
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]
     ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Names, dtypes and shapes of inputs and outputs, found by running the method once; the first axis is free
-        where all inputs share it."""
-        values = {name: torch.as_tensor(value) for name, value in example.items()}
+        """Names, dtypes and shapes of inputs and outputs, found by running the method; the first axis is free where
+        all inputs share it and twice as many rows give twice as many."""
+        values = {name: _tensor(value) for name, value in example.items()}
         sizes = {value.shape[0] for value in values.values() if value.ndim}
         batch = sizes.pop() if len(sizes) == 1 else None
-        outputs = {name: torch.as_tensor(value) for name, value in self.call(obj, method, values).items()}
-        return tuple(_spec(*item, batch) for item in values.items()), tuple(_spec(*i, batch) for i in outputs.items())
+        outputs = {name: _tensor(value) for name, value in self.call(obj, method, values).items()}
+        twice: dict[str, Any] = {}
+        if batch:
+            doubled = {name: torch.cat([value, value]) if value.ndim else value for name, value in values.items()}
+            try:
+                twice.update(self.call(obj, method, doubled))
+            except Exception:  # it takes this many rows only
+                pass
+        return (
+            tuple(_spec(name, value, bool(twice and value.ndim)) for name, value in values.items()),
+            tuple(
+                _spec(name, value, bool(name in twice and twice[name].ndim and twice[name].shape[0] == 2 * len(value)))
+                for name, value in outputs.items()
+            ),
+        )
 
 
-def _spec(name: str, value: torch.Tensor, batch: int | None) -> TensorSpec:
+def _spec(name: str, value: torch.Tensor, free: bool) -> TensorSpec:
     shape: tuple[int | str | None, ...] = tuple(value.shape)
-    if batch is not None and shape and shape[0] == batch:
-        shape = ("batch", *shape[1:])
-    return TensorSpec(name, _dtype(value), shape)
+    return TensorSpec(name, tensors.dtype_of(value), ("batch", *shape[1:]) if free else shape)
 
 
-def _named(result: Any) -> dict[str, Any]:
+def _path(module: torch.nn.Module) -> str:
+    """Where the class is, or was, for a module that was loaded without it."""
+    if isinstance(module, ExportedModule) and isinstance(module.notes.get("class"), str):
+        return str(module.notes["class"])
+    return f"{type(module).__module__}:{type(module).__qualname__}"
+
+
+def _notes(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What `save` returned, as the manifest has it: a stranger may have written it."""
+    order, inputs = meta.get("order"), meta.get("inputs")
+    lists = [order, *inputs.values()] if isinstance(inputs, dict) and all(map(str.isidentifier, inputs)) else [None]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        raise SerializationError("what the manifest says of this component cannot be read")
+    return dict(meta)
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    """A tensor of an array or number, also for dtypes that come from ml_dtypes."""
+    if isinstance(value, torch.Tensor):
+        return value
+    array = np.array(value)
+    try:
+        return torch.from_numpy(array)
+    except TypeError as exc:
+        dtype = getattr(torch, array.dtype.name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise SerializationError(f"torch has no dtype {array.dtype}") from exc
+    return torch.from_numpy(array.reshape(-1).view(np.uint8)).view(dtype).view(array.shape)
+
+
+def _named(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of a result by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
     if isinstance(result, Mapping):
-        return {str(key): value for key, value in result.items()}
-    if isinstance(result, (tuple, list)):
-        return {f"output_{number}": value for number, value in enumerate(result)}
-    return {"output": result}
+        for key, value in result.items():
+            yield from _named(value, f"{name}_{key}" if name else str(key))
+    elif isinstance(result, (tuple, list)):
+        for number, value in enumerate(result):
+            yield from _named(value, f"{name or 'output'}_{number}")
+    elif result is not None:
+        yield name or "output", result
 
 
 def _out(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
-    value = value.detach().cpu()
-    return value if value.dtype in (torch.bfloat16,) or "float8" in str(value.dtype) else value.numpy()
+    value = value.detach().cpu().resolve_conj().resolve_neg()
+    return value if value.dtype is torch.bfloat16 or "float8" in str(value.dtype) else value.numpy()
 
 
 def _fill(target: Any, state: Mapping[str, torch.Tensor]) -> Any:
-    live = target.state_dict() if isinstance(target, torch.nn.Module) else target
-    problems = [f"{key} is not stored" for key in live if key not in state]
-    problems += [f"{key} is stored, but the live module has none" for key in state if key not in live]
-    for key in state.keys() & live.keys():
-        if (state[key].shape, state[key].dtype) != (live[key].shape, live[key].dtype):
-            problems.append(
-                f"{key} is stored as {_dtype(state[key])}{list(state[key].shape)}, "
-                f"the live one is {_dtype(live[key])}{list(live[key].shape)}"
-            )
-    if problems:
-        raise SerializationError(
-            f"the stored weights do not fit: {'; '.join(problems[:5])}", hint="nothing was changed"
-        )
-    with torch.no_grad():
-        for key, value in state.items():
-            live[key].copy_(value)
+    live = _state_of(target) if isinstance(target, torch.nn.Module) else target
+    if not isinstance(live, Mapping):
+        raise SerializationError(f"a {type(target).__name__} cannot be filled", hint="a module or its state dict")
+    tensors.fill(live, state)
     return target
 
 
-def _construct(path: str) -> Any:
+def _construct(path: Any) -> Any:
     import importlib
 
-    module, _, name = path.partition(":")
-    if "<locals>" in name or module == "__main__":
+    module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
+    if "<locals>" in name or module in ("", "__main__"):
         raise NotTrusted(f"{path} cannot be imported: it was defined in a script", hint="load(ref, into=net)")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
-        raise SerializationError(f"{path} is not a module class")
     try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+            raise SerializationError(f"{path} is not a module class")
         return found()
-    except TypeError as exc:
-        raise SerializationError(f"{path} cannot be made without arguments: {exc}", hint="load(ref, into=net)") from exc
+    except CatalogError:
+        raise
+    except Exception as exc:  # the author's code
+        raise SerializationError(
+            f"{path} cannot be made without arguments: {type(exc).__name__}: {exc}", hint="load(ref, into=net)"
+        ) from exc

@@ -46,13 +46,17 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         ("compare", "calo/gan@1", "calo/gan@2"), ("history", "calo/gan"), ("download", "calo/gan@1", "out"),
         ("alias", "calo/gan@2", "best"), ("alias", "calo/gan", "best", "--remove"), ("promote", "calo/gan@1", "tested"),
         ("tag", "calo/gan@1", "self=1", "--unset", "team"), ("annotate", "calo/gan@1", "loss=0.5"),
-        ("card", "calo/gan", "card.md"), ("delete", "calo/gan@1"), ("restore", "calo/gan@1"), ("delete", "calo/gan"),
+        ("card", "calo/gan", "card.md"), ("attach", "calo/gan@1", "card.md"),
+        ("attach", "calo/gan@1", "back.md", "--get", "--name", "card.md"), ("attach", "calo/gan@1"),
+        ("attach", "calo/gan@1", "--remove", "--name", "card.md"),
+        ("delete", "calo/gan@1"), ("restore", "calo/gan@1"), ("delete", "calo/gan"),
         ("restore", "calo/gan"), ("verify", "calo/gan@1"), ("fsck",), ("gc", "--dry-run"), ("config",), ("plugins",),
         ("doctor",),
     ):  # fmt: skip
         done = run(*arguments, "--json")
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         json.loads(done.stdout)
+    assert (tmp_path / "back.md").read_text() == "# A card"
     assert (tmp_path / "out" / "weights.bin").read_bytes() == b"weights" * 1000
 
 
@@ -103,19 +107,6 @@ def test_the_commands_are_those_of_the_api() -> None:
         assert target is None or target in COMMANDS, f"Catalog.{verb} has no command"
 
 
-def test_help_and_show_are_quick(run) -> None:
-    def best(*arguments: str) -> float:
-        times = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            run(*arguments)
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    assert best("--help") <= 0.150
-    assert best("show", "calo/gan@1") <= 0.250
-
-
 def test_the_shell_completes_commands_options_and_models(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offered(words: str) -> list[str]:
         monkeypatch.setenv("_CATALOG_COMPLETE", "bash_complete")
@@ -135,3 +126,14 @@ def test_the_shell_completes_commands_options_and_models(run, tmp_path: Path, mo
     assert offered("catalog show x") == []
     assert offered("catalog -c ./nothing show ") == []
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(("goal", "arguments"), [(0.150, ("--help",)), (0.250, ("show", "calo/gan@1"))])
+def test_help_and_show_are_quick(run, goal: float, arguments: tuple[str, ...]) -> None:
+    """As whole processes; the best of a few, since other work on the machine only ever adds to it."""
+    times: list[float] = []
+    while len(times) < 20 and (len(times) < 3 or min(times) > goal):
+        begin = time.perf_counter()
+        run(*arguments)
+        times.append(time.perf_counter() - begin)
+    assert min(times) <= goal, times

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from catalog_core.errors import DeadlineExceeded, IntegrityError, NotFound, ReadOnly, UnsafePlace
+from catalog_core.errors import DeadlineExceeded, IntegrityError, NotFound, ReadOnly, UnsafePlace, UpgradeRequired
 from catalog_core.testing.contract import CONTENT, BackendContract, key_of
 from catalog_sqlite.backend import SqliteBackend, open_backend
 
@@ -110,3 +113,25 @@ def test_a_gap_in_the_journal_is_told(backend: SqliteBackend) -> None:
     backend.db.execute("DELETE FROM entries WHERE position = 1")
     with pytest.raises(IntegrityError, match="entry 1 is missing"):
         list(backend.journal.read(0))
+
+
+def test_a_file_of_a_later_release_asks_for_an_upgrade(tmp_path: Path) -> None:
+    backend = open_backend(f"sqlite://{tmp_path}/c", {}, True)
+    backend.db.execute("PRAGMA user_version = 99")
+    backend.close()
+    with pytest.raises(UpgradeRequired, match="schema 99"):
+        open_backend(f"sqlite://{tmp_path}/c", {}, False)
+
+
+def test_migrations_run_once_and_are_not_imported_again(tmp_path: Path) -> None:
+    open_backend(f"sqlite://{tmp_path}/c", {}, True).close()
+    code = (
+        "import sys; from catalog_sqlite.backend import open_backend;"
+        "b = open_backend(sys.argv[1], {}, False); print('sqlite_utils' in sys.modules);"
+        "print(b.db.execute('SELECT count(*) FROM _sqlite_migrations').fetchone()[0])"
+    )
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite://{tmp_path}/c"], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "1"]

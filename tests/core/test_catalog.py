@@ -310,3 +310,44 @@ def test_a_retrained_model_does_not_keep_the_bytes_of_the_one_before(catalog: Ca
     again = catalog.save("m", second)
     assert again.summary["new_bytes"] == 0
     assert catalog.fsck().clean
+
+
+def test_attachments_come_and_go_without_changing_the_version(catalog: Catalog, tmp_path: Path) -> None:
+    version = catalog.save("m", weights())
+    log = np.random.default_rng(0).bytes(300_000)
+    (tmp_path / "train.log").write_bytes(log)
+    after = version.attach("plots/loss.png", b"\x89PNG").attach("train.log", tmp_path / "train.log")
+    assert after == version
+    assert after.attachments == {"plots/loss.png": 4, "train.log": 300_000}
+    assert (after.attachment("plots/loss.png"), after.attachment("train.log")) == (b"\x89PNG", log)
+    with pytest.raises(NotFound, match=r"train\.log"):
+        after.attachment("train.lgo")
+    with pytest.raises(InvalidName):
+        after.attach("../x", b"")
+    catalog.gc(grace=-1)
+    assert catalog.fsck().clean
+    assert after.attach("train.log", None).attachments == {"plots/loss.png": 4}
+    assert catalog.gc(grace=-1).bytes >= 300_000
+    assert catalog.version("m").attachment("plots/loss.png") == b"\x89PNG"
+
+
+@pytest.mark.parametrize("what", ["card", "attachment"])
+def test_a_blob_that_is_swept_while_it_is_named_is_stored_again(catalog: Catalog, url: str, what: str) -> None:
+    version = catalog.save("m", weights())
+    text = "A card. " * 50_000
+    version.attach("old", text.encode()).attach("old", None)
+    commit = catalog._commit
+
+    def swept_between(*events: object, **more: object) -> int:
+        catalog._commit = commit  # type: ignore[method-assign]
+        with Catalog.open(url) as sweeper:
+            sweeper.gc(grace=-1)
+        return commit(*events, **more)  # type: ignore[arg-type]
+
+    catalog._commit = swept_between  # type: ignore[assignment,method-assign]
+    if what == "card":
+        assert catalog.model("m").set_card(text).card == text
+    else:
+        assert version.attach("new", text.encode()).attachment("new") == text.encode()
+    assert catalog.fsck().clean
+    assert any(event.type == "blobs.swept" for event in catalog.history())

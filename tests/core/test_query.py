@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from catalog_core import Catalog, query, query_sql
 from catalog_core.errors import InvalidQuery
-from catalog_core.index import Index
+from catalog_core.index import FIELD, TEXT, Index, _fields
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "query.md"
@@ -230,7 +230,12 @@ def make_rows() -> list[Row]:
     return rows
 
 
+def words_of(row: Row) -> str:
+    return " ".join(word for number, word in enumerate(WORDS) if row["id"] % (number + 2) == 0)
+
+
 ROWS = make_rows()
+WORDS = ("calorimeter", "shower", "muon")
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +250,8 @@ def index() -> Iterator[Index]:
         for key in KEYS:
             if key in row:
                 group, _, rest = key.partition(".")
-                made._set_fields(row["id"], group, {rest: row[key]}, ())
+                made.db.executemany(FIELD, [(row["id"], *field) for field in _fields(group, {rest: row[key]})])
+        made.db.execute(TEXT, (row["id"], row["name"], words_of(row)))
     yield made
     made.close()
 
@@ -265,13 +271,15 @@ def matches(node: Node, row: Row) -> bool:
     if isinstance(node, Not):
         return not matches(node.node, row)
     name = node.field.group if node.field.key is None else f"{node.field.group}.{node.field.key}"
-    have = row.get(name)
+    have = words_of(row) if name == "text" else row.get(name)
     if isinstance(node, Has):
         return have is not None
     if node.operator == "!=":
         return not matches(Compare(node.field, "=", node.value), row)
     if have is None:
         return False
+    if node.operator == "~":
+        return str(node.value).lower() in words_of(row).split()
     if node.operator == "like":
         pattern = "".join({"%": ".*", "_": "."}.get(char, re.escape(char)) for char in str(node.value))
         return re.fullmatch(pattern, text_of(have), re.IGNORECASE | re.DOTALL) is not None
@@ -310,7 +318,9 @@ def comparison(field: Field) -> st.SearchStrategy[Node]:
 
 
 leaves = st.one_of(
-    st.one_of(fields, st.sampled_from([Field("version"), Field("size")])).flatmap(comparison), st.builds(Has, fields)
+    st.builds(Compare, st.just(Field("text")), st.just("~"), st.sampled_from([*WORDS, "Shower", "none"])),
+    st.one_of(fields, st.sampled_from([Field("version"), Field("size")])).flatmap(comparison),
+    st.builds(Has, fields),
 )
 nodes = st.recursive(
     leaves,
@@ -324,9 +334,18 @@ nodes = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(node=nodes)
-def test_sql_matches_what_a_plain_evaluator_matches(index: Index, node: Node) -> None:
+@given(node=nodes, rare=st.sampled_from([0, 3, 2000]), limit=st.sampled_from([1, 7, 100]))
+def test_sql_matches_what_a_plain_evaluator_matches(index: Index, node: Node, rare: int, limit: int) -> None:
+    """Page by page, whichever condition the search is led by (`RARE` decides)."""
     parsed = query.parse(written(node))
-    statement = query_sql.compile(parsed, limit=100, cursor=None, index=index)
-    found = [row[-1] for row in index.rows(statement.sql, statement.params)]
+    found: list[int] = []
+    cursors: list[str | None] = [None]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(query_sql, "RARE", rare)
+        while cursors and len(found) <= len(ROWS):
+            statement = query_sql.compile(parsed, limit=limit, cursor=cursors.pop(), index=index)
+            page = query_sql.page(statement, index, "v.id", lambda row: row[0], lambda more: cursors.append(more))
+            found += page
+            if len(page) == limit:
+                _ = page.next
     assert found == [row["id"] for row in reversed(ROWS) if matches(node, row)]

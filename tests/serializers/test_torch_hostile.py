@@ -32,7 +32,7 @@ def net() -> Any:
 
 @pytest.fixture(scope="module")
 def members(net: Any) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(exported.export(net, {"input": torch.randn(4, 3)}))) as archive:
+    with zipfile.ZipFile(io.BytesIO(exported.export(net, {"input": torch.randn(4, 3)})[0])) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 

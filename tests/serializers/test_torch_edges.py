@@ -1,0 +1,253 @@
+"""Torch modules at the edges: dtypes, ties, modes, buffers, shapes, and live objects that cannot be filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import InvalidInput, SerializationError  # noqa: E402
+from catalog_torch.serializer import TorchSerializer  # noqa: E402
+
+pytestmark = pytest.mark.framework
+nn = torch.nn
+DTYPES = ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2", "bool", "int64", "uint8", "complex64", "float64"]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as opened:
+        yield opened
+
+
+def bits(tensor: Any) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+class Every(nn.Module):
+    """Buffers of all dtypes, some without axes, some empty."""
+
+    def __init__(self, fill: float) -> None:
+        super().__init__()
+        for dtype in DTYPES:
+            for name, shape in (("some", (2, 3)), ("scalar", ()), ("empty", (0, 2))):
+                tensor = torch.full(shape, fill).to(getattr(torch, dtype))
+                self.register_buffer(f"{dtype}_{name}", tensor)
+
+
+def test_every_dtype_and_shape_comes_back_bit_by_bit(catalog: Catalog) -> None:
+    net = Every(3)
+    catalog.save("every", net)
+    state, fresh = catalog.load("every"), catalog.load("every", into=Every(0))
+    for key, value in net.state_dict().items():
+        for other in (state[key], fresh.state_dict()[key]):
+            assert (other.dtype, other.shape, bits(other)) == (value.dtype, value.shape, bits(value)), key
+    arrays = catalog.load("every", as_="numpy")
+    assert list(arrays) == list(state)
+    assert arrays["bfloat16_some"].dtype == ml_dtypes.bfloat16
+    assert arrays["float8_e5m2_some"].dtype == ml_dtypes.float8_e5m2
+    assert all(array.tobytes() == bits(state[key]) for key, array in arrays.items())
+
+
+class Signs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[1 + 2j, 3 - 4j], [5j, 6 + 0j]]))
+        self.again = self.weight
+        self.register_buffer("conj", self.weight.detach().conj())
+
+    def forward(self, x: Any) -> Any:
+        return x.to(torch.complex64) @ self.weight @ self.conj
+
+
+def test_complex_weights_are_tied_only_where_their_signs_agree(catalog: Catalog) -> None:
+    net, x = Signs().eval(), torch.randn(3, 2)
+    catalog.save("signs", net, example={"x": x})
+    assert catalog.artifact("signs").manifest.components[0].meta["shared"] == {"again": "weight"}
+    state = catalog.load("signs", as_="state_dict")
+    assert torch.equal(state["conj"], net.weight.conj().resolve_conj())
+    assert state["again"].data_ptr() == state["weight"].data_ptr() != state["conj"].data_ptr()
+    assert torch.equal(catalog.load("signs")(x), net(x))
+
+
+class Parts(nn.Module):
+    """A frozen part in eval mode, and one part that stands twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval()
+        self.head = nn.Sequential(nn.Dropout(), self.frozen[0])
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.frozen(x))
+
+
+def test_each_part_keeps_its_mode_through_save_call_and_failure(catalog: Catalog) -> None:
+    net, serializer = Parts(), TorchSerializer()
+    modes = [part.training for part in net.modules()]
+    assert set(modes) == {True, False}
+    catalog.save("parts", net, example={"x": torch.randn(4, 3)})
+    assert [part.training for part in net.modules()] == modes
+    first, second = (serializer.call(net, "forward", {"x": torch.ones(2, 3)})["output"] for _ in range(2))
+    assert np.array_equal(first, second), "dropout is off"
+    with pytest.raises(RuntimeError):
+        serializer.call(net, "forward", {"x": torch.ones(2, 5)})
+    assert [part.training for part in net.modules()] == modes
+
+
+class Buffers(nn.Module):
+    """A buffer that the state dict does not hold, and a plain tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.inner.weight.requires_grad_(False)
+        self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0]), persistent=False)
+        self.shift = torch.tensor([4.0, 5.0, 6.0])
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x) * self.scale + self.shift + torch.arange(3)
+
+
+@pytest.mark.parametrize("net", [Buffers(), nn.Identity(), nn.ReLU()], ids=lambda net: type(net).__name__)
+def test_hidden_buffers_and_modules_without_parameters_load_without_their_class(catalog: Catalog, net: Any) -> None:
+    x = torch.randn(4, 3)
+    name = next(iter(TorchSerializer().inputs(net, "forward") or ()))
+    version = catalog.save("net", net, example={name: x})
+    assert version.summary["parameters"] == sum(p.numel() for p in net.parameters())
+    assert torch.equal(catalog.load("net")(x), net(x))
+    assert catalog.load("net", into=net) is net
+    assert catalog.load("net", device="meta")(x.to("meta")).device.type == "meta", "constants move too"
+
+
+def test_what_was_loaded_without_its_class_can_be_saved_again(catalog: Catalog) -> None:
+    net, x = Buffers().eval(), torch.randn(4, 3)
+    points = {"predict": "model"}
+    catalog.save("net", components={"model": net}, entry_points=points, example={"x": x})
+    loaded = catalog.load("net")
+    assert list(loaded.state_dict()) == list(net.state_dict())
+    catalog.save("again", components={"model": loaded}, entry_points=points, example={"x": x})
+    one, two = (catalog.artifact(name).manifest for name in ("net", "again"))
+    assert one.components == two.components and one.description == two.description
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Any, mask: Any = None, scale: float = 2.0) -> Any:
+        out, state = self.cell(x)
+        return {"out": out * scale if mask is None else out * mask, "state": state, "none": None}
+
+
+def test_nested_outputs_have_names_and_inputs_left_out_are_not_asked_for(catalog: Catalog) -> None:
+    net, x = Recurrent().eval(), torch.randn(2, 5, 3)
+    catalog.save("net", net, example={"x": x})
+    point = catalog.artifact("net").manifest.entry_points[0]
+    assert [(spec.name, spec.shape) for spec in point.inputs] == [("x", ("batch", 5, 3))]
+    assert {spec.name: spec.shape for spec in point.outputs} == {
+        "out": ("batch", 5, 4), "state_0": (1, 2, 4), "state_1": (1, 2, 4),
+    }  # fmt: skip
+    more = torch.randn(7, 5, 3)
+    with catalog.session("net") as session:
+        outputs = session.predict(x=more.numpy())
+    assert np.array_equal(outputs["state_1"], net(more)["state"][1].detach().numpy())
+
+
+class Rigid(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.reshape(4, 3).sum(1)
+
+
+def test_a_first_axis_that_is_not_free_is_not_called_free(catalog: Catalog) -> None:
+    catalog.save("rigid", Rigid(), example={"x": torch.ones(4, 3)})
+    artifact = catalog.artifact("rigid")
+    assert [spec.shape for spec in artifact.manifest.entry_points[0].inputs] == [(4, 3)]
+    assert [spec.shape for spec in artifact.manifest.entry_points[0].outputs] == [(4,)]
+    assert "only for the sizes of the example" in artifact.manifest.components[0].meta["export"]["forward"]
+    with pytest.raises(InvalidInput, match=r"cannot take x: \[5, 3\]"):
+        catalog.load("rigid")(torch.ones(5, 3))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_dtypes_that_numpy_lacks_go_through_a_session(catalog: Catalog, dtype: str) -> None:
+    class Cast(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.float() * 2
+
+    x = torch.arange(6.0).reshape(2, 3).to(getattr(torch, dtype))
+    catalog.save("net", Cast(), example={"x": x})
+    with catalog.session("net") as session:
+        for value in (x, x.float().numpy().astype(getattr(ml_dtypes, dtype))):
+            assert np.array_equal(session.predict(x=value), x.float().numpy() * 2)
+
+
+class Extra(nn.Linear):
+    def get_extra_state(self) -> Any:
+        return {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "net, why",
+    [
+        (nn.LazyLinear(3), "no shape yet"),
+        (nn.Linear(2, 2, device="meta"), "without data"),
+        (Extra(2, 2), "_extra_state"),
+        (nn.Linear(2, 2, dtype=torch.complex128), "complex128"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_by_name_and_described_without_an_error(
+    catalog: Catalog, net: Any, why: str
+) -> None:
+    assert TorchSerializer().describe(net).framework == "torch"
+    with pytest.raises(SerializationError, match=why):
+        catalog.save("net", net)
+
+
+def test_live_objects_that_cannot_be_filled_are_refused(catalog: Catalog) -> None:
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    catalog.save("net", net)
+    tied = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    tied[1].weight = tied[0].weight
+    repeated = {"0.weight": torch.zeros(2, 2), "1.weight": torch.zeros(1, 2).expand(2, 2)}
+    empty = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False, device="meta"))
+    for target, why in ((tied, "one live tensor"), (repeated, "read-only"), (empty, "without data")):
+        live = target if isinstance(target, dict) else target.state_dict()
+        before = live["0.weight"].clone()
+        with pytest.raises(SerializationError, match=why):
+            catalog.load("net", into=target)
+        assert torch.equal(live["0.weight"], before)
+    for nonsense in (7, [1], "x", {"0.weight": 1, "1.weight": 2}):
+        with pytest.raises(SerializationError):
+            catalog.load("net", into=nonsense)
+    tied[1].weight = nn.Parameter(torch.zeros(2, 2))
+    assert torch.equal(catalog.load("net", into=tied)[1].weight, net[1].weight)
+
+
+def test_a_stored_tie_fills_a_live_one(catalog: Catalog) -> None:
+    def pair() -> Any:
+        net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        net[1].weight = net[0].weight
+        return net
+
+    net = pair()
+    catalog.save("net", net)
+    fresh = catalog.load("net", into=pair())
+    assert fresh[0].weight is fresh[1].weight and torch.equal(fresh[0].weight, net[0].weight)
+
+
+def test_long_texts_and_large_integers_among_the_attributes_do_not_stop_a_save(catalog: Catalog) -> None:
+    net = nn.Linear(2, 2)
+    net.seed, net.source, net.note, net.rate = 2**63, "x" * 100_000, "short", float("nan")
+    params = catalog.save("net", net).params
+    assert (params["seed"], params["note"]) == (str(2**63), "short")
+    assert not {"source", "rate"} & params.keys()

@@ -112,6 +112,14 @@ def test_the_configuration_page_names_every_key_and_variable() -> None:
     assert all(f"`{key}`" in text for key in ("default", "url"))
 
 
+def test_every_test_that_a_page_names_exists() -> None:
+    root = REFERENCE.parents[1]
+    named = {(page.name, name) for page in (root / "docs").rglob("*.md")
+             for name in re.findall(r"`((?:tests|bench)/[\w/]+\.py)", page.read_text(encoding="utf-8"))}  # fmt: skip
+    assert len(named) > 10
+    assert [pair for pair in sorted(named) if not (root / pair[1]).exists()] == []
+
+
 if __name__ == "__main__":
     before = COMMANDS.read_text(encoding="utf-8")
     end = MARK.search(before)

@@ -400,14 +400,18 @@ class Catalog:
         artifact = self.artifact(ref)
         wanted = parse_reference(ref).component
         components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
+        done, total = 0, sum(file.size for component in components for file in component.files)
         for component in components:
             reader = artifact.reader(component)
-            base = target / component.name if len(components) > 1 else target
             for name in reader.files:
-                path = base / name
+                path = (target / component.name if len(components) > 1 else target) / name
                 with translated(str(target)):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(reader.view(name))
+                    with path.open("wb") as file:
+                        for piece in reader.pieces(name):
+                            done += file.write(piece)
+                            if self._progress:
+                                self._progress(done, total)
         return target
 
     # -- history, checks, care ----------------------------------------------------------------------------------
@@ -456,7 +460,7 @@ class Catalog:
         from catalog_core import compare
 
         one, two = (self.version(v) if isinstance(v, str) else v for v in (first, second))
-        return compare.compare(one, two, self._artifact(one), self._artifact(two))
+        return compare.compare(one, two, self._artifact(one), self._artifact(two), self._progress)
 
     def verify(self, ref: str) -> Any:
         """Run the checks of a stored version in a fresh process; a `verify.Report`."""

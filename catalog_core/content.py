@@ -159,13 +159,20 @@ class Writer:
             data = b"".join(source.parts)
             digest = self.add_small(data)
             self.layout[digest] = (Chunk(digest, len(data)),)
-            self.written += len(data)
+            if not self._held(self.index.key(digest)):
+                self.written += len(data)
             return digest, len(data)
         pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
         with ThreadPoolExecutor(THREADS + 1) as pool:
             digest, chunks = self._add_large(source, pieces, pool)
         self.layout[digest] = chunks
         return digest, source.size
+
+    def _held(self, key: str) -> bool:
+        """Whether the catalog has a small blob, as far as that can be known without asking a remote store."""
+        can = self.backend.capabilities
+        known = self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,))
+        return bool(known) or ((can.local or can.transactional) and self.backend.blobs.stat(key) is not None)
 
     def _known(self, digest: str, length: int) -> Chunk | None:
         rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))
@@ -194,6 +201,21 @@ class Writer:
         path: Path | None = None
         at = position = 0
         own: dict[str, int] = {}
+        held: list[tuple[int, str, list[memoryview], int]] = []
+
+        def write(number: int, digest: str, piece: list[memoryview], start: int) -> None:
+            nonlocal position
+            assert pack is not None
+            padding = (start - position) % ALIGN if position else 0
+            with durable.translated(str(path)):
+                for part in (bytes(padding), *piece):
+                    durable.write_all(pack, part)
+            position += padding
+            length = sum(part.nbytes for part in piece)
+            fresh.append((number, digest, length, position))
+            position += length
+            self.written += length
+
         try:
             for number, piece in enumerate(pieces):
                 length = sum(part.nbytes for part in piece)
@@ -202,6 +224,12 @@ class Writer:
                 known = self._known(digest, length)
                 if known is None and digest in own:
                     known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
+                if known is not None and known.pack and length <= SMALL and files is not None:
+                    # a header must not keep the pack of another version alive: where anything is new, it is new too
+                    if pack is None:
+                        held.append((number, digest, piece, at))
+                    else:
+                        known = None
                 if known is None:
                     if whole is None:
                         whole = pool.submit(hash_parts, source.parts)
@@ -210,17 +238,13 @@ class Writer:
                         key = self.index.key(digest)
                         self.backend.blobs.put(key, io.BufferedReader(_Joined(piece), 1 << 20), length)
                         known = Chunk(digest, length)
+                        self.written += length
                     else:
                         if pack is None:
                             path, pack = durable.stage(files.staging())
-                        padding = (at - position) % ALIGN if position else 0
-                        with durable.translated(str(path)):
-                            for part in (bytes(padding), *piece):
-                                durable.write_all(pack, part)
-                        position += padding
-                        fresh.append((number, digest, length, position))
-                        position += length
-                    self.written += length
+                            for item in held:
+                                write(*item)
+                        write(number, digest, piece, at)
                 else:
                     self.shared += length
                 chunks.append(known)
@@ -523,6 +547,15 @@ class ComponentReader:
         data = self._content.stored(key, what, chunk.offset, chunk.length)
         self._content._check(digest_of(data), chunk.digest, what)
         return memoryview(data)
+
+    def pieces(self, name: str, step: int = 64 << 20) -> Iterator[memoryview]:
+        """The bytes of `name` in order, whole chunks of at least `step` bytes at a time."""
+        begin = end = 0
+        for chunk in self._chunks(name):
+            end += chunk.length
+            if end - begin >= step or end == self.files[name]:
+                yield self.view(name, begin, end - begin)
+                begin = end
 
     def open(self, name: str) -> BinaryIO:
         """See `interfaces.serializer.Reader.open`."""

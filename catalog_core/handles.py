@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.names import check_alias, check_name, nearest
-from catalog_core.values import check_metric, check_tags, when
+from catalog_core.values import check_metric, check_tags, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -83,9 +83,7 @@ class Version:
                 "SELECT key, text, number FROM fields WHERE version = ? ORDER BY key", (self._id,)
             ):
                 group, _, name = key.partition(".")
-                self._fields[group][name] = (
-                    text if number is None else int(number) if "." not in text and "e" not in text else number
-                )
+                self._fields[group][name] = typed(text, number)
         return dict(self._fields[kind])
 
     @property

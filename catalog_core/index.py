@@ -226,8 +226,8 @@ class Index:
                 raise
 
     def follow(self, journal: Journal, stop: int | None = None) -> UpgradeRequired | None:
-        """Catch up in a transaction of its own; in memory where the file cannot be written. Return what asks for a newer
-        release, where the journal goes on with it; all before it is applied."""
+        """Catch up in a transaction of its own; in memory where the file cannot be written. Return what asks for
+        a newer release, where the journal goes on with it; all before it is applied."""
         try:
             with self:
                 try:

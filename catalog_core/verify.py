@@ -52,6 +52,9 @@ class Report:
         """The checks as plain rows."""
         return [attrs.asdict(check) for check in self.checks]
 
+    def __repr__(self) -> str:
+        return f"<Report {'passed' if self.passed else 'failed'}: {len(self.checks)} checks>"
+
     def __rich__(self) -> Any:
         from catalog_core import show
 

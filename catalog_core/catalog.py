@@ -48,7 +48,7 @@ class Catalog:
             folder = place / "index"
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
-        self._index = Index(path)
+        self._index = Index(path, backend.url)
         self._content = Content(backend, self._index, policy)
         self._settle()
 
@@ -124,17 +124,13 @@ class Catalog:
         index = self._index
         head = self._backend.journal.head()
         if head != index.head and head is not None:
-            with index:
-                if index.head is None or index.head.position < head.position:
-                    self._newer = None
-                    try:
-                        index.catch_up(self._backend.journal, head.position + 1)
-                    except UpgradeRequired as exc:  # what came before stays readable
-                        if index.head is None:
-                            raise
-                        self._newer = exc
-                elif index.head.position == head.position and index.head.digest != head.digest:
-                    raise IntegrityError(f"the journal of {self.url} changed under us at entry {head.position}")
+            self._newer = index.follow(self._backend.journal, head.position + 1)
+            mine = index.head
+            if mine is not None and mine.position == head.position and mine.digest != head.digest:
+                raise IntegrityError(
+                    f"journal entry {head.position} of {self.url} is {head.digest}, and was read as {mine.digest}",
+                    hint="it was damaged or rewritten; `catalog fsck` tells more",
+                )
         self._checked = now
 
     def _commit(
@@ -236,6 +232,7 @@ class Catalog:
 
     def model(self, name: str, *, deleted: bool = False) -> Model:
         """The model called `name`. Raises `NotFound` with the nearest names."""
+        check_name(name)
         self._refresh()
         rows = self._index.rows(f"SELECT {Model.COLUMNS} FROM models WHERE name = ?", (name,))
         if not rows or (rows[0][7] and not deleted):
@@ -243,7 +240,6 @@ class Catalog:
         return Model(self, rows[0])
 
     def _no_model(self, name: str) -> NotFound:
-        check_name(name)
         names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
         return NotFound(
             f"there is no model {name!r} in {self.name}",
@@ -391,20 +387,31 @@ class Catalog:
         return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
     def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
-        """Write the checked files of a version into a new or empty folder, a subfolder a component; return it."""
+        """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
+        component where there are several; return it."""
         from pathlib import Path
 
+        from catalog_core.durable import translated
+
         target = Path(folder)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidInput(f"{target} exists and is not an empty folder")
+        with translated(str(target)):
+            if target.exists() and (not target.is_dir() or any(target.iterdir())):
+                raise InvalidInput(f"{target} exists and is not an empty folder")
         artifact = self.artifact(ref)
-        for component in artifact.manifest.components:
+        wanted = parse_reference(ref).component
+        components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
+        done, total = 0, sum(file.size for component in components for file in component.files)
+        for component in components:
             reader = artifact.reader(component)
-            base = target / component.name if len(artifact.manifest.components) > 1 else target
             for name in reader.files:
-                path = base / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(reader.view(name))
+                path = (target / component.name if len(components) > 1 else target) / name
+                with translated(str(target)):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as file:
+                        for piece in reader.pieces(name):
+                            done += file.write(piece)
+                            if self._progress:
+                                self._progress(done, total)
         return target
 
     # -- history, checks, care ----------------------------------------------------------------------------------
@@ -423,9 +430,9 @@ class Catalog:
         from datetime import UTC, datetime
 
         if isinstance(moment, str):
-            if moment.startswith("#"):
-                return int(moment[1:])
             try:
+                if moment.startswith("#"):
+                    return min(int(moment[1:]), self.position)
                 moment = datetime.fromisoformat(moment)
             except ValueError as exc:
                 raise InvalidInput(
@@ -440,6 +447,7 @@ class Catalog:
         """A model as it stood at a past moment: title, aliases, versions with stage, tags and metrics."""
         from catalog_core import show
 
+        check_name(name)
         self._refresh()
         position = self.resolve_time(moment)
         past = self._index.as_of(name, position)
@@ -452,7 +460,7 @@ class Catalog:
         from catalog_core import compare
 
         one, two = (self.version(v) if isinstance(v, str) else v for v in (first, second))
-        return compare.compare(one, two, self._artifact(one), self._artifact(two))
+        return compare.compare(one, two, self._artifact(one), self._artifact(two), self._progress)
 
     def verify(self, ref: str) -> Any:
         """Run the checks of a stored version in a fresh process; a `verify.Report`."""

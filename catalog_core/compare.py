@@ -12,6 +12,7 @@ from catalog_core import tensors
 from catalog_core.artifact import StoredArtifact
 
 if TYPE_CHECKING:
+    from catalog_core.content import Progress
     from catalog_core.handles import Version
 
 
@@ -59,7 +60,9 @@ class Comparison:
         return show.html(self)
 
 
-def compare(one: Version, two: Version, first: StoredArtifact, second: StoredArtifact) -> Comparison:
+def compare(
+    one: Version, two: Version, first: StoredArtifact, second: StoredArtifact, progress: Progress | None = None
+) -> Comparison:
     """The differences from `one` to `two`. Reads only the tensors whose stored bytes differ."""
     found: list[Difference] = []
     a, b = one.summary, two.summary
@@ -75,7 +78,7 @@ def compare(one: Version, two: Version, first: StoredArtifact, second: StoredArt
     found += _mapping("file", {n: f[1] for n, f in files[0].items()}, {n: f[1] for n, f in files[1].items()})
     for name in sorted(files[0].keys() & files[1].keys()):
         if name.endswith(".safetensors"):
-            part, equal = _tensors(name, files[0][name], files[1][name])
+            part, equal = _tensors(name, files[0][name], files[1][name], progress or (lambda done, total: None))
             found += part
             same += equal
     chunks = [
@@ -110,7 +113,9 @@ def _read(reader: Any, name: str, start: int, length: int) -> bytes:
     return bytes(reader.view(name, start, length))
 
 
-def _tensors(prefix: str, before: tuple[Any, str, str], after: tuple[Any, str, str]) -> tuple[list[Difference], int]:
+def _tensors(
+    prefix: str, before: tuple[Any, str, str], after: tuple[Any, str, str], progress: Progress
+) -> tuple[list[Difference], int]:
     sides = []
     for reader, _, name in (before, after):
         header = tensors.parse_header(partial(_read, reader, name), reader.files[name])
@@ -119,7 +124,9 @@ def _tensors(prefix: str, before: tuple[Any, str, str], after: tuple[Any, str, s
     if before[1] == after[1]:
         return [], len(one)
     base, result, same = prefix.split("/")[0], [], 0
-    for key in sorted(one.keys() | two.keys()):
+    keys = sorted(one.keys() | two.keys())
+    for number, key in enumerate(keys):
+        progress(number, len(keys))
         name = f"{base}.{key}"
         if key not in two:
             result.append(Difference("tensor", name, "removed", _shape(one[key])))

@@ -43,16 +43,26 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+_durable: set[Path] = set()  # folders whose own names this process knows to be durable
+
+
 def make_folders(folder: Path) -> None:
-    """Make a folder and its parents, each durable in its own parent."""
-    if folder.is_dir():
+    """Make a folder and its parents, each durable in its own parent.
+
+    One that is there is synced too, once: whoever made it may have been killed before that. The walk up ends at a mount
+    point, and where this process may not write: what lies there was not made by a writer of this catalog.
+    """
+    made = folder.is_dir()
+    if made and (folder in _durable or os.path.ismount(folder) or not os.access(folder.parent, os.W_OK)):
         return
     make_folders(folder.parent)
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        return
+    if not made:
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            pass
     sync_folder(folder.parent)
+    _durable.add(folder)
 
 
 def stage(folder: Path) -> tuple[Path, BinaryIO]:
@@ -128,6 +138,17 @@ def link(path: Path, final: Path, *, exclusive: bool = False) -> None:
                 finally:
                     spare.unlink(missing_ok=True)
         sync_folder(final.parent)
+
+
+def settled(final: Path, size: int) -> bool:
+    """Whether `final` is there with `size` bytes. If so, it is durable: who linked it may have died before the sync."""
+    found = file_info(final)
+    if found is None or found[0] != size:
+        return False
+    with translated(str(final)):
+        make_folders(final.parent)
+        sync_folder(final.parent)
+    return True
 
 
 def file_info(path: Path) -> tuple[int, float] | None:

@@ -137,9 +137,11 @@ def _check_event(item: Any, where: str) -> Mapping[str, Any]:
     return item
 
 
-def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
-    """Parse and check the bytes at `position`. Raises `IntegrityError` when they do not continue the chain."""
-    where = f"journal entry {position}"
+def read_entry(data: bytes, position: int, previous: str | None, place: str = "the catalog") -> Entry:
+    """Parse and check the bytes at `position` of the journal at `place` (for messages). Raises `IntegrityError` when
+    they do not continue the chain."""
+    digest = digest_of(data)
+    where = f"journal entry {position} of {place} ({digest})"
     if len(data) > MAX_ENTRY:
         raise IntegrityError(f"{where} has {len(data):,} bytes; {MAX_ENTRY:,} are allowed")
     try:
@@ -147,7 +149,11 @@ def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
         if value["epoch"] != 0:
             raise UpgradeRequired(f"{where} begins another epoch", hint="upgrade: pip install -U catalog-core")
         if value["position"] != position or value["previous"] != previous:
-            raise IntegrityError(f"{where} does not continue the chain: it names another position or predecessor")
+            raise IntegrityError(
+                f"{where} does not continue the chain: it is entry {value['position']!r} behind {value['previous']!r}, "
+                f"not {position} behind {previous!r}",
+                hint="that one or the one before was damaged; restore the journal from a copy",
+            )
         intents = []
         for item in value["intents"]:
             identity, actor, made, base = item["id"], item["actor"], item["time"], item["based_on"]
@@ -156,7 +162,7 @@ def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
             for event in item["events"]:
                 _check_event(event, where)
             intents.append(Intent(identity, actor, made, base and Head(**base), tuple(item["events"])))
-        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest_of(data))
+        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest)
         for key, text in entry.blobs.items():
             check_digest(key.partition("~")[0])
             if not isinstance(text, str):

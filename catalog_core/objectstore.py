@@ -39,6 +39,10 @@ def entry_key(position: int) -> str:
     return f"journal/{EPOCH:010}/{position // 1000:010}/{position:010}"
 
 
+def _folder(position: int) -> str:
+    return entry_key(position).rpartition("/")[0]
+
+
 def blob_key(key: str) -> str:
     """The object that holds a blob."""
     match = _KEY.match(key)
@@ -103,9 +107,15 @@ class _Journal:
         while stop is None or position < stop:
             try:
                 data = self._read(position)
-            except BlobMissing:
-                if self._head is not None and position <= self._head.position:
-                    raise
+            except BlobMissing as exc:
+                known = self._head is not None and position <= self._head.position
+                # who reads all of it also looks behind the end: a hole looks like one
+                whole = start == 0 and stop is None
+                if known or (whole and any(self._backend.store.list("journal/", entry_key(position)))):
+                    url, name = self._backend.url, self._backend.name
+                    raise BlobMissing(
+                        f"{url}: journal entry {position} is missing", hint="restore it from a copy", backend=name
+                    ) from exc
                 return
             yield position, data
             position += 1
@@ -118,6 +128,7 @@ class _Journal:
             raise BackendError("this store has no transactions: blobs are put before the entry")
         if not self._backend.capabilities.writable:
             raise ReadOnly(f"{self._backend.url} may not be written", hint="check the rights of the folder")
+        local = self._backend.files is not None
         wait = 0.001
         while True:
             head = self.head()
@@ -129,12 +140,15 @@ class _Journal:
                     raise
                 continue
             try:
+                if local and head and _folder(position) != _folder(head.position):
+                    last = self._read(head.position)  # its writer may not have lived to sync the folder it is in
+                    self._backend.store.put(entry_key(head.position), io.BytesIO(last), len(last), "content")
                 self._backend.store.put(entry_key(position), io.BytesIO(data), len(data), "exclusive")
                 won = True
             except KeyTaken:
                 won = self._read(position) == data  # our own put, whose answer was lost
             except BackendError:
-                if not self._stat(position):
+                if local or not self._stat(position):  # a local put that failed may be there and not durable
                     raise
                 won = self._read(position) == data
             if won:
@@ -152,7 +166,7 @@ class _Blobs:
 
     def put(self, key: str, stream: BinaryIO, size: int) -> None:
         """See `interfaces.backend.Blobs.put`."""
-        info = self._store.stat(blob_key(key))
+        info = None if isinstance(self._store, LocalFiles) else self._store.stat(blob_key(key))  # a local one syncs it
         if info is None or info.size != size:
             self._store.put(blob_key(key), stream, size, "content")
 

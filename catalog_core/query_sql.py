@@ -185,11 +185,7 @@ def _leading(node: Node, params: list[Any]) -> tuple[str, str, str]:
         return "texts CROSS JOIN versions v ON v.id = texts.rowid", "texts.rowid", "texts MATCH ?"
     test, values = _field_test(node)
     params += values
-    return (
-        "fields CROSS JOIN versions v ON v.id = fields.version",
-        "fields.version",
-        test.replace("number", "fields.number"),
-    )
+    return "fields CROSS JOIN versions v ON v.id = fields.version", "fields.version", test
 
 
 def _match(node: Compare) -> str:

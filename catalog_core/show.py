@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import html as escaping
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import attrs
 
 from catalog_core.index import Index
-from catalog_core.values import when
+from catalog_core.values import typed, when
 
 
 @attrs.frozen
@@ -32,15 +33,13 @@ class Event:
         what = f"{self.model}@{self.number}" if self.number else self.model or ""
         data = self.data
         if self.type == "version.published":
-            detail = f"{data.get('size', 0):,} bytes"
+            detail = size(data.get("size", 0))
         elif self.type == "alias.set":
             detail = data["alias"] if data["number"] else f"{data['alias']} removed"
         elif self.type == "stage.set":
             detail = f"{data['seen']} → {data['stage']}"
         elif self.type in ("tags.set", "metrics.set"):
-            detail = ", ".join(
-                [*(f"{key}={value}" for key, value in data["set"].items()), *(f"-{k}" for k in data["unset"])]
-            )
+            detail = ", ".join([*filter(None, [text(data["set"])]), *(f"-{key}" for key in data["unset"])])
         elif self.type == "blobs.swept":
             detail = f"{len(data['keys'])} blobs"
         else:
@@ -69,9 +68,9 @@ def state(past: Index) -> dict[str, Any]:
         "SELECT number, stage, manifest, created, id FROM versions WHERE deleted = 0 ORDER BY number"
     ):
         fields: dict[str, dict[str, Any]] = {"tags": {}, "metrics": {}}
-        for key, text, value in past.rows("SELECT key, text, number FROM fields WHERE version = ?", (identity,)):
+        for key, word, value in past.rows("SELECT key, text, number FROM fields WHERE version = ?", (identity,)):
             group, _, rest = key.partition(".")
-            fields.setdefault(group, {})[rest] = text if value is None else value
+            fields.setdefault(group, {})[rest] = typed(word, value)
         versions.append(
             {"number": number, "stage": stage, "digest": manifest, "created": when(created).isoformat(), **fields}
         )
@@ -120,46 +119,71 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def clean(words: str) -> str:
+    """Text of others without what would steer a terminal: control characters are written as Python writes them."""
+    return words if words.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
+
+
+def text(value: Any, key: str = "") -> str:
+    """A value for people: bytes with a unit, four significant digits, times (in UTC) to the minute; `key` says what it
+    is."""
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    if key in ("size", "new_bytes"):
+        return size(value)
+    if key == "parameters" and isinstance(value, int):
+        return f"{value:,}"
+    if key in ("created", "updated"):
+        return str(value)[:16].replace("T", " ")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{clean(str(name))}={text(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(text, value))
+    return clean(str(value))
+
+
 def lines(item: Any) -> list[tuple[str, str]]:
-    """Label and text of each line that describes one thing."""
-    data = record(item)
-    result = []
-    for key, value in data.items():
-        if value in (None, "", {}, [], ()):
-            continue
-        if key == "size":
-            value = size(value)
-        elif isinstance(value, dict):
-            value = ", ".join(f"{name}={inner}" for name, inner in value.items())
-        elif isinstance(value, (list, tuple)):
-            value = ", ".join(map(str, value))
-        result.append((key, str(value)))
-    return result
+    """Label and text of each line that describes one thing; what is empty is left out."""
+    return [
+        (key.replace("_", " "), text(value, key) + (" UTC" if key in ("created", "updated") else ""))
+        for key, value in record(item).items()
+        if value not in (None, "", {}, [], ()) and (key, value) != ("deleted", False)
+    ]
 
 
 def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of a listing."""
+    """Headings and rows of a listing, without the columns that are empty."""
     if not items:
         return [], []
     if _kind(items[0]) == "version":
         rows = [
-            [v.ref, v.stage, ", ".join(v.aliases), str(v.summary.get("framework") or ""), size(v.size),
-             v.created.strftime("%Y-%m-%d %H:%M"), ", ".join(f"{k}={x:.4g}" for k, x in v.metrics.items())]
+            [v.ref, v.stage, text(v.aliases), text(v.summary.get("framework")), size(v.size),
+             text(v.created.isoformat(), "created"), text(v.metrics)]
             for v in items
         ]  # fmt: skip
-        return ["version", "stage", "aliases", "framework", "size", "created", "metrics"], rows
-    if _kind(items[0]) == "model":
+        headings = ["version", "stage", "aliases", "framework", "size", "created (UTC)", "metrics"]
+    elif _kind(items[0]) == "model":
         rows = [
-            [m.name, str(m.newest), ", ".join(f"{a}→{n}" for a, n in m.aliases.items()), m.title or ""] for m in items
+            [m.name, str(m.newest), ", ".join(f"{a}→{n}" for a, n in m.aliases.items()), text(m.title)] for m in items
         ]
-        return ["model", "newest", "aliases", "title"], rows
-    if isinstance(items[0], Event):
-        return ["position", "time", "actor", "event"], [
-            [str(e.position), e.time.strftime("%Y-%m-%d %H:%M:%S"), e.actor, e.text] for e in items
-        ]
-    records = [record(item) for item in items]
-    keys = list(records[0])
-    return keys, [["" if row.get(key) is None else str(row[key]) for key in keys] for row in records]
+        headings = ["model", "newest", "aliases", "title"]
+    elif isinstance(items[0], Event):
+        rows = [[str(e.position), e.time.strftime("%Y-%m-%d %H:%M:%S"), clean(e.actor), e.text] for e in items]
+        headings = ["position", "time (UTC)", "actor", "event"]
+    else:
+        records = [record(item) for item in items]
+        headings = list(records[0])
+        # a digest is cut: nobody compares 64 digits by eye
+        rows = [[re.sub(r"^(sha256:.{12}).{52}$", r"\1…", text(row.get(k), k)) for k in headings] for row in records]
+    used = [n for n in range(len(headings)) if any(row[n] for row in rows)]
+    return [headings[n] for n in used], [[row[n] for n in used] for row in rows]
+
+
+def right(cells: Iterable[str]) -> bool:
+    """Whether a column holds numbers and sizes, which stand at the right."""
+    return all(re.fullmatch(r"[-\d.,e+]*( [kMGT]?B)?", cell) for cell in cells)
 
 
 def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
@@ -169,7 +193,7 @@ def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
     if _kind(item) == "model":
         return item.name, lines(item), item.versions
     if hasattr(item, "rows"):
-        return repr(item), [], item.rows()
+        return repr(item).strip("<>"), [], item.rows()
     if hasattr(item, "models"):
         return f"{item.name} {item.url}", [], list(item.models())
     return getattr(item, "ref", type(item).__name__), lines(item), []
@@ -185,12 +209,15 @@ def rich(item: Any) -> Any:
     parts: list[Any] = [Text(title, style="bold")]
     if described:
         grid = Table.grid(padding=(0, 2))
-        for label, text in described:
-            grid.add_row(Text(label, style="dim"), Text(text))
+        for label, words in described:
+            grid.add_row(Text(label, style="dim"), Text(words))
         parts.append(grid)
     headings, cells = table(rows)
     if headings:
-        listing = Table(*headings)
+        listing = Table(box=None, pad_edge=False)
+        for heading, column in zip(headings, zip(*cells, strict=True), strict=True):
+            side: Any = "right" if right(column) else "left"
+            listing.add_column(heading, justify=side, overflow="fold", no_wrap=heading == headings[0])
         for row in cells:
             listing.add_row(*map(Text, row))
         parts.append(listing)
@@ -198,19 +225,22 @@ def rich(item: Any) -> Any:
 
 
 def html(item: Any) -> str:
-    """HTML for notebooks; every text is escaped."""
+    """HTML for notebooks; every text is escaped, every colour is the notebook's own."""
     title, described, rows = _parts(item)
-    clean = escaping.escape
-    out = [f"<div><strong>{clean(title)}</strong>"]
+    escape = escaping.escape
+
+    def cell(tag: str, words: str, side: str = "left") -> str:
+        return f"<{tag} style='text-align:{side};vertical-align:top'>{escape(words)}</{tag}>"
+
+    out = [f"<div><strong>{escape(title)}</strong>"]
     if described:
-        body = "".join(f"<tr><th style='text-align:left'>{clean(a)}</th><td>{clean(b)}</td></tr>" for a, b in described)
-        out.append(f"<table>{body}</table>")
+        body = "".join(f"<tr>{cell('th', label)}{cell('td', words)}</tr>" for label, words in described)
+        out.append(f"<table style='margin:0 0 1em'>{body}</table>")
     headings, cells = table(rows)
     if headings:
-        head = "".join(f"<th style='text-align:left'>{clean(text)}</th>" for text in headings)
-        body = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{clean(text)}</td>" for text in row) + "</tr>"
-            for row in cells
-        )
-        out.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        sides = ["right" if right(column) else "left" for column in zip(*cells, strict=True)]
+        listing = [f"<tr>{''.join(map(cell, ['th'] * len(sides), headings, sides))}</tr>"]
+        listing += [f"<tr>{''.join(map(cell, ['td'] * len(sides), row, sides))}</tr>" for row in cells]
+        body = "".join(listing[1:])
+        out.append(f"<table style='margin:0 0 1em'><thead>{listing[0]}</thead><tbody>{body}</tbody></table>")
     return "".join(out) + "</div>"

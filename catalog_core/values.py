@@ -54,3 +54,10 @@ def when(seconds: float) -> datetime:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def typed(word: str, number: float | None) -> Any:
+    """A stored value as it was given: the number (whole where it was written so), else the text."""
+    if number is None:
+        return word
+    return int(number) if "." not in word and "e" not in word else number

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table
+from catalog_cli.output import json_option, opened, put, put_table, reference
 from catalog_core import config, platform, plugins
+from catalog_core.show import size
 
 
 @click.command("verify")
-@click.argument("ref")
+@reference("ref")
 @json_option
 @click.pass_context
 def verify_command(ctx: click.Context, ref: str) -> None:
@@ -30,9 +31,10 @@ def fsck_command(ctx: click.Context) -> None:
     """Read and check every entry and every byte."""
     catalog = opened(ctx)
     found = catalog.fsck(progress=catalog._progress)
-    read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {found.bytes:,} bytes read"
-    put(ctx, found, lines=[*[f"{p.what}: {p.message}" for p in found.problems],
-                           f"{read}: {'clean' if found.clean else f'{len(found.problems)} problems'}"])  # fmt: skip
+    read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {size(found.bytes)} read"
+    lines = [p.message if p.message.startswith(p.what) else f"{p.what}: {p.message}" for p in found.problems]
+    count = len(lines)
+    put(ctx, found, lines=[*lines, f"{read}: {f'{count} problem' + 's' * (count > 1) if lines else 'clean'}"])
     if not found.clean:
         sys.exit(1)
 
@@ -46,7 +48,8 @@ def gc_command(ctx: click.Context, grace: float, dry_run: bool) -> None:
     """Collect blobs that no version needs, and what killed writers left behind."""
     result = opened(ctx).gc(grace=grace, dry_run=dry_run)
     verb = "would collect" if dry_run else "collected"
-    put(ctx, result, lines=[f"{verb} {result.blobs:,} blobs, {result.bytes:,} bytes, {result.temporaries} temporaries"])
+    what = f"{result.blobs:,} blobs, {size(result.bytes)}, {result.temporaries} temporaries"
+    put(ctx, result, lines=[f"{verb} {what}"])
 
 
 @click.command("config")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, put
+from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.names import parse_reference
+from catalog_core.show import size, text
 
 
 @click.command("alias")
-@click.argument("ref")
+@reference("ref")
 @click.argument("name")
 @click.option("--remove", is_flag=True, help="Remove the alias NAME of the model REF instead.")
 @json_option
@@ -29,7 +30,7 @@ def alias_command(ctx: click.Context, ref: str, name: str, remove: bool) -> None
 
 
 @click.command("promote")
-@click.argument("ref")
+@reference("ref")
 @click.argument("stage")
 @json_option
 @click.pass_context
@@ -40,44 +41,46 @@ def promote_command(ctx: click.Context, ref: str, stage: str) -> None:
 
 
 @click.command("tag")
-@click.argument("ref")
+@reference("ref")
 @click.argument("tags", nargs=-1, metavar="[K=V]...")
-@click.option("--unset", multiple=True, metavar="K")
+@click.option("--unset", multiple=True, metavar="K", help="A tag to remove.")
 @json_option
 @click.pass_context
 def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tuple[str, ...]) -> None:
     """Set tags of REF, or remove them."""
     version = opened(ctx).version(ref).tag(*unset, **pairs(tags, "tag"))
-    put(ctx, version, lines=[f"{key}={value}" for key, value in version.tags.items()])
+    put(ctx, version, lines=[f"{key}={text(value)}" for key, value in version.tags.items()])
 
 
 @click.command("annotate")
-@click.argument("ref")
+@reference("ref")
 @click.argument("metrics", nargs=-1, required=True, metavar="K=NUMBER...")
 @json_option
 @click.pass_context
 def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...]) -> None:
     """Set metrics of REF."""
     version = opened(ctx).version(ref).annotate(**pairs(metrics, "metric", numbers=True))
-    put(ctx, version, lines=[f"{key}={value}" for key, value in version.metrics.items()])
+    put(ctx, version, lines=[f"{key}={text(value)}" for key, value in version.metrics.items()])
 
 
 @click.command("card")
-@click.argument("name")
+@reference("name")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
 def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
     """Show the card of NAME, or replace it by FILE ('-' reads standard input)."""
-    model = opened(ctx).model(name)
+    card = None
     if file is not None:
-        text = sys.stdin.read() if str(file) == "-" else click.open_file(str(file), encoding="utf-8").read()
-        model = model.set_card(text)
-    put(ctx, {"name": model.name, "card": model.card}, lines=[model.card or f"{name} has no card"])
+        card = sys.stdin.read() if str(file) == "-" else click.open_file(str(file), encoding="utf-8").read()
+    model = opened(ctx).model(name)
+    if card is not None:
+        model = model.set_card(card)
+    put(ctx, {"name": model.name, "card": model.card}, lines=(model.card or f"{name} has no card").splitlines())
 
 
 @click.command("attach")
-@click.argument("ref")
+@reference("ref")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="What to call it; else the name of FILE.")
 @click.option("--remove", is_flag=True, help="Remove the attachment --name.")
@@ -98,12 +101,12 @@ def attach_command(
         version = version.attach(name, None)
     elif file is not None:
         version = version.attach(name or file.name, file)
-    listed = [f"{key}  {size:,} bytes" for key, size in version.attachments.items()]
+    listed = [f"{key}  {size(count)}" for key, count in version.attachments.items()]
     put(ctx, version.attachments, lines=listed or [f"{version.ref} has no attachments"])
 
 
 @click.command("delete")
-@click.argument("ref")
+@reference("ref")
 @json_option
 @click.pass_context
 def delete_command(ctx: click.Context, ref: str) -> None:
@@ -118,7 +121,7 @@ def delete_command(ctx: click.Context, ref: str) -> None:
 
 
 @click.command("restore")
-@click.argument("ref")
+@reference("ref")
 @json_option
 @click.pass_context
 def restore_command(ctx: click.Context, ref: str) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table
+from catalog_cli.output import json_option, opened, put, put_table, reference
 from catalog_core.handles import Model, Version
 from catalog_core.names import parse_reference
+from catalog_core.show import size
 
 
 @click.command("list")
-@click.argument("name", required=False)
-@click.option("--limit", default=100, type=click.IntRange(min=1), show_default=True)
+@reference("name", required=False)
+@click.option(
+    "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+)
 @json_option
 @click.pass_context
 def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
@@ -25,7 +28,9 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
 
 @click.command("search")
 @click.argument("query", nargs=-1)
-@click.option("--limit", default=100, type=click.IntRange(min=1), show_default=True)
+@click.option(
+    "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+)
 @json_option
 @click.pass_context
 def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> None:
@@ -34,7 +39,7 @@ def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> No
 
 
 @click.command("show")
-@click.argument("ref")
+@reference("ref")
 @click.option("--as-of", metavar="TIME", help="A past moment (ISO 8601), or '#N' for a position of the journal.")
 @json_option
 @click.pass_context
@@ -43,7 +48,11 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
     catalog = opened(ctx)
     parsed = parse_reference(ref)
     if as_of is not None:
-        put(ctx, catalog.as_of(parsed.name, as_of))
+        past = catalog.as_of(parsed.name, as_of)
+        put(ctx, past if ctx.obj["json"] else {**past, "versions": None})
+        if not ctx.obj["json"]:
+            click.echo()
+            put_table(ctx, past["versions"], "no versions")
         return
     item: Model | Version
     if parsed.number or parsed.alias or parsed.digest:
@@ -57,8 +66,8 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
 
 
 @click.command("compare")
-@click.argument("first")
-@click.argument("second")
+@reference("first")
+@reference("second")
 @json_option
 @click.pass_context
 def compare_command(ctx: click.Context, first: str, second: str) -> None:
@@ -68,13 +77,15 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
         put(ctx, comparison)
         return
     put_table(ctx, comparison.rows(), "no differences")
-    shared = f"{comparison.shared_bytes:,} of {comparison.total_bytes:,} bytes shared"
+    shared = f"{size(comparison.shared_bytes)} of {size(comparison.total_bytes)} shared"
     click.echo(f"{comparison.same} tensors equal, {shared}")
 
 
 @click.command("history")
-@click.argument("name", required=False)
-@click.option("--limit", default=1000, type=click.IntRange(min=1), show_default=True)
+@reference("name", required=False)
+@click.option(
+    "--limit", default=1000, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+)
 @json_option
 @click.pass_context
 def history_command(ctx: click.Context, name: str | None, limit: int) -> None:

@@ -100,9 +100,11 @@ def main(arguments: list[str] | None = None) -> None:
             error = {"type": type(exc).__name__, "message": exc.message, "hint": exc.hint}
             click.echo(json.dumps({"error": error}, ensure_ascii=False))
         else:
-            click.echo(f"error: {' '.join(exc.message.split())}", err=True)
+            from catalog_core.show import clean
+
+            click.echo(f"error: {clean(' '.join(exc.message.split()))}", err=True)
             if exc.hint:
-                click.echo(f"hint: {' '.join(exc.hint.split())}", err=True)
+                click.echo(f"hint: {clean(' '.join(exc.hint.split()))}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

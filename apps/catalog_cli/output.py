@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+import threading
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -19,64 +24,102 @@ json_option = click.option(
 )  # fmt: skip
 
 
+def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """What Tab offers for a reference: names of models, or what may follow `@`. It makes no catalog and never fails."""
+    try:
+        with Catalog.open(ctx.find_root().params.get("catalog"), create=False) as catalog:
+            name, at, _ = begun.partition("@")
+            if at:
+                ends = [*catalog.model(name).aliases, *(v.number for v in catalog.versions(name)[:20])]
+                return [ref for ref in (f"{name}@{end}" for end in ends) if ref.startswith(begun)]
+            before = begun[:-1] + chr(ord(begun[-1]) - 1) + "\U0010ffff" if begun else ""
+            return [m.name for m in catalog.models(after=before) if m.name.startswith(begun)]
+    except Exception:
+        return []
+
+
+def reference(argument: str, **options: Any) -> Any:
+    """An argument that names a model or a version."""
+    return click.argument(argument, shell_complete=names, **options)
+
+
 def opened(ctx: click.Context, *, create: bool = False) -> Catalog:
     """The catalog that was asked for, closed when the command ends. Only the default one is made by looking."""
     target = ctx.obj["catalog"]
-    import os
-
     default = target is None and not os.environ.get("CATALOG")
+    if sys.stderr.isatty():
+        meter = ctx.obj["meter"] = Meter(str(ctx.info_name))
+        ctx.call_on_close(meter.stop)
     catalog = Catalog.open(target, create=create or default)
     ctx.call_on_close(catalog.close)
-    if sys.stderr.isatty():
-        catalog._progress = bar()
+    if "meter" in ctx.obj:
+        catalog._progress = ctx.obj["meter"].update
     return catalog
 
 
-def bar() -> Callable[[int, int], None]:
-    """A progress bar on the terminal, for what takes over a second."""
-    begin = time.monotonic()
-    progress: list[Any] = []
+class Meter:
+    """What a terminal shows of a command that takes over a second: a bar where the work is counted, else a pulse."""
 
-    def show(done: int, total: int) -> None:
-        if not progress and time.monotonic() - begin < 1:
-            return
-        if not progress:
-            from rich.console import Console
-            from rich.progress import Progress
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._work: tuple[int, int | None] = (0, None)
+        self._bar: Any = None
+        self._timer = threading.Timer(1.0, self._start)
+        self._timer.daemon = True
+        self._timer.start()
 
-            progress.append(Progress(console=Console(stderr=True), transient=True))
-            progress.append(progress[0].add_task("", total=total))
-            progress[0].start()
-        progress[0].update(progress[1], completed=done, total=total)
-        if done >= total:
-            progress[0].stop()
-            progress.clear()
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
 
-    return show
+        bar = Progress(console=Console(stderr=True), transient=True)
+        bar.add_task(self._what, completed=self._work[0], total=self._work[1])
+        bar.start()
+        self._bar = bar
+
+    def update(self, done: int, total: int) -> None:
+        """So much is done."""
+        self._work = (done, total)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+
+    def stop(self) -> None:
+        """Wipe it: something is to be printed."""
+        self._timer.cancel()
+        self._timer.join()
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def quiet(ctx: click.Context) -> None:
+    """End the meter, if there is one."""
+    if "meter" in ctx.obj:
+        ctx.obj["meter"].stop()
 
 
 def put(ctx: click.Context, item: Any, *, lines: Iterable[str] | None = None) -> None:
     """Print one thing: JSON for programs, `lines` or label and text for people."""
     from catalog_core import show
 
+    quiet(ctx)
     if ctx.obj["json"]:
         data = item if isinstance(item, (dict, list)) else show.record(item)
         click.echo(json.dumps(data, ensure_ascii=False, default=str, indent=2))
         return
-    if lines is not None:
-        for line in lines:
-            click.echo(line)
-        return
-    pairs = show.lines(item)
-    width = max((len(label) for label, _ in pairs), default=0)
-    for label, text in pairs:
-        click.echo(f"{label:{width}}  {text}")
+    if lines is None:
+        pairs = show.lines(item)
+        width = max((len(label) for label, _ in pairs), default=0)
+        lines = [f"{label:{width}}  {text}" for label, text in pairs]
+    for line in lines:
+        click.echo(show.clean(line))
 
 
 def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
-    """Print a listing: JSON for programs, aligned columns for people."""
+    """Print a listing: JSON for programs, aligned columns for people; a terminal that is too narrow gets long cells
+    in several lines."""
     from catalog_core import show
 
+    quiet(ctx)
     if ctx.obj["json"]:
         click.echo(json.dumps([show.record(item) for item in items], ensure_ascii=False, default=str, indent=2))
         return
@@ -84,10 +127,33 @@ def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
         click.echo(empty)
         return
     headings, rows = show.table(items)
-    used = [n for n in range(len(headings)) if any(row[n] for row in rows)]
-    widths = {n: max(len(headings[n]), *(len(row[n]) for row in rows)) for n in used}
+    columns = list(zip(*rows, strict=True))
+    widths = [max(len(heading), *map(_width, cells)) for heading, cells in zip(headings, columns, strict=True)]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns - 2 * (len(widths) - 1)
+        while sum(widths) > max(room, 12 * len(widths)):
+            widths[widths.index(max(widths))] -= 1
+    sides = [show.right(cells) for cells in columns]
     for row in ([heading.upper() for heading in headings], *rows):
-        click.echo("  ".join(f"{row[n]:{widths[n]}}" for n in used).rstrip())
+        folded = [
+            textwrap.wrap(text, width) if _width(text) > width else [text]
+            for text, width in zip(row, widths, strict=True)
+        ]
+        for parts in zip_longest(*folded, fillvalue=""):
+            line = "  ".join(_padded(*part) for part in zip(parts, widths, sides, strict=True))
+            click.echo(line.rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns of the terminal that a text takes: letters of East Asian scripts take two."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    blanks = " " * max(0, width - _width(text))
+    return blanks + text if right else text + blanks
 
 
 def pairs(given: Sequence[str], what: str, *, numbers: bool = False) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, put
+from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.errors import InvalidInput
+from catalog_core.show import size
 
 
 @click.command("init")
@@ -20,15 +21,15 @@ def init_command(ctx: click.Context) -> None:
 
 
 @click.command("save")
-@click.argument("name")
+@reference("name")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--component", multiple=True, metavar="N=PATH", help="A component and its file or folder.")
 @click.option("--alias", help="Point this alias at the new version.")
-@click.option("--tag", multiple=True, metavar="K=V")
-@click.option("--metric", multiple=True, metavar="K=NUMBER")
-@click.option("--param", multiple=True, metavar="K=V")
+@click.option("--tag", multiple=True, metavar="K=V", help="A tag.")
+@click.option("--metric", multiple=True, metavar="K=NUMBER", help="A metric: a finite number.")
+@click.option("--param", multiple=True, metavar="K=V", help="A parameter of the training.")
 @click.option("--parent", multiple=True, metavar="REF", help="A version this one was made from.")
-@click.option("--description")
+@click.option("--description", help="A sentence, for full-text search.")
 @click.option("--verify", is_flag=True, help="Check in a fresh process before publishing.")
 @click.option("--force", is_flag=True, help="Publish even if the checks fail.")
 @json_option
@@ -53,12 +54,12 @@ def save_command(
         metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param"), description=description,
         parents=parent,
     )  # fmt: skip
-    new = version.summary["new_bytes"]
-    put(ctx, version, lines=[f"{version.ref}  {version.size:,} bytes, {new:,} new  {version.digest}"])
+    new = size(version.summary["new_bytes"])
+    put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 
 
 @click.command("download")
-@click.argument("ref")
+@reference("ref")
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 @click.pass_context

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from catalog_core.catalog import Catalog
 from catalog_core.errors import CatalogError, MissingPlugin
+from catalog_core.show import size, text
 
 NAME = "demo/digits"
 SECONDS = 30.0
@@ -31,6 +35,12 @@ accuracy = (logits.argmax(1) == labels).float().mean().item()
 print(json.dumps({"logits": logits.numpy().tobytes().hex(), "accuracy": accuracy}))
 """
 Say = Callable[[str], None]
+Bar = Callable[[str, float], AbstractContextManager[Callable[[float], None]]]
+
+
+@contextmanager
+def _no_bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
+    yield lambda done: None
 
 
 def _images() -> tuple[Any, Any]:
@@ -70,7 +80,7 @@ def network() -> Any:
     return Digits()
 
 
-def train(model: Any, seconds: float, seed: int) -> tuple[int, float]:
+def train(model: Any, seconds: float, seed: int, bar: Bar = _no_bar) -> tuple[int, float]:
     """Train for `seconds`; return the number of steps and the accuracy on the held-out images."""
     import torch
 
@@ -79,13 +89,15 @@ def train(model: Any, seconds: float, seed: int) -> tuple[int, float]:
     keep = torch.arange(len(images)) % 5 != 0
     images, labels = images[keep], labels[keep]
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    end, steps = time.monotonic() + seconds, 0
-    while steps < 20 or time.monotonic() < end:
-        batch = torch.randint(len(images), (64,), generator=generator)
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
-        optimizer.step()
-        steps += 1
+    begin, steps = time.monotonic(), 0
+    with bar("training", seconds) as tick:
+        while steps < 20 or time.monotonic() < begin + seconds:
+            batch = torch.randint(len(images), (64,), generator=generator)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+            steps += 1
+            tick(time.monotonic() - begin)
     return steps, evaluate(model)[1]
 
 
@@ -104,7 +116,7 @@ def evaluate(model: Any) -> tuple[Any, float]:
     return logits, (logits.argmax(1) == labels).float().mean().item()
 
 
-def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, Any]:
+def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no_bar) -> dict[str, Any]:
     """Run the whole demo in `folder`; return its figures. Raises `CatalogError` when a step gives the wrong answer."""
     for module, extra in (("torch", "demo"), ("sklearn", "demo")):
         if importlib.util.find_spec(module) is None:
@@ -113,11 +125,11 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
 
     torch.manual_seed(7)
     target = folder.resolve() / "catalog"
-    say(f"1. A catalog in {target}")
+    say(f"1. A catalog in {os.path.relpath(target)}")
     with Catalog.open(target) as catalog:
         model = network()
         say(f"2. Training on 1,437 real images for {seconds:.0f} s …")
-        steps, accuracy = train(model, seconds, seed=1)
+        steps, accuracy = train(model, seconds, seed=1, bar=bar)
         say(f"   {steps:,} steps, accuracy on 360 held-out images {accuracy:.1%}")
         example = {"images": held_out()[0][:4]}
         with catalog.prepare(
@@ -135,11 +147,11 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
                 say(f"   {check.result:8} {check.id}{'  ' + check.cause if check.cause else ''}")
             first = draft.save(alias="champion")
         logits, _ = evaluate(model)
-        say(f"4. Saved as {first.ref}, alias champion: {first.size:,} bytes, {first.summary['new_bytes']:,} new")
-        before, after = _fine_tune(catalog, model, seconds / 6)
+        say(f"4. Saved as {first.ref}, alias champion: {size(first.size)}, {size(first.summary['new_bytes'])} new")
+        before, after = _fine_tune(catalog, model, seconds / 6, bar)
         say(
-            f"5. Fine-tuned with the convolutions frozen, saved as {after.ref}: {after.size:,} bytes, of which only "
-            f"{after.summary['new_bytes']:,} were new ({after.summary['new_bytes'] / after.size:.0%})"
+            f"5. Fine-tuned with the convolutions frozen, saved as {after.ref}: {size(after.size)}, of which only "
+            f"{size(after.summary['new_bytes'])} were new ({after.summary['new_bytes'] / after.size:.0%})"
         )
         query = 'metrics.accuracy > 0.5 and tags.team = demo and text ~ "handwritten"'
         found = catalog.search(query)
@@ -148,8 +160,9 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
         say(f"7. Compared tensor by tensor: {comparison.same} equal")
         for difference in comparison.differences:
             if difference.kind in ("tensor", "metric"):
-                norm = f"  relative change {difference.norm:.3g}" if difference.norm is not None else ""
-                say(f"   {difference.change:8} {difference.name} {difference.before} → {difference.after}{norm}")
+                norm = f"  relative change {text(difference.norm)}" if difference.norm is not None else ""
+                change = f"{text(difference.before)} → {text(difference.after)}"
+                say(f"   {difference.change:8} {difference.name}  {change}{norm}")
         replayed = replay(target, f"{NAME}@champion")
         if replayed["logits"] != logits.numpy().tobytes().hex():
             raise CatalogError("a fresh process computed other logits from the stored weights than this one")
@@ -158,6 +171,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
             f"accuracy {replayed['accuracy']:.1%}"
         )
     say("\nLook into it:")
+    program = "catalog" if shutil.which("catalog") else os.path.relpath(Path(sys.executable).with_name("catalog"))
     for command in (
         "list",
         f"show {NAME}@champion",
@@ -166,7 +180,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
         "search 'metrics.accuracy > 0.9'",
         "fsck",
     ):
-        say(f"  catalog --catalog {target} {command}")
+        say(f"  {program} --catalog {os.path.relpath(target)} {command}")
     return {
         "versions": [first.ref, after.ref],
         "accuracy": replayed["accuracy"],
@@ -174,10 +188,10 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print) -> dict[str, A
     }
 
 
-def _fine_tune(catalog: Catalog, model: Any, seconds: float) -> tuple[Any, Any]:
+def _fine_tune(catalog: Catalog, model: Any, seconds: float, bar: Bar) -> tuple[Any, Any]:
     for parameter in model.features.parameters():
         parameter.requires_grad = False
-    steps, accuracy = train(model, seconds, seed=2)
+    steps, accuracy = train(model, seconds, seed=2, bar=bar)
     before = catalog.version(f"{NAME}@champion")
     after = catalog.save(
         NAME,

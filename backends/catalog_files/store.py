@@ -38,14 +38,15 @@ class FileStore:
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""
-        final = self._path(key)
-        path = durable.write_new(self.staging(), stream, size)
+        final, staging = self._path(key), self.staging()
+        if mode == "content" and durable.settled(final, size):
+            return
+        path = durable.write_new(staging, stream, size)
         try:
             if mode == "hint":
                 with durable.translated(str(final)):
                     durable.make_folders(final.parent)
-                    os.replace(path, final)
-                    durable.sync_folder(final.parent)
+                    os.replace(path, final)  # its name is not synced: a hint may be lost
             else:
                 durable.link(path, final, exclusive=mode == "exclusive")
         finally:

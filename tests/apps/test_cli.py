@@ -107,6 +107,27 @@ def test_the_commands_are_those_of_the_api() -> None:
         assert target is None or target in COMMANDS, f"Catalog.{verb} has no command"
 
 
+def test_the_shell_completes_commands_options_and_models(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offered(words: str) -> list[str]:
+        monkeypatch.setenv("_CATALOG_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        # a click program is asked under its own name
+        code = "import sys; sys.argv[0] = 'catalog'; from catalog_cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stderr == ""
+        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+    assert offered("catalog ") == [*COMMANDS, "demo"]
+    assert offered("catalog re") == ["restore"]
+    assert offered("catalog gc --d") == ["--dry-run"]
+    assert offered("catalog show ca") == ["calo/gan"]
+    assert offered("catalog show calo/gan@") == ["calo/gan@best", "calo/gan@1"]
+    assert offered("catalog show x") == []
+    assert offered("catalog -c ./nothing show ") == []
+    assert not (tmp_path / "nothing").exists()
+
+
 @pytest.mark.parametrize(("goal", "arguments"), [(0.150, ("--help",)), (0.250, ("show", "calo/gan@1"))])
 def test_help_and_show_are_quick(run, goal: float, arguments: tuple[str, ...]) -> None:
     """As whole processes; the best of a few, since other work on the machine only ever adds to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ from catalog_core.errors import (
 
 @pytest.fixture(params=["sqlite", "file"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    if not os.environ.get("CATALOG_TEST_PLACES"):  # test_places.py chooses where the index goes
+        monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     return f"{request.param}://{tmp_path}/catalog"
 
 
@@ -289,6 +291,27 @@ def test_a_catalog_that_is_not_there_is_not_made_by_reading(tmp_path: Path, monk
     with pytest.raises(NotFound):
         Catalog.open(tmp_path / "nothing", create=False)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_is_held_already_is_not_counted_as_new(catalog: Catalog) -> None:
+    first = catalog.save("m", {"w": np.zeros(10, np.float32)})
+    assert first.summary["new_bytes"] > first.size  # the list of installed packages is new as well
+    assert catalog.save("m", {"w": np.zeros(10, np.float32)}).summary["new_bytes"] == 0
+    assert catalog.save("m", {"w": np.ones(10, np.float32)}).summary["new_bytes"] == first.size
+
+
+def test_a_retrained_model_does_not_keep_the_bytes_of_the_one_before(catalog: Catalog) -> None:
+    """Both files have the same header: a few bytes must not hold a pack of any size."""
+    rng = np.random.default_rng(0)
+    first, second = ({"w": rng.standard_normal(100_000, dtype=np.float32)} for _ in range(2))
+    catalog.save("m", first)
+    catalog.save("m", second)
+    catalog.version("m@1").delete()
+    assert catalog.gc(grace=0).bytes > 400_000
+    np.testing.assert_array_equal(catalog.load("m@2")["w"], second["w"])
+    again = catalog.save("m", second)
+    assert again.summary["new_bytes"] == 0
+    assert catalog.fsck().clean
 
 
 def test_attachments_come_and_go_without_changing_the_version(catalog: Catalog, tmp_path: Path) -> None:

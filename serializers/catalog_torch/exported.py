@@ -39,49 +39,10 @@ _PLAIN = re.compile(r"[\w.+:]*\Z")
 _NAMES = frozenset({"name", "as_name", "as_tensor_name", "forward_arg_names", "in_names", "out_names"})
 _TABLES = frozenset(["tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values", "range_constraints"])
 _SPECS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
-_WORDS = frozenset(
-    [
-        "Symbol",
-        "positive",
-        "integer",
-        "nonnegative",
-        "True",
-        "False",
-        "Max",
-        "Min",
-        "Mod",
-        "PythonMod",
-        "FloorDiv",
-        "CleanDiv",
-        "CeilDiv",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "Integer",
-        "Float",
-        "Rational",
-        "Add",
-        "Mul",
-        "Pow",
-        "ToFloat",
-        "TruncToInt",
-        "Where",
-        "And",
-        "Or",
-        "Not",
-        "oo",
-        "PowByNatural",
-        "FloatPow",
-        "FloatTrueDiv",
-        "IntTrueDiv",
-        "ModularIndexing",
-        "CeilToInt",
-        "FloorToInt",
-        "RoundToInt",
-    ]
+_WORDS = re.compile(
+    r"Symbol|positive|integer|nonnegative|True|False|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Eq|Ne|Lt|Le|"
+    r"Gt|Ge|Integer|Float|Rational|Add|Mul|Pow|ToFloat|TruncToInt|Where|And|Or|Not|oo|PowByNatural|FloatPow|"
+    r"FloatTrueDiv|IntTrueDiv|ModularIndexing|CeilToInt|FloorToInt|RoundToInt|[suz][uf]?\d+"
 )
 MAX_GRAPH = 256 << 20
 _ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
@@ -111,6 +72,12 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
             reasons.append(f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}")
     else:
         raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
+    # the weights are stored once, beside the graphs: here one element stands for each
+    for key, value in program.state_dict.items():
+        light = torch.zeros((), dtype=value.dtype)
+        program.state_dict[key] = (
+            torch.nn.Parameter(light, value.requires_grad) if isinstance(value, torch.nn.Parameter) else light
+        )
     buffer = io.BytesIO()
     with _ONE_AT_A_TIME:
         torch.export.save(program, buffer)
@@ -248,10 +215,21 @@ def _check_structure(text: str, *, names: bool) -> None:
 def _check_expression(text: Any) -> None:
     words = set(re.findall(r"[^\W\d]\w*", text)) if isinstance(text, str) else {"?"}
     quoted = re.sub(r"'[suz][uf]?\d+'", "", text) if isinstance(text, str) else ""
-    if any(word not in _WORDS and not re.fullmatch(r"[suz][uf]?\d+", word) for word in words) or re.search(
-        r"[^\w\s(),.+*/=<>-]|\.\s*[^\W\d]", quoted
-    ):
+    if not all(map(_WORDS.fullmatch, words)) or re.search(r"[^\w\s(),.+*/=<>-]|\.\s*[^\W\d]", quoted):
         raise SerializationError(f"the graph holds the expression {str(text)[:100]!r}, which is not plain arithmetic")
+
+
+def _placeholder(item: dict[str, Any], tensor: torch.Tensor) -> bytes:
+    """One element that stands for all of a weight, until the weight itself takes its place."""
+    meta = item.get("tensor_meta")
+    if not isinstance(meta, dict):
+        raise SerializationError("the archive's table of tensors cannot be read")
+    meta.update(
+        sizes=[{"as_int": size} for size in tensor.shape],
+        strides=[{"as_int": 0} for _ in tensor.shape],
+        storage_offset={"as_int": 0},
+    )
+    return bytes(tensor.element_size() if tensor.numel() else 0)
 
 
 def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = None) -> torch.nn.Module:
@@ -266,7 +244,6 @@ def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = No
         config = whole.get("config")
         if not isinstance(config, dict) or not all(isinstance(item, dict) for item in config.values()):
             raise SerializationError("the archive's table of tensors cannot be read")
-        members[f"archive/{name}"] = json.dumps(whole).encode()
         for key, item in config.items():
             if item.get("use_pickle"):
                 raise SerializationError(f"{key} is stored as a pickle, which is never read")
@@ -276,8 +253,8 @@ def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = No
                 if key not in state:
                     raise SerializationError(f"the graph needs {key}, which is not among the stored weights")
                 used[key] = state[key]
-                tensor = state[key]
-                members[WEIGHTS + item["path_name"]] = bytes(tensor.numel() * tensor.element_size())
+                members[WEIGHTS + item["path_name"]] = _placeholder(item, state[key])
+        members[f"archive/{name}"] = json.dumps(whole).encode()
     try:
         with _ONE_AT_A_TIME:
             program = torch.export.load(io.BytesIO(_write(members)))

@@ -251,3 +251,19 @@ def test_long_texts_and_large_integers_among_the_attributes_do_not_stop_a_save(c
     params = catalog.save("net", net).params
     assert (params["seed"], params["note"]) == (str(2**63), "short")
     assert not {"source", "rate"} & params.keys()
+
+
+def test_weights_are_neither_written_into_a_graph_nor_copied_when_it_is_loaded(
+    catalog: Catalog, recwarn: pytest.WarningsRecorder
+) -> None:
+    net, x = nn.Linear(1000, 1000), torch.ones(2, 1000)
+    catalog.save("net", net, example={"input": x})
+    files = {file.name: file.size for file in catalog.artifact("net").manifest.components[0].files}
+    assert files["forward.pt2"] < 20_000 < 4_000_000 < files["model.safetensors"]
+    loaded = catalog.load("net")
+    assert torch.equal(loaded(x), net(x))
+    with Path("/proc/self/maps").open() as maps:
+        regions = [line.split()[0].split("-") for line in maps if f"/{catalog.url.rsplit('/', 1)[1]}/blobs/" in line]
+    place = loaded.state_dict()["weight"].data_ptr()
+    assert any(int(low, 16) <= place < int(high, 16) for low, high in regions), "the weight lies in the mapped file"
+    assert not [warning for warning in recwarn.list if "complete tensor" in str(warning.message)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly
+from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly, UpgradeRequired
 from catalog_core.handles import Model, Page, Version
 from catalog_core.names import Reference, check_name, nearest, parse_reference
 
@@ -37,6 +37,7 @@ class Catalog:
         self.name = name
         self.actor = actor or platform.actor()
         self._progress: Progress | None = None
+        self._newer: UpgradeRequired | None = None
         self._max_staleness = 0.0 if backend.capabilities.local or backend.capabilities.transactional else 2.0
         self._checked = -1e9
         place, self.index_place = platform.cache_dir()
@@ -47,7 +48,7 @@ class Catalog:
             folder = place / "index"
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
-        self._index = Index(path)
+        self._index = Index(path, backend.url)
         self._content = Content(backend, self._index, policy)
         self._settle()
 
@@ -124,11 +125,13 @@ class Catalog:
         index = self._index
         head = self._backend.journal.head()
         if head != index.head and head is not None:
-            with index:
-                if index.head is None or index.head.position < head.position:
-                    index.catch_up(self._backend.journal, head.position + 1)
-                elif index.head.position == head.position and index.head.digest != head.digest:
-                    raise IntegrityError(f"the journal of {self.url} changed under us at entry {head.position}")
+            self._newer = index.follow(self._backend.journal, head.position + 1)
+            mine = index.head
+            if mine is not None and mine.position == head.position and mine.digest != head.digest:
+                raise IntegrityError(
+                    f"journal entry {head.position} of {self.url} is {head.digest}, and was read as {mine.digest}",
+                    hint="it was damaged or rewritten; `catalog fsck` tells more",
+                )
         self._checked = now
 
     def _commit(
@@ -183,8 +186,14 @@ class Catalog:
 
     @property
     def writable(self) -> bool:
-        """Whether this process may write."""
-        return bool(self._backend.capabilities.writable)
+        """Whether this process may write: not where the store forbids it, nor behind an entry of a newer release."""
+        return bool(self._backend.capabilities.writable) and self._newer is None
+
+    def _check_writable(self) -> None:
+        if self._newer is not None:
+            raise self._newer
+        if not self.writable:
+            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
 
     # -- publish ------------------------------------------------------------------------------------------------
 
@@ -200,8 +209,7 @@ class Catalog:
         """
         from catalog_core.draft import Draft
 
-        if not self.writable:
-            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
+        self._check_writable()
         if (obj is None) == (components is None):
             raise InvalidInput("pass one object, or components={name: object}")
         return Draft(self, name, components if components is not None else {"model": obj}, **about)
@@ -227,6 +235,7 @@ class Catalog:
 
     def model(self, name: str, *, deleted: bool = False) -> Model:
         """The model called `name`. Raises `NotFound` with the nearest names."""
+        check_name(name)
         self._refresh()
         rows = self._index.rows(f"SELECT {Model.COLUMNS} FROM models WHERE name = ?", (name,))
         if not rows or (rows[0][7] and not deleted):
@@ -234,7 +243,6 @@ class Catalog:
         return Model(self, rows[0])
 
     def _no_model(self, name: str) -> NotFound:
-        check_name(name)
         names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
         return NotFound(
             f"there is no model {name!r} in {self.name}",
@@ -384,26 +392,31 @@ class Catalog:
         return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
     def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
-        """Write the checked files of a version into a new or empty folder, a subfolder for each of several
-        components; return it. Raises `InvalidInput` for a folder that holds something, `IntegrityError`."""
+        """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
+        component where there are several; return it. Raises `InvalidInput` for a folder that holds something."""
         from pathlib import Path
 
+        from catalog_core.durable import translated
+
         target = Path(folder)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidInput(f"{target} exists and is not an empty folder")
+        with translated(str(target)):
+            if target.exists() and (not target.is_dir() or any(target.iterdir())):
+                raise InvalidInput(f"{target} exists and is not an empty folder")
         artifact = self.artifact(ref)
-        components = artifact.manifest.components
+        wanted = parse_reference(ref).component
+        components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
         done, total = 0, sum(file.size for component in components for file in component.files)
         for component in components:
             reader = artifact.reader(component)
             for name in reader.files:
                 path = (target / component.name if len(components) > 1 else target) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    for piece in reader.pieces(name):
-                        done += file.write(piece)
-                        if self._progress:
-                            self._progress(done, total)
+                with translated(str(target)):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as file:
+                        for piece in reader.pieces(name):
+                            done += file.write(piece)
+                            if self._progress:
+                                self._progress(done, total)
         return target
 
     # -- history, checks, care ----------------------------------------------------------------------------------
@@ -423,9 +436,9 @@ class Catalog:
         from datetime import UTC, datetime
 
         if isinstance(moment, str):
-            if moment.startswith("#"):
-                return int(moment[1:])
             try:
+                if moment.startswith("#"):
+                    return min(int(moment[1:]), self.position)
                 moment = datetime.fromisoformat(moment)
             except ValueError as exc:
                 raise InvalidInput(
@@ -441,6 +454,7 @@ class Catalog:
         metrics. Raises `NotFound` where it did not exist yet."""
         from catalog_core import show
 
+        check_name(name)
         self._refresh()
         position = self.resolve_time(moment)
         past = self._index.as_of(name, position)

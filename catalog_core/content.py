@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -28,6 +29,7 @@ from catalog_core.names import check_file
 SMALL = 64 << 10
 ALIGN = 64
 THREADS = 2
+CLOCK_GRAIN = 20_000_000  # ns; file times move in steps of the kernel's clock, 10 ms at most
 Policy = Literal["always", "first-use", "never"]
 Progress = Callable[[int, int], None]
 
@@ -297,7 +299,7 @@ class Writer:
         large = {digest: chunks for digest, chunks in self.layout.items() if chunks and chunks[0].digest != digest}
         packed = {digest: chunks for digest, chunks in self.layout.items() if any(c.pack for c in chunks)}
         if large or packed:
-            with self.index:
+            with self.index.cache():
                 remember_layout(self.index, {**large, **packed})
 
     def blobs(self) -> set[str]:
@@ -346,6 +348,26 @@ class _Joined(io.RawIOBase):
         return done
 
 
+@attrs.frozen
+class Mapped:
+    """A mapped file; `inode` is what was mapped, whatever the path names by now."""
+
+    view: memoryview
+    path: Path
+    inode: int
+
+    def stamp(self) -> tuple[str, int]:
+        """What changes whenever the file does, and when it last did (ns); empty where another file took its place."""
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError:  # collected meanwhile: the mapping stays good
+            return "", 0
+        if stat.st_ino != self.inode:
+            return "", 0
+        stamp = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+        return stamp, stat.st_ctime_ns
+
+
 class Content:
     """Checked reads of blobs and chunks, from the store or from the staged packs of a draft."""
 
@@ -367,17 +389,22 @@ class Content:
 
             data = base64.b64decode(rows[0][0])
         else:
-            try:
-                with self.backend.blobs.open(key) as stream:
-                    data = stream.read()
-            except BlobMissing as exc:
-                raise BlobMissing(
-                    f"{what}: blob {key} is missing from {self.backend.url}",
-                    hint="catalog fsck",
-                    backend=self.backend.name,
-                ) from exc
+            data = self.stored(digest, what)
         self._check(digest_of(data), digest, what)
         return data
+
+    def stored(self, digest: str, what: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes that the store has of a blob or pack, not checked. Raises `BlobMissing`."""
+        key = self.index.key(digest)
+        try:
+            with self.backend.blobs.open(key, start, length) as stream:
+                return stream.read()
+        except BlobMissing as exc:
+            raise BlobMissing(
+                f"{what}: blob {key} is missing from {self.backend.name} ({self.backend.url})",
+                hint="catalog fsck",
+                backend=self.backend.name,
+            ) from exc
 
     def _check(self, actual: str, digest: str, what: str) -> None:
         if actual != digest:
@@ -394,14 +421,14 @@ class Content:
             return staged
         return self.backend.files.local_path(self.index.key(digest)) if self.backend.files else None
 
-    def verify_local(self, key: str, path: Path, view: memoryview, chunks: Sequence[Chunk], what: str) -> None:
+    def verify_local(self, key: str, mapped: Mapped, chunks: Sequence[Chunk], what: str) -> None:
         """Check `chunks` of a mapped pack by the policy; what was checked is trusted until the file changes."""
         if self.policy == "never":
             return
-        stat = os.stat(path)
-        stamp = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+        view = mapped.view
+        stamp, changed = mapped.stamp()
         todo = list(chunks)
-        if self.policy == "first-use":
+        if self.policy == "first-use" and stamp:
             rows = self.index.rows("SELECT digest FROM trusted WHERE key = ? AND stamp = ?", (key, stamp))
             trusted = {row[0] for row in rows}
             todo = [chunk for chunk in chunks if chunk.digest not in trusted]
@@ -426,8 +453,9 @@ class Content:
                 found = list(pool.map(digest, todo))
         for chunk, actual in zip(todo, found, strict=True):
             self._check(actual, chunk.digest, what)
-        if self.policy == "first-use" and self.index.path is not None and key not in self.overlay:
-            with self.index:
+        settled = stamp and time.time_ns() - changed > CLOCK_GRAIN  # else a later change could bear the same time
+        if self.policy == "first-use" and settled and self.index.path is not None and key not in self.overlay:
+            with self.index.cache():
                 self.index.db.execute("DELETE FROM trusted WHERE key = ? AND stamp <> ?", (key, stamp))
                 self.index.db.executemany(
                     "INSERT OR IGNORE INTO trusted VALUES (?, ?, ?)", [(key, stamp, chunk.digest) for chunk in todo]
@@ -446,7 +474,7 @@ class ComponentReader:
         self._content = content
         self._layout = layout
         self._what = what
-        self._maps: dict[tuple[str, bool], tuple[memoryview, Path]] = {}
+        self._maps: dict[tuple[str, bool], Mapped] = {}
         self._folder: Any = None
 
     def _chunks(self, name: str) -> tuple[Chunk, ...]:
@@ -456,7 +484,7 @@ class ComponentReader:
             raise IntegrityError(f"{self._what}/{name}: the layout does not say where {digest} is", hint="catalog fsck")
         return chunks
 
-    def _map(self, key: str, writable: bool) -> tuple[memoryview, Path] | None:
+    def _map(self, key: str, writable: bool) -> Mapped | None:
         known = self._maps.get((key, writable))
         if known is None:
             path = self._content.path_of(key)
@@ -464,14 +492,16 @@ class ComponentReader:
                 return None
             try:
                 with path.open("rb") as file:
+                    inode = os.fstat(file.fileno()).st_ino
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ)
             except (OSError, ValueError) as exc:
+                name = self._content.backend.name
                 raise BlobMissing(
-                    f"{self._what}: {key} cannot be opened in {self._content.backend.name}: {exc}", hint="catalog fsck"
+                    f"{self._what}: {key} cannot be opened in {name}: {exc}", hint="catalog fsck", backend=name
                 ) from exc
             if hasattr(mmap, "MADV_WILLNEED"):
                 mapped.madvise(mmap.MADV_SEQUENTIAL)
-            known = self._maps[key, writable] = (memoryview(mapped), path)
+            known = self._maps[key, writable] = Mapped(memoryview(mapped), path, inode)
         return known
 
     def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
@@ -497,10 +527,9 @@ class ComponentReader:
         key = first.pack or first.digest
         mapped = self._map(key, writable) if straight and first.digest not in self._content.memory else None
         if mapped:
-            view, path = mapped
-            self._content.verify_local(key, path, view, [chunk for _, chunk in wanted], what)
+            self._content.verify_local(key, mapped, [chunk for _, chunk in wanted], what)
             begin = first.offset + start - first_at
-            return view[begin : begin + end - start]
+            return mapped.view[begin : begin + end - start]
         data = bytearray(end - start)
         for chunk_at, chunk in wanted:
             low, high = max(start, chunk_at), min(end, chunk_at + chunk.length)
@@ -513,10 +542,9 @@ class ComponentReader:
         key = chunk.pack or chunk.digest
         mapped = self._map(key, False)
         if mapped:
-            self._content.verify_local(key, mapped[1], mapped[0], [chunk], what)
-            return mapped[0][chunk.offset : chunk.offset + chunk.length]
-        with self._content.backend.blobs.open(self._content.index.key(key), chunk.offset, chunk.length) as stream:
-            data = stream.read()
+            self._content.verify_local(key, mapped, [chunk], what)
+            return mapped.view[chunk.offset : chunk.offset + chunk.length]
+        data = self._content.stored(key, what, chunk.offset, chunk.length)
         self._content._check(digest_of(data), chunk.digest, what)
         return memoryview(data)
 

@@ -14,11 +14,12 @@ from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
 from catalog_core.content import ComponentDirectory, Content, Source, Writer, cuts_of, write_layout
 from catalog_core.digests import MAX_INTEGER, canonical
-from catalog_core.errors import Conflict, InvalidInput, Rejected, VerificationFailed
+from catalog_core.durable import translated
+from catalog_core.errors import CatalogError, Conflict, InvalidInput, Rejected, SerializationError, VerificationFailed
 from catalog_core.events import event
 from catalog_core.index import Index
 from catalog_core.interfaces.serializer import SaveRequest
-from catalog_core.names import check_alias, check_component, check_name
+from catalog_core.names import check_alias, check_component, check_file, check_name
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest
 from catalog_core.values import check_metric, check_tags
 
@@ -109,7 +110,14 @@ class Draft:
             directory = ComponentDirectory(self._writer, self._temporary)
             obj = self._objects[name]
             described[name] = serializer.describe(obj)
-            meta = serializer.save(obj, directory, request)
+            try:
+                with translated(f"component {name!r}"):
+                    meta = serializer.save(obj, directory, request)
+            except CatalogError:
+                raise
+            except Exception as exc:
+                what = f"component {name!r} cannot be written by {serializer.name!r}: {type(exc).__name__}: {exc}"
+                raise SerializationError(" ".join(what.split())) from exc
             directory.seal()
             components.append(_component(name, serializer.name, directory, meta))
         example = self._stage_example(arrays) if arrays else None
@@ -140,16 +148,14 @@ class Draft:
         self._layout = self._writer.add_small(canonical(write_layout(self._writer.layout)))
 
     def _stage_path(self, name: str, path: Path) -> Component:
-        if not path.exists():
-            raise InvalidInput(f"{path} does not exist")
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        if not files:
-            raise InvalidInput(f"folder {path} holds no files")
-        result = []
-        for file in files:
-            relative = file.relative_to(path).as_posix() if path.is_dir() else file.name
-            digest, size = self._writer.add(Source.of_file(file), cuts_of(file))
-            result.append((relative, (digest, size)))
+        with translated(str(path)):
+            if not path.is_dir() and not path.is_file():
+                raise InvalidInput(f"{path} is no file or folder" if path.exists() else f"{path} does not exist")
+            found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            if not found:
+                raise InvalidInput(f"folder {path} holds no files")
+            files = {check_file(p.relative_to(path).as_posix() if path.is_dir() else p.name): p for p in found}
+            result = [(name, self._writer.add(Source.of_file(file), cuts_of(file))) for name, file in files.items()]
         kind = self.catalog._registry.serializer_for_suffix([file for file, _ in result]) or FILES
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)

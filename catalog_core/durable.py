@@ -49,14 +49,13 @@ _durable: set[Path] = set()  # folders whose own names this process knows to be 
 def make_folders(folder: Path) -> None:
     """Make a folder and its parents, each durable in its own parent.
 
-    One that is there is synced too, once: whoever made it may have been killed before that. The walk up ends where this
-    process may not write: what lies there was not made by a writer of this catalog.
+    One that is there is synced too, once: whoever made it may have been killed before that. The walk up ends at a mount
+    point, and where this process may not write: what lies there was not made by a writer of this catalog.
     """
     made = folder.is_dir()
-    if made and (folder in _durable or not os.access(folder.parent, os.W_OK)):
+    if made and (folder in _durable or os.path.ismount(folder) or not os.access(folder.parent, os.W_OK)):
         return
-    if folder.parent != folder:
-        make_folders(folder.parent)
+    make_folders(folder.parent)
     if not made:
         try:
             os.mkdir(folder)

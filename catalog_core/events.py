@@ -111,26 +111,37 @@ def write_entry(head: Head | None, time: int, intents: list[Intent], blobs: Mapp
     return data
 
 
+def known(item: Mapping[str, Any]) -> bool:
+    """Whether this release knows what the event means; what it does not know, and is not critical, it ignores."""
+    return item["type"] in FIELDS and item["v"] == 1
+
+
 def _check_event(item: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or not isinstance(item.get("type"), str) or not isinstance(item.get("v"), int):
+    if not isinstance(item, dict) or type(item.get("type")) is not str or type(item.get("v")) is not int:
         raise IntegrityError(f"{where}: an event without type and version")
-    known = FIELDS.get(item["type"])
-    if known is None or item["v"] != 1:
+    if not known(item):
         if item.get("critical", True):
             raise UpgradeRequired(
                 f"{where}: event {item['type']!r} (v{item['v']}) is not known to this release",
                 hint="upgrade: pip install -U catalog-core",
             )
         return item
-    must, all_ = known
+    must, all_ = FIELDS[item["type"]]
     if not must <= item.keys() <= all_:
         raise IntegrityError(f"{where}: event {item['type']!r} has the fields {sorted(item)}, not {sorted(must)}")
+    if item["type"] == "catalog.created" and (item["format"], item["hash"]) != (FORMAT, "sha256"):
+        raise UpgradeRequired(
+            f"{where}: the catalog has format {item['format']!r} with {item['hash']!r}, this release reads {FORMAT}",
+            hint="upgrade: pip install -U catalog-core",
+        )
     return item
 
 
-def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
-    """Parse and check the bytes at `position`. Raises `IntegrityError` when they do not continue the chain."""
-    where = f"journal entry {position}"
+def read_entry(data: bytes, position: int, previous: str | None, place: str = "the catalog") -> Entry:
+    """Parse and check the bytes at `position` of the journal at `place` (for messages). Raises `IntegrityError` when
+    they do not continue the chain."""
+    digest = digest_of(data)
+    where = f"journal entry {position} of {place} ({digest})"
     if len(data) > MAX_ENTRY:
         raise IntegrityError(f"{where} has {len(data):,} bytes; {MAX_ENTRY:,} are allowed")
     try:
@@ -138,7 +149,11 @@ def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
         if value["epoch"] != 0:
             raise UpgradeRequired(f"{where} begins another epoch", hint="upgrade: pip install -U catalog-core")
         if value["position"] != position or value["previous"] != previous:
-            raise IntegrityError(f"{where} does not continue the chain: it names another position or predecessor")
+            raise IntegrityError(
+                f"{where} does not continue the chain: it is entry {value['position']!r} behind {value['previous']!r}, "
+                f"not {position} behind {previous!r}",
+                hint="that one or the one before was damaged; restore the journal from a copy",
+            )
         intents = []
         for item in value["intents"]:
             identity, actor, made, base = item["id"], item["actor"], item["time"], item["based_on"]
@@ -147,7 +162,7 @@ def read_entry(data: bytes, position: int, previous: str | None) -> Entry:
             for event in item["events"]:
                 _check_event(event, where)
             intents.append(Intent(identity, actor, made, base and Head(**base), tuple(item["events"])))
-        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest_of(data))
+        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest)
         for key, text in entry.blobs.items():
             check_digest(key.partition("~")[0])
             if not isinstance(text, str):

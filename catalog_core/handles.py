@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from catalog_core.errors import NotFound
-from catalog_core.names import check_name, nearest
+from catalog_core.errors import InvalidInput, NotFound
+from catalog_core.names import check_alias, check_name, nearest
 from catalog_core.values import check_metric, check_tags, typed, when
 
 if TYPE_CHECKING:
@@ -143,8 +143,6 @@ class Version:
 
     def alias(self, name: str) -> Version:
         """Point alias `name` here. Raises `Conflict` if it moved since it was last seen."""
-        from catalog_core.names import check_alias
-
         rows = self.catalog._index.rows(
             "SELECT number FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND alias = ?",
             (self.model, check_alias(name)),
@@ -287,14 +285,22 @@ class Model:
 
     def set_card(self, text: str) -> Model:
         """Replace the model card."""
-        self.catalog._commit_blob(text.encode(), "card.set", model=self.name, seen=self.card_digest)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidInput(f"the card of {self.name} holds half a surrogate pair, which is not Unicode") from exc
+        self.catalog._commit_blob(data, "card.set", model=self.name, seen=self.card_digest)
         return self.catalog.model(self.name)
 
     def unalias(self, name: str) -> Model:
         """Remove an alias. Raises `Conflict` if it moved since this handle was read."""
         from catalog_core.events import event
 
-        self.catalog._commit(event("alias.set", model=self.name, alias=name, number=None, seen=self.aliases.get(name)))
+        aliases = self.aliases
+        if check_alias(name) not in aliases:
+            have = f"it has {', '.join(aliases) or 'none'}"
+            raise NotFound(f"{self.name} has no alias {name!r}", hint=nearest(name, aliases) or have)
+        self.catalog._commit(event("alias.set", model=self.name, alias=name, number=None, seen=aliases[name]))
         return self.catalog.model(self.name)
 
     def delete(self) -> None:

@@ -10,13 +10,14 @@ import functools
 import sqlite3
 import threading
 import time as clock
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from catalog_core.digests import canonical, check_digest, parse
-from catalog_core.errors import BackendError, IntegrityError, Rejected
-from catalog_core.events import STAGES, Entry, Intent, read_entry
+from catalog_core.errors import BackendError, IntegrityError, Rejected, UpgradeRequired
+from catalog_core.events import STAGES, Entry, Intent, known, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.names import check_alias, check_key, check_name
 
@@ -61,8 +62,11 @@ EVENT = (
     "INSERT INTO events (position, ordinal, time, actor, model, number, type, rejected) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 KEPT = 5000
-# what a malformed event raises; anything else (a full disk) is no verdict on the event and ends the transaction
-BROKEN = (Rejected, ValueError, KeyError, TypeError, AttributeError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+# what a malformed event raises; what SQLite says of the machine (a full disk) is no verdict on it
+BROKEN = (
+    Rejected, ValueError, KeyError, TypeError, AttributeError,
+    sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
+)  # fmt: skip
 REDUCED = (VERSION, NEWEST, FIELD, ALIAS, TEXT)
 KEEP = (*REDUCED, INTENT, ENTRY, EVENT)
 GROUPS = ("tags", "metrics", "params", "taxonomy")
@@ -80,11 +84,19 @@ _alias = functools.lru_cache(4096)(check_alias)
 _key = functools.lru_cache(4096)(check_key)
 
 
+def cannot_write(exc: sqlite3.Error) -> bool:
+    """Whether SQLite found its place full, gone or read-only."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY
+    )  # fmt: skip
+
+
 class Index:
     """One index file, or memory where `path` is None. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, place: str = "the catalog") -> None:
         self.path = path
+        self.place = place  # of the journal, for messages
         self.lock = threading.RLock()
         self._models: dict[str, list[int]] = {}  # name → [id, newest]
         self._kept: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in KEEP}  # not written yet
@@ -95,11 +107,15 @@ class Index:
         self.time = 0
         try:
             self._open()
-        except sqlite3.DatabaseError:
-            self.discard()
-            self._open()
+        except sqlite3.DatabaseError as exc:
+            if cannot_write(exc):
+                self.move_to_memory()
+            else:
+                self.discard()
+                self._open()
 
     def _open(self) -> None:
+        self.head = None
         self.db = sqlite3.connect(
             self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=60, cached_statements=256
         )
@@ -137,6 +153,14 @@ class Index:
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
+    def move_to_memory(self) -> None:
+        """Begin anew in memory: the file cannot be written, as on a full disk, and may be good later."""
+        with self.lock:
+            if hasattr(self, "db"):
+                self.db.close()
+            self.path = None
+            self._open()
+
     def reset(self) -> None:
         """Empty the state, to compute it again from the journal."""
         with self.lock:
@@ -164,8 +188,10 @@ class Index:
                 self.db.execute("BEGIN IMMEDIATE")
                 break
             except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc) or clock.monotonic() > deadline:
+                if cannot_write(exc) or clock.monotonic() > deadline:
                     self.lock.release()
+                    if cannot_write(exc):
+                        raise
                     raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
                 clock.sleep(0.0002)
         made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -174,15 +200,48 @@ class Index:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        done = False
         try:
             if kind is None:
                 self._flush()
                 self.db.execute("COMMIT")
-            else:
-                self.db.execute("ROLLBACK")
-                self._load_head()
+                done = True
         finally:
-            self.lock.release()
+            try:
+                if not done:
+                    if self.db.in_transaction:  # SQLite itself gives up some when the disk is full
+                        self.db.execute("ROLLBACK")
+                    self._load_head()
+            finally:
+                self.lock.release()
+
+    @contextmanager
+    def cache(self) -> Iterator[None]:
+        """A transaction on a cache: where it cannot be written, nothing is lost."""
+        try:
+            with self:
+                yield
+        except sqlite3.OperationalError as exc:
+            if not cannot_write(exc):
+                raise
+
+    def follow(self, journal: Journal, stop: int | None = None) -> UpgradeRequired | None:
+        """Catch up in a transaction of its own; in memory where the file cannot be written. Return what asks for
+        a newer release, where the journal goes on with it; all before it is applied."""
+        try:
+            with self:
+                try:
+                    self.catch_up(journal, stop)
+                except UpgradeRequired as exc:
+                    if self.head is None:
+                        raise
+                    return exc
+        except sqlite3.OperationalError as exc:
+            if self.path is None or not cannot_write(exc):
+                raise
+            self.move_to_memory()
+            return self.follow(journal, stop)
+        return None
 
     def _forget(self) -> None:
         self._models.clear()
@@ -213,11 +272,17 @@ class Index:
             )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
-        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`."""
+        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`, and
+        `UpgradeRequired` with all applied that comes before what only a newer release understands."""
         start = 0 if self.head is None else self.head.position + 1
         self._ids = None if start else set()
+        newer = None
         for position, data in journal.read(start, stop):
-            self.apply(position, data)
+            try:
+                self.apply(position, data)
+            except UpgradeRequired as exc:
+                newer = exc
+                break
             if len(self._kept[EVENT]) > KEPT:
                 self._write_back()
         self._write_back()
@@ -225,6 +290,8 @@ class Index:
         if start == 0:
             for statement in INDEXES.strip().split(";\n"):
                 self.db.execute(statement)
+        if newer is not None:
+            raise newer
 
     # -- the reducer --------------------------------------------------------------------------------------------
 
@@ -233,10 +300,9 @@ class Index:
         with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
         head = self.head
         if position != (0 if head is None else head.position + 1):
-            raise IntegrityError(
-                f"journal entry {position} came when {0 if head is None else head.position + 1} was due"
-            )
-        entry = read_entry(data, position, None if head is None else head.digest)
+            due = 0 if head is None else head.position + 1
+            raise IntegrityError(f"journal entry {position} of {self.place} came when {due} was due")
+        entry = read_entry(data, position, None if head is None else head.digest, self.place)
         self.time = max(self.time, entry.time)
         if entry.blobs:
             self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
@@ -256,11 +322,16 @@ class Index:
     def _take(self, intent: Intent, entry: Entry, strict: bool) -> str | None:
         """Let the events of an intent take effect together, or none of them; return the rule that forbids it."""
         first = intent.events[0] if intent.events else {}
-        quick = first.get("type") == "version.published" and all(
-            event["type"] == "alias.set"
-            and event["seen"] == "any"
-            and (event["model"], event["number"]) == (first["model"], first["number"])
-            for event in intent.events[1:]
+        quick = (
+            first.get("type") == "version.published"
+            and known(first)
+            and all(
+                event["type"] == "alias.set"
+                and known(event)
+                and event["seen"] == "any"
+                and (event["model"], event["number"]) == (first["model"], first["number"])
+                for event in intent.events[1:]
+            )
         )
         if not quick:
             self._write_back()
@@ -287,9 +358,8 @@ class Index:
         return problem
 
     def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        handler = getattr(self, "_on_" + event["type"].replace(".", "_"), None)
-        if handler:
-            handler(event, entry, actor)
+        if known(event):
+            getattr(self, "_on_" + event["type"].replace(".", "_"))(event, entry, actor)
             self._write_back()
 
     def _on_catalog_created(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
@@ -475,7 +545,9 @@ class Index:
         self.db.execute("UPDATE versions SET deleted = 0 WHERE id = ?", (version,))
 
     def _on_version_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._restore(self._version(event)[1], f"{event['model']}@{event['number']}")
+        model, version, *_ = self._version(event)
+        self._restore(version, f"{event['model']}@{event['number']}")
+        self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))  # else nothing would list it
 
     def _on_model_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         model = self._model(event["model"])
@@ -495,8 +567,10 @@ class Index:
             self.db.execute("UPDATE versions SET deleted = 2 WHERE id = ?", (version[1],))
         for key in event["keys"]:
             digest, _, count = key.partition("~")
+            # a key that a late writer left behind is swept again, which must not bring an old count back
             self.db.execute(
-                "INSERT OR REPLACE INTO swept VALUES (?, ?, ?, ?)",
+                "INSERT INTO swept VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET"
+                " position = excluded.position, count = max(count, excluded.count)",
                 (digest, digest[7:23], entry.position, int(count or 0) + 1),
             )
             self.db.execute("DELETE FROM inlined WHERE key = ?", (key,))
@@ -544,12 +618,15 @@ class Index:
         past = Index(None)
         with past:
             for at, ordinal, seconds, actor in self.rows(
-                "SELECT position, ordinal, time, actor FROM events WHERE model = ? AND position <= ?"
+                "SELECT position, ordinal, time, actor FROM events WHERE (model = ? OR model IS NULL) AND position <= ?"
                 " AND rejected IS NULL ORDER BY id",
                 (model, position),
             ):
                 past.time = round(seconds * 1000)
-                past._reduce(self.event(at, ordinal), Entry(at, None, past.time, (), {}, ""), actor)
+                event = self.event(at, ordinal)
+                if event["type"] == "blobs.swept":  # what it says of other models is not known here
+                    event = {**event, "keys": [], "versions": [pair for pair in event["versions"] if pair[0] == model]}
+                past._reduce(event, Entry(at, None, past.time, (), {}, ""), actor)
         return past
 
 

@@ -10,7 +10,7 @@ import attrs
 
 from catalog_core.content import Content, Layout, read_layout
 from catalog_core.digests import digest_of
-from catalog_core.errors import CatalogError, Conflict, IntegrityError, ReadOnly, Rejected
+from catalog_core.errors import CatalogError, Conflict, IntegrityError, Rejected
 from catalog_core.events import event, read_entry
 
 if TYPE_CHECKING:
@@ -77,11 +77,18 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
     known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
     try:
         for position, data in catalog._backend.journal.read(0):
-            entry = read_entry(data, position, previous)
-            previous = entry.digest
-            if known is not None and position == known.position and entry.digest != known.digest:
-                raise IntegrityError(f"journal entry {position} holds other bytes than this machine saw before")
             entries += 1
+            try:
+                digest = read_entry(data, position, previous, catalog.url).digest
+                if known is not None and position == known.position and digest != known.digest:
+                    raise IntegrityError(
+                        f"journal entry {position} of {catalog.url} is {digest}; this machine has seen {known.digest}"
+                    )
+            except CatalogError as exc:
+                problems.append(Finding(f"journal entry {position}", str(exc)))
+            previous = digest_of(data)
+        if known is not None and entries <= known.position:
+            raise IntegrityError(f"{catalog.url} ends at entry {entries - 1}; this machine has seen {known.position}")
     except CatalogError as exc:
         problems.append(Finding(f"journal entry {entries}", str(exc)))
     try:
@@ -129,11 +136,9 @@ def _check(content: Content, digest: str, chunk: Any, what: str) -> tuple[str | 
     try:
         if chunk is None or (chunk.pack is None and chunk.length <= 1 << 16):
             return None, len(content.blob(digest, what))
-        key = content.index.key(chunk.pack or digest)
-        with content.backend.blobs.open(key, chunk.offset, chunk.length) as stream:
-            data = stream.read()
+        data = content.stored(chunk.pack or digest, what, chunk.offset, chunk.length)
         if len(data) != chunk.length:
-            raise IntegrityError(f"{what}: {key} in {content.backend.name} is cut short")
+            raise IntegrityError(f"{what}: {chunk.pack or digest} in {content.backend.name} is cut short")
         content._check(digest_of(data), digest, what)
         return None, len(data)
     except CatalogError as exc:
@@ -182,6 +187,7 @@ def _needed(catalog: Catalog) -> set[str]:
     known = {row[0] for row in index.rows("SELECT layout FROM expanded")}
     live = list(_versions(catalog, "deleted = 0"))
     fresh = {layout: ref for ref, _, layout in live if layout not in known}
+    needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
     for start in range(0, len(fresh), BATCH):
         part = list(fresh.items())[start : start + BATCH]
         edges = [
@@ -190,10 +196,10 @@ def _needed(catalog: Catalog) -> set[str]:
             for chunks in _layout_of(catalog, ref, layout).values()
             for chunk in chunks
         ]
-        with index:
+        needed |= {key for _, key in edges}
+        with index.cache():
             index.db.executemany("INSERT OR IGNORE INTO edges VALUES (?, ?)", edges)
             index.db.executemany("INSERT OR IGNORE INTO expanded VALUES (?)", [(layout,) for layout, _ in part])
-    needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
     needed |= {
         row[0]
         for row in index.rows("SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0")
@@ -214,8 +220,7 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
     The sweep is an entry of the journal at exactly the head it was computed from; only then are keys deleted. A
     publish that overlaps it is rejected and stores its bytes again under new keys.
     """
-    if not catalog.writable:
-        raise ReadOnly(f"{catalog.url} was opened read-only")
+    catalog._check_writable()
     backend, index = catalog._backend, catalog._index
     for _ in range(20):
         catalog._refresh(force=True)
@@ -227,7 +232,8 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         size = sum(info.size for info in doomed)
         if dry_run:
             return Collected(len(keys), size, 0, tuple(keys))
-        gone = _gone(catalog, {key.partition("~")[0] for key in keys})
+        names = {key: key.partition("~")[0] for key in keys}
+        gone = _gone(catalog, {digest for key, digest in names.items() if key == index.key(digest)})
         try:
             for start in range(0, len(keys), BATCH):
                 part = keys[start : start + BATCH]

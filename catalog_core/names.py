@@ -63,11 +63,11 @@ def check_file(name: object) -> str:
             segment in ("", ".", "..")
             or "\\" in segment
             or ":" in segment
-            or any(ord(c) < 32 or ord(c) == 127 for c in segment)
+            or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in segment)
         ):
             raise InvalidName(
                 f"file name {_shown(name)} is not allowed: "
-                "a relative path without empty parts, '..', ':' or control characters"
+                "a relative path in Unicode without empty parts, '..', ':' or control characters"
             )
         if segment.split(".")[0].lower() in _DEVICES or segment[-1] in ". ":
             raise InvalidName(f"file name {_shown(name)} is not allowed: {segment!r} cannot be stored on Windows")

@@ -107,9 +107,15 @@ class _Journal:
         while stop is None or position < stop:
             try:
                 data = self._read(position)
-            except BlobMissing:
-                if self._head is not None and position <= self._head.position:
-                    raise
+            except BlobMissing as exc:
+                known = self._head is not None and position <= self._head.position
+                # who reads all of it also looks behind the end: a hole looks like one
+                whole = start == 0 and stop is None
+                if known or (whole and any(self._backend.store.list("journal/", entry_key(position)))):
+                    url, name = self._backend.url, self._backend.name
+                    raise BlobMissing(
+                        f"{url}: journal entry {position} is missing", hint="restore it from a copy", backend=name
+                    ) from exc
                 return
             yield position, data
             position += 1

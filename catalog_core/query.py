@@ -123,18 +123,23 @@ def _parser() -> lark.Lark:
 
 def parse(text: str) -> Query:
     """Parse a query. Raises `InvalidQuery` with the column (from 1)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        what = f"column {exc.start + 1}: half a surrogate pair, which is not Unicode"
+        raise InvalidQuery(what, column=exc.start + 1) from None
     plain = _plain_text(text)
     if plain is not None:
         return Query(Compare(Field("text"), "~", plain) if plain else None)
     try:
         tree = _parser().parse(text)
     except lark.exceptions.UnexpectedEOF as exc:
-        raise InvalidQuery(f"the query ends too early: {text!r}", column=len(text) + 1) from exc
+        raise InvalidQuery(f"the query ends too early: {text[-60:]!r}", column=len(text) + 1) from exc
     except lark.exceptions.UnexpectedInput as exc:
         at = exc.pos_in_stream or 0
         ended = isinstance(exc, lark.exceptions.UnexpectedToken) and exc.token.type == "$END"
         if ended or not 0 <= at < len(text):
-            raise InvalidQuery(f"the query ends too early: {text!r}", column=len(text) + 1) from exc
+            raise InvalidQuery(f"the query ends too early: {text[-60:]!r}", column=len(text) + 1) from exc
         raise InvalidQuery(
             f"column {at + 1}: {text[at : at + 20]!r} is not understood here", column=at + 1,
             hint='like: framework = "torch" and metrics.auc > 0.9',

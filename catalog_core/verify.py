@@ -116,7 +116,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
                     places[name] = [str(_spill(folder, name, stream.read()))]
     lock = artifact.manifest.environment.get("distributions")
     recorded = parse(content.blob(lock, "environment")) if lock else {}
-    roots = {name: str(Path(str(sys.modules[name].__file__)).parent) for name in _own(artifact)}
+    roots = {name: str(sys.modules[name].__file__) for name in _own(artifact)}
     return {
         "manifest": manifest_to_json(artifact.manifest),
         "layout": write_layout(artifact.layout),
@@ -152,8 +152,14 @@ def _clean_path() -> list[str]:
         if text and json.loads(text).get("dir_info", {}).get("editable"):
             url = json.loads(text)["url"]
             root = os.path.realpath(url.removeprefix("file://"))
-            refused |= {path for path in map(os.path.realpath, sys.path) if (path + "/").startswith(root + "/")}
-    # an environment made inside the project's folder is no part of the project
-    refused -= {path for path in refused if path.startswith(os.path.realpath(sys.prefix) + os.sep)}
+            below = {path for path in map(os.path.realpath, sys.path) if (path + "/").startswith(root + "/")}
+            refused |= {path for path in below if not _installed(path)}
     keep = [path for path in sys.path if path and os.path.realpath(path) not in refused]
     return [path for path in keep if os.path.exists(path)]
+
+
+def _installed(path: str) -> bool:
+    """Whether a folder holds what was installed: a virtual environment may lie inside the project."""
+    return os.path.basename(path) in ("site-packages", "dist-packages") or path.startswith(
+        os.path.realpath(sys.prefix) + "/"
+    )

@@ -30,7 +30,8 @@ class OwnFinder(importlib.abc.MetaPathFinder):
         root = self.roots.get(name)
         if root is None:
             return None
-        return importlib.util.spec_from_file_location(name, f"{root}/__init__.py", submodule_search_locations=[root])
+        inside = [root.removesuffix("__init__.py")] if root.endswith("__init__.py") else None
+        return importlib.util.spec_from_file_location(name, root, submodule_search_locations=inside)
 
 
 class Guard(importlib.abc.MetaPathFinder):

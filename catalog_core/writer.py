@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from catalog_core.errors import InvalidInput, PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
-from catalog_core.index import Index
+from catalog_core.index import Index, cannot_write
 from catalog_core.interfaces.backend import Backend, Head
 
 INLINE = 16 << 10
@@ -30,6 +31,27 @@ def commit(
     if not backend.capabilities.writable:
         raise ReadOnly(f"{backend.url} was opened read-only", hint="check the rights of its folder")
     identity = new_id()
+    try:
+        return _commit(backend, index, actor, events, blobs, timeout, identity)
+    except sqlite3.OperationalError as exc:
+        if index.path is None or not cannot_write(exc):
+            raise
+    index.move_to_memory()  # the disk that holds the index is full; the entry may have been written
+    index.follow(backend.journal)
+    for (position,) in index.rows("SELECT position FROM intents WHERE id = ?", (identity,)):
+        return int(position)
+    return _commit(backend, index, actor, events, blobs, timeout, identity)
+
+
+def _commit(
+    backend: Backend,
+    index: Index,
+    actor: str,
+    events: Events,
+    blobs: Mapping[str, bytes],
+    timeout: float,
+    identity: str,
+) -> int:
     transactional = backend.capabilities.transactional
     with index.lock:
         stored, inlined = _place(backend, index, blobs)

@@ -60,7 +60,7 @@ def mini_reader(folder: Path, model: str, number: int, file_name: str) -> bytes:
                 elif event["type"] == "blobs.swept":
                     for key in event["keys"]:
                         digest, _, count = key.partition("~")
-                        sweeps[digest] = int(count or 0) + 1
+                        sweeps[digest] = max(sweeps.get(digest, 0), int(count or 0) + 1)
                         inlined.pop(key, None)
 
     def blob(digest: str, start: int = 0, length: int | None = None) -> bytes:

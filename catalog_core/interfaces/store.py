@@ -32,7 +32,8 @@ class ObjectStore(Protocol):
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """Store the next `size` bytes of `stream` under `key`; durable, and whole or absent, when this returns.
 
-        `content`: idempotent, whoever comes second may leave the first bytes or replace them (they are equal).
+        `content`: idempotent, whoever comes second may leave the first bytes or replace them (they are equal), and
+        makes sure that they are durable: the first may have been killed before that.
         `exclusive`: exactly one of many concurrent callers wins; the others get `KeyTaken` and change nothing.
         `hint`: may be lost or overtaken by another `hint`; replaces what is there.
         Raises `NoSpace` when the store is full, `BackendError` when `stream` ends early; nothing is left under `key`.

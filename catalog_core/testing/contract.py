@@ -9,13 +9,16 @@ import hashlib
 import io
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from catalog_core.catalog import Catalog
 from catalog_core.digests import digest_of
 from catalog_core.errors import BackendError, BlobMissing, KeyTaken
 from catalog_core.interfaces.backend import Backend, Head
 from catalog_core.interfaces.store import LocalFiles, ObjectStore
+from catalog_core.testing import golden
 from catalog_core.testing.serializers import SerializerContract
 
 __all__ = ["BackendContract", "ObjectStoreContract", "SerializerContract"]
@@ -219,6 +222,16 @@ class BackendContract:
         assert backend.blobs.stat(keys[0]) is None
         with pytest.raises(BlobMissing):
             backend.blobs.open(keys[0])
+
+    @pytest.mark.parametrize("name", golden.names())
+    def test_a_golden_journal_means_what_it_meant(
+        self, backend: Backend, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "golden"))
+        golden.replay(backend, golden.entries(name))
+        catalog = Catalog(backend, "golden")
+        assert golden.state(catalog) == golden.expected(name)
+        catalog._index.close()
 
     def test_a_staged_file_can_be_adopted(self, backend: Backend) -> None:
         from catalog_core import durable

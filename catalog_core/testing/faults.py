@@ -1,7 +1,29 @@
-"""An ObjectStore around another that fails and dawdles where it is told to."""
+"""An ObjectStore around another that fails, dawdles and dies where it is told to.
+
+>>> import io
+>>> from catalog_core.testing.faults import Death, FaultyStore
+>>> from catalog_core.testing.memory import MemoryStore
+>>> store = FaultyStore(MemoryStore())
+>>> store.fail("put", when="after")  # the answer to the next put is lost
+>>> store.put("a", io.BytesIO(b"text"), 4, "content")
+Traceback (most recent call last):
+catalog_core.errors.BackendError: put failed on request, after it was done
+>>> store.get("a").read()
+b'text'
+>>> store.die(nth=2)  # the process dies before the second call from here
+>>> store.delete(["a"])
+>>> try:
+...     store.stat("a")
+... except Death:
+...     print("dead")
+dead
+>>> store.store.stat("a") is None  # what lies below outlives it
+True
+"""
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections import Counter
@@ -15,14 +37,21 @@ Verb = Literal["put", "get", "stat", "list", "delete"]
 When = Literal["before", "after"]
 
 
-class FaultyStore:
-    """Passes every verb on to `store`. `calls` counts them by verb; `latency` is in seconds, before each call."""
+class Death(BaseException):
+    """The end of the process: nothing that handles errors catches it."""
 
-    def __init__(self, store: ObjectStore, latency: float = 0.0) -> None:
+
+class FaultyStore:
+    """Passes every verb on to `store`. `calls` counts them by verb; `latency` is in seconds, before each call;
+    `bandwidth` in bytes per second, for what is put and got (0: no limit)."""
+
+    def __init__(self, store: ObjectStore, latency: float = 0.0, bandwidth: float = 0.0) -> None:
         self.store = store
         self.latency = latency
+        self.bandwidth = bandwidth
         self.calls: Counter[str] = Counter()
         self._faults: dict[tuple[str, int], tuple[When, Exception]] = {}
+        self._death: tuple[int, When] | None = None
         self._lock = threading.Lock()
 
     def fail(self, verb: Verb, nth: int = 1, when: When = "before", error: Exception | None = None) -> None:
@@ -32,13 +61,23 @@ class FaultyStore:
             fault = error or BackendError(f"{verb} failed on request, {when} it was done", backend="faulty")
             self._faults[(verb, self.calls[verb] + nth)] = (when, fault)
 
-    def _enter(self, verb: Verb) -> Exception | None:
+    def die(self, nth: int = 1, when: When = "before") -> None:
+        """Let the `nth` next call, whatever its verb, and all that follow raise `Death`."""
+        with self._lock:
+            self._death = (self.calls.total() + nth, when)
+
+    def _enter(self, verb: Verb) -> BaseException | None:
         """Count the call; raise what is to come before it, return what is to come after it."""
         if self.latency:
             time.sleep(self.latency)
         with self._lock:
             self.calls[verb] += 1
+            error: BaseException | None
             when, error = self._faults.pop((verb, self.calls[verb]), ("before", None))
+            number = self.calls.total()
+            if self._death is not None and number >= self._death[0]:
+                when = self._death[1] if number == self._death[0] else "before"
+                error = Death(f"died {when} call {number}, a {verb}")
         if error is not None and when == "before":
             raise error
         return error
@@ -46,6 +85,8 @@ class FaultyStore:
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""
         error = self._enter("put")
+        if self.bandwidth:
+            time.sleep(size / self.bandwidth)
         self.store.put(key, stream, size, mode)
         if error:
             raise error
@@ -57,6 +98,11 @@ class FaultyStore:
         if error:
             stream.close()
             raise error
+        if self.bandwidth:
+            with stream:
+                data = stream.read()
+            time.sleep(len(data) / self.bandwidth)
+            return io.BytesIO(data)
         return stream
 
     def stat(self, key: str) -> BlobInfo | None:

@@ -1,4 +1,12 @@
-"""An ObjectStore in this process's memory."""
+"""An ObjectStore in this process's memory, and with it a whole catalog that leaves nothing behind.
+
+>>> from catalog_core.catalog import Catalog
+>>> from catalog_core.testing.memory import memory_catalog
+>>> with memory_catalog() as catalog:
+...     _ = catalog.save("m", {"w": [1, 2, 3]}, alias="champion")
+...     catalog.load("m@champion")
+{'w': [1, 2, 3]}
+"""
 
 from __future__ import annotations
 
@@ -6,10 +14,13 @@ import io
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from catalog_core.errors import BackendError, BlobMissing, KeyTaken
-from catalog_core.interfaces.store import BlobInfo, Mode
+from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
 
 
 class MemoryStore:
@@ -63,3 +74,18 @@ class MemoryStore:
         with self._lock:
             for key in wanted:
                 self._objects.pop(key, None)
+
+
+def memory_catalog(store: ObjectStore | None = None) -> Catalog:
+    """A catalog over `store`, or over new memory; created where there is none yet. Each call has an index of its own,
+    as another machine would."""
+    import secrets
+
+    from catalog_core.catalog import Catalog
+    from catalog_core.objectstore import ObjectStoreBackend
+
+    url = f"memory://{secrets.token_hex(8)}"
+    catalog = Catalog(ObjectStoreBackend(store if store is not None else MemoryStore(), "memory", url), "memory")
+    if catalog.position < 0:
+        catalog._create()
+    return catalog

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import doctest
 import io
+import itertools
 import time
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
 from catalog_core.digests import digest_of
 from catalog_core.errors import BackendError, DeadlineExceeded, KeyTaken
 from catalog_core.interfaces.backend import Head
 from catalog_core.objectstore import ObjectStoreBackend
+from catalog_core.testing import faults, memory
 from catalog_core.testing.contract import BackendContract, ObjectStoreContract
-from catalog_core.testing.faults import FaultyStore
-from catalog_core.testing.memory import MemoryStore
+from catalog_core.testing.faults import Death, FaultyStore
+from catalog_core.testing.memory import MemoryStore, memory_catalog
+from catalog_files.store import open_store
 
 
 @pytest.fixture
@@ -33,13 +40,21 @@ def soon() -> float:
 class TestStoreContract(ObjectStoreContract):
     @pytest.fixture
     def store(self) -> FaultyStore:
-        return FaultyStore(MemoryStore())
+        return FaultyStore(MemoryStore(), latency=0.0002, bandwidth=1e9)
 
 
 class TestSlowBackend(BackendContract):
     @pytest.fixture
     def backend(self) -> ObjectStoreBackend:
         return ObjectStoreBackend(FaultyStore(MemoryStore(), latency=0.0002), "faulty", "faulty://")
+
+
+class TestSlowFiles(BackendContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> ObjectStoreBackend:
+        return ObjectStoreBackend(
+            FaultyStore(open_store(f"file://{tmp_path}/files", {}, True), latency=0.0002), "faulty", "x://"
+        )
 
 
 def test_a_lost_reply_does_not_append_twice(store: FaultyStore, backend: ObjectStoreBackend) -> None:
@@ -100,3 +115,43 @@ def test_a_blob_whose_reply_was_lost_is_there_and_put_again(store: FaultyStore, 
     backend.blobs.put(key, io.BytesIO(b"x"), 1)
     assert backend.blobs.open(key).read() == b"x"
     assert store.calls["put"] == 1
+
+
+def test_the_examples_of_the_modules_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path))
+    for module in (faults, memory):
+        result = doctest.testmod(module)
+        assert (result.failed, result.attempted > 2) == (0, True)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_writer_that_dies_at_any_call_publishes_all_or_nothing(
+    when: Literal["before", "after"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path))
+    old, new = ({"w": np.arange(30_000, dtype="f4") + n} for n in (0, 1))
+    outcomes = []
+    for nth in itertools.count(1):
+        inner = MemoryStore()
+        with memory_catalog(inner) as catalog:
+            catalog.save("m", old)
+        store = FaultyStore(inner)
+        writer = memory_catalog(store)
+        store.die(nth, when)
+        try:
+            writer.save("m", new, alias="champion")
+            died = False
+        except Death:
+            died = True
+        with memory_catalog(inner) as reader:
+            newest = reader.version("m").number
+            outcomes.append(newest)
+            assert np.array_equal(reader.load(f"m@{newest}")["w"], (old, new)[newest - 1]["w"])
+            assert reader.model("m").aliases == ({"champion": 2} if newest == 2 else {})
+            assert reader.fsck().clean
+            assert reader.save("m", new).number == newest + 1
+            reader.gc(grace=0)
+            assert np.array_equal(reader.load("m")["w"], new["w"])
+        if not died:
+            break
+    assert {1, 2} == set(outcomes) and outcomes == sorted(outcomes) and len(outcomes) > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ from catalog_core.errors import (
 
 @pytest.fixture(params=["sqlite", "file"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    if not os.environ.get("CATALOG_TEST_PLACES"):  # test_places.py chooses where the index goes
+        monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     return f"{request.param}://{tmp_path}/catalog"
 
 

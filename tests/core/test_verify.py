@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,13 +34,15 @@ with Catalog.open(sys.argv[1]) as catalog, catalog.prepare("m", {made}, example=
 """
 
 
-def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, imports: str = "") -> str:
+def verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, imports: str = "", python: str = sys.executable
+) -> str:
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(made=made, imports=imports))
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "catalog")],
+        [python, str(script), str(tmp_path / "catalog")],
         capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -60,3 +63,14 @@ def test_a_class_beside_the_script_is_refused(tmp_path: Path, monkeypatch: pytes
         "        return x if x.sum() > 0 else -x\n"
     )
     assert verify(tmp_path, monkeypatch, "beside.Net()", "import beside").startswith("FAILED run:predict")
+
+
+def test_torch_that_only_pythonpath_reaches_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=120)
+    python = str(bare / "bin" / "python")
+    monkeypatch.setenv("PYTHONPATH", "")
+    without = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False, timeout=60)
+    assert without.returncode == 1
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if os.path.isdir(path)))
+    assert verify(tmp_path, monkeypatch, "Plain()", python=python) == "PASSED"

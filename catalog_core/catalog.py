@@ -63,7 +63,8 @@ class Catalog:
     ) -> Self:
         """Open a catalog: a configured name, a URL, or a folder; nothing opens the default. Created on first use
         unless `create=False` (`NotFound` then). `policy` says when local bytes are checked: `always`, `first-use`
-        (again whenever the file changed) or `never`; `actor` is who signs changes."""
+        (again whenever the file changed) or `never`; `actor` is who signs changes. Raises `NotFound`, `ConfigError`,
+        `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`."""
         from catalog_core import config, plugins
 
         settings = config.resolve(target)
@@ -202,8 +203,9 @@ class Catalog:
         """Stage an object (or a `Path`, or several `components`) as a draft of `name`; nothing is published yet.
 
         `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (array, or input
-        name → array), `serializer`, `tags`, `metrics`, `params`, `taxonomy`, `description`, `parents` (references),
-        `options` (of the serializer). Raises `InvalidInput`, `SerializationError`, `MissingPlugin`, `NoSpace`.
+        name → array; the first axis is the batch, of any length later), `serializer`, `tags`, `metrics`, `params`,
+        `taxonomy`, `description`, `parents` (references), `options` (of the serializer). Raises `InvalidInput`,
+        `SerializationError`, `MissingPlugin`, `NoSpace`.
         """
         from catalog_core.draft import Draft
 
@@ -222,7 +224,8 @@ class Catalog:
         force: bool = False,
         **about: Any,
     ) -> Version:
-        """Prepare and save in one call; see `prepare` and `Draft.save`. `verify=True` runs the checks before."""
+        """Prepare and save in one call; see `prepare` and `Draft.save`. `verify=True` runs the checks before, and
+        `VerificationFailed` is raised if one fails, unless `force`."""
         with self.prepare(name, obj, **about) as draft:
             if verify:
                 draft.verify()
@@ -382,13 +385,15 @@ class Catalog:
         return artifact.load(component or names[0], **options)
 
     def session(self, ref: str, device: str = "cpu", **options: Any) -> Any:
-        """Open a session that runs the version's entry points: `s.generate(latent=z)`."""
+        """Open a session that runs the version's entry points on `device` (`cpu`, `cuda`, `cuda:1`):
+        `s.generate(latent=z)`. Arrays or tensors go in, of the dtypes and shapes that the entry point names, else
+        `InvalidInput`; NumPy arrays come out. Raises `NotFound`, `MissingPlugin`, `BackendError` (no such device)."""
         artifact = self.artifact(ref)
         return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
     def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
         """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
-        component where there are several; return it."""
+        component where there are several; return it. Raises `InvalidInput` for a folder that holds something."""
         from pathlib import Path
 
         from catalog_core.durable import translated
@@ -426,7 +431,8 @@ class Catalog:
         return show.events(self._index, name, limit)
 
     def resolve_time(self, moment: str | datetime) -> int:
-        """The journal position at a past moment (ISO 8601, UTC unless it says otherwise; `#N` is a position)."""
+        """The journal position at a past moment (ISO 8601, UTC unless it says otherwise; `#N` is a position);
+        -1 before the first entry."""
         from datetime import UTC, datetime
 
         if isinstance(moment, str):
@@ -444,7 +450,8 @@ class Catalog:
         return -1 if rows[0][0] is None else int(rows[0][0])
 
     def as_of(self, name: str, moment: str | datetime) -> dict[str, Any]:
-        """A model as it stood at a past moment: title, aliases, versions with stage, tags and metrics."""
+        """A model as it stood at a past moment (see `resolve_time`): title, aliases, versions with stage, tags and
+        metrics. Raises `NotFound` where it did not exist yet."""
         from catalog_core import show
 
         check_name(name)
@@ -479,7 +486,8 @@ class Catalog:
         return maintain.fsck(self, progress)
 
     def gc(self, *, grace: float = 86400.0, dry_run: bool = False) -> Any:
-        """Collect what no version needs and is older than `grace` seconds; a `maintain.Collected`."""
+        """Collect what no version needs and is older than `grace` seconds; a `maintain.Collected`. With `dry_run`
+        it only says what would go. Raises `ReadOnly`, `Conflict` when others keep publishing."""
         from catalog_core import maintain
 
         return maintain.gc(self, grace, dry_run)

@@ -31,7 +31,9 @@ FILES = "files"
 
 
 class Draft:
-    """Made by `Catalog.prepare`; a context manager that discards what was not saved."""
+    """Made by `Catalog.prepare`; a context manager that discards what was not saved.
+
+    It holds `manifest` (what the version will be), `digest` (of the manifest), and `report` (of `verify`, or None)."""
 
     def __init__(
         self,

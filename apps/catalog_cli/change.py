@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, put, reference
-from catalog_core.names import parse_reference
+from catalog_cli.output import json_option, opened, pairs, parsed, put, reference
 from catalog_core.show import size, text
 
 
@@ -22,7 +21,7 @@ def alias_command(ctx: click.Context, ref: str, name: str, remove: bool) -> None
     """Point the alias NAME at REF."""
     catalog = opened(ctx)
     if remove:
-        model = catalog.model(parse_reference(ref).name).unalias(name)
+        model = catalog.model(parsed(catalog, ref).name).unalias(name)
         put(ctx, model, lines=[f"{model.name}@{name} removed"])
     else:
         version = catalog.version(ref).alias(name)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table, reference
+from catalog_cli.output import json_option, opened, parsed, put, put_table, reference
 from catalog_core.handles import Model, Version
-from catalog_core.names import parse_reference
 from catalog_core.show import size
 
 
@@ -46,19 +45,19 @@ def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> No
 def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
     """Show a version (NAME@N, NAME@ALIAS) or a model (NAME)."""
     catalog = opened(ctx)
-    parsed = parse_reference(ref)
+    target = parsed(catalog, ref)
     if as_of is not None:
-        past = catalog.as_of(parsed.name, as_of)
+        past = catalog.as_of(target.name, as_of)
         put(ctx, past if ctx.obj["json"] else {**past, "versions": None})
         if not ctx.obj["json"]:
             click.echo()
             put_table(ctx, past["versions"], "no versions")
         return
     item: Model | Version
-    if parsed.number or parsed.alias or parsed.digest:
-        item = catalog.version(parsed)
+    if target.number or target.alias or target.digest:
+        item = catalog.version(target)
     else:
-        item = catalog.model(parsed.name)
+        item = catalog.model(target.name)
     put(ctx, item)
     if isinstance(item, Model) and not ctx.obj["json"]:
         click.echo()

@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     except CatalogError as exc:
         if "--json" in given:
             error = {"type": type(exc).__name__, "message": exc.message, "hint": exc.hint}
-            click.echo(json.dumps({"error": error}, ensure_ascii=False))
+            click.echo(json.dumps({"error": error}))  # escaped: it may quote bytes that are no text
         else:
             from catalog_core.show import clean
 

@@ -17,6 +17,7 @@ import click
 
 from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
+from catalog_core.names import Reference, parse_reference
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, expose_value=False, help="Print JSON, for programs.",
@@ -154,6 +155,17 @@ def _width(text: str) -> int:
 def _padded(text: str, width: int, right: bool) -> str:
     blanks = " " * max(0, width - _width(text))
     return blanks + text if right else text + blanks
+
+
+def parsed(catalog: Catalog, text: str) -> Reference:
+    """A reference into this catalog. Raises `InvalidReference`, and `InvalidInput` where it names another one."""
+    found = parse_reference(text)
+    if found.catalog not in (None, catalog.name):
+        raise InvalidInput(
+            f"{text} is in catalog {found.catalog!r}, this is {catalog.name!r}",
+            hint=f"catalog --catalog {found.catalog} …",
+        )
+    return found
 
 
 def pairs(given: Sequence[str], what: str, *, numbers: bool = False) -> dict[str, Any]:

@@ -152,14 +152,20 @@ class SqliteBackend:
         while stop is None or position < stop:
             with self.lock, self.translated():
                 rows = self.db.execute(
-                    "SELECT position, data FROM entries WHERE position >= ? AND position < ? "
+                    "SELECT position, digest, data FROM entries WHERE position >= ? AND position < ? "
                     "ORDER BY position LIMIT 1000",
                     (position, (1 << 53) if stop is None else stop),
                 ).fetchall()
-            for found, data in rows:
+            for found, digest, data in rows:
                 if found != position:
                     raise IntegrityError(
                         f"{self.url}: journal entry {position} is missing", hint="restore it from a copy"
+                    )
+                if digest_of(data) != digest:  # nothing else chains the newest one
+                    raise IntegrityError(
+                        f"{self.url}: journal entry {position} is not {digest}, as it was written",
+                        hint="restore it from a copy",
+                        backend=self.name,
                     )
                 yield found, bytes(data)
                 position += 1

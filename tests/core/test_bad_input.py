@@ -303,14 +303,12 @@ def test_bytes_that_are_no_text_are_one_line_of_the_script(catalog: Catalog) -> 
         one_line(done.returncode, done.stderr.decode(errors="replace"))
 
 
-@pytest.mark.xfail(reason="the command line prints names that are no Unicode as raw bytes into its JSON")
 def test_an_error_about_bytes_that_are_no_text_is_json(catalog: Catalog) -> None:
     done = script(catalog, b"save", b"m", b"nowhere\xff", b"--json")
     assert json.loads(done.stdout)["error"]["message"]
     assert done.returncode == 1
 
 
-@pytest.mark.xfail(reason="`catalog show OTHER:NAME` shows the model NAME of this catalog")
 def test_the_command_shows_nothing_of_another_catalog(catalog: Catalog) -> None:
     assert script(catalog, b"show", b"other:digits").returncode == 1
 

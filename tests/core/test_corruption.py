@@ -76,7 +76,9 @@ def blobs(catalog: Catalog) -> Iterator[Piece]:
             yield Piece(
                 key,
                 lambda key=key: db.execute("SELECT data FROM small WHERE key = ?", (key,)).fetchone()[0],
-                lambda data, key=key: db.execute("INSERT OR REPLACE INTO small VALUES (?, ?, 0)", (key, data)),
+                lambda data, key=key: db.execute(
+                    "INSERT OR REPLACE INTO small (key, data, time) VALUES (?, ?, 0)", (key, data)
+                ),
                 lambda key=key: db.execute("DELETE FROM small WHERE key = ?", (key,)),
             )
 

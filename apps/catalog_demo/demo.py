@@ -125,7 +125,8 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no
 
     torch.manual_seed(7)
     target = folder.resolve() / "catalog"
-    say(f"1. A catalog in {os.path.relpath(target)}")
+    shown = os.path.join(".", os.path.relpath(target))  # a path with a dot in front is a folder, not a name
+    say(f"1. A catalog in {shown}")
     with Catalog.open(target) as catalog:
         model = network()
         say(f"2. Training on 1,437 real images for {seconds:.0f} s …")
@@ -170,6 +171,7 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no
             f"8. A fresh process loaded {NAME}@champion and computed the same logits, bit by bit: "
             f"accuracy {replayed['accuracy']:.1%}"
         )
+        new_bytes = after.summary["new_bytes"]
     say("\nLook into it:")
     program = "catalog" if shutil.which("catalog") else os.path.relpath(Path(sys.executable).with_name("catalog"))
     for command in (
@@ -180,11 +182,11 @@ def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no
         "search 'metrics.accuracy > 0.9'",
         "fsck",
     ):
-        say(f"  {program} --catalog {os.path.relpath(target)} {command}")
+        say(f"  {program} --catalog {shown} {command}")
     return {
         "versions": [first.ref, after.ref],
         "accuracy": replayed["accuracy"],
-        "new_bytes": after.summary["new_bytes"],
+        "new_bytes": new_bytes,
     }
 
 

@@ -130,7 +130,7 @@ def look(url: str, *before: str) -> None:
     done = run(*before, sys.executable, "-c", LOOK, url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("read")
-    done = run(*before, sys.executable, "-m", "catalog_core.cli", "-c", url, "tag", "m@1", "a=b")
+    done = run(*before, sys.executable, "-m", "catalog_cli", "-c", url, "tag", "m@1", "a=b")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 2), done.stderr
     assert done.stderr.startswith("error: ")
     assert "read-only" in done.stderr or "may not be written" in done.stderr
@@ -240,7 +240,7 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_lost(
             catalog.save("big", big(1))
         assert "big" not in catalog
         assert catalog.position == before
-        done = run(sys.executable, "-m", "catalog_core.cli", "-c", url, "save", "big", str(tmp_path / "big.bin"))
+        done = run(sys.executable, "-m", "catalog_cli", "-c", url, "save", "big", str(tmp_path / "big.bin"))
         assert done.returncode == 1, done.stderr
         assert done.stderr.startswith("error: "), done.stderr
         assert "space" in done.stderr

@@ -168,6 +168,7 @@ class Catalog:
             except Rejected as exc:
                 if exc.code != "swept" or attempt == 4:
                     raise
+                self._refresh(force=True)
 
     @property
     def url(self) -> str:

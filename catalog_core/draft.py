@@ -301,6 +301,7 @@ class Draft:
                     raise
                 self.discard()  # somebody collected our blobs: store them again, under their next names
                 self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog._progress)
+                self.catalog._refresh(force=True)
                 self._stage()
         else:
             raise Conflict(

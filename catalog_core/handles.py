@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -186,6 +187,8 @@ class Version:
         check_name(name, "attachment")
         if source is None:
             return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
+        if not isinstance(source, bytes) and not os.path.isfile(source):
+            raise InvalidInput(f"{source} is no file")
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         self.catalog._commit_blob(source, "attachment.set", model=self.model, number=self.number, name=name, size=size)
         return self.catalog.version(self.ref, deleted=True)

@@ -66,6 +66,7 @@ class PlainVersion:
     hidden: str = ""  # "", "deleted", "with model", "collected", or "perhaps collected"
     tags: dict[str, Any] = attrs.field(factory=dict)
     metrics: dict[str, Any] = attrs.field(factory=dict)
+    attached: dict[str, bytes] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -258,7 +259,7 @@ class Machine(RuleBasedStateMachine):
                 other.update(**{key: "late"})
             assert (caught.value.seen, caught.value.actual) == (seen, text)
 
-    @rule(who=WHO, name=NAMES, text=st.sampled_from(["# short", "# long " + "x" * 40_000]))
+    @rule(who=WHO, name=NAMES, text=st.sampled_from(["# short", "# long " + "x" * 40_000, "# longer " + "x" * 80_000]))
     def write_card(self, who: int, name: str, text: str) -> None:
         model = self.models.get(name)
         if model is None or model.hidden:
@@ -266,6 +267,31 @@ class Machine(RuleBasedStateMachine):
         assert self.catalogs[who].model(name).set_card(text).card == text
         model.card = text
         self.noted()
+
+    @rule(
+        who=WHO,
+        data=st.data(),
+        name=st.sampled_from(["log", "plot"]),
+        size=st.sampled_from([None, 0, 9, 30_000, 90_000]),
+    )
+    def attach(self, who: int, data: st.DataObject, name: str, size: int | None) -> None:
+        ref, number, version = self.some(data)
+        handle = self.catalogs[who].version(f"{ref}@{number}", deleted=True)
+        if size is None and name not in version.attached:
+            return
+        handle.attach(name, None if size is None else b"y" * size)
+        version.attached.pop(name, None)
+        if size is not None:
+            version.attached[name] = b"y" * size
+        self.noted()
+        assert handle.attachments == {key: len(content) for key, content in sorted(version.attached.items())}
+
+    @rule(who=WHO, data=st.data())
+    def read_attachments(self, who: int, data: st.DataObject) -> None:
+        name, number, version = self.some(data)
+        if not version.hidden:
+            for key, content in version.attached.items():
+                assert self.catalogs[who].version(f"{name}@{number}").attachment(key) == content
 
     @rule(who=WHO, data=st.data())
     def delete(self, who: int, data: st.DataObject) -> None:

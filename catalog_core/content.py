@@ -142,24 +142,28 @@ class Writer:
         self.index = index
         self.progress = progress or (lambda done, total: None)
         self.small: dict[str, bytes] = {}
+        self.fresh: dict[str, bytes] = {}  # those of the small ones that the catalog does not hold
         self.layout: Layout = {}
         self.staged: dict[str, Path] = {}
         self.written = 0
         self.shared = 0
 
-    def add_small(self, data: bytes) -> str:
+    def add_small(self, data: bytes, digest: str | None = None) -> str:
         """Keep a small blob for the commit; return its digest."""
-        digest = digest_of(data)
-        self.small[digest] = data
+        digest = digest or digest_of(data)
+        self.small[digest] = self.fresh[digest] = data
         return digest
 
     def add(self, source: Source, cuts: Sequence[int] | None = None) -> tuple[str, int]:
         """Stage one file; return its digest and size."""
         if source.size <= SMALL:
             data = b"".join(source.parts)
-            digest = self.add_small(data)
+            digest = digest_of(data)
             self.layout[digest] = (Chunk(digest, len(data)),)
-            if not self._held(self.index.key(digest)):
+            if self._held(self.index.key(digest), len(data)):
+                self.small[digest] = data
+            else:
+                self.add_small(data, digest)
                 self.written += len(data)
             return digest, len(data)
         pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
@@ -168,11 +172,13 @@ class Writer:
         self.layout[digest] = chunks
         return digest, source.size
 
-    def _held(self, key: str) -> bool:
+    def _held(self, key: str, size: int) -> bool:
         """Whether the catalog has a small blob, as far as that can be known without asking a remote store."""
         can = self.backend.capabilities
-        known = self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,))
-        return bool(known) or ((can.local or can.transactional) and self.backend.blobs.stat(key) is not None)
+        if not can.transactional and self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+            return True
+        info = self.backend.blobs.stat(key) if can.local or can.transactional else None
+        return info is not None and info.size == size
 
     def _known(self, digest: str, length: int) -> Chunk | None:
         rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))

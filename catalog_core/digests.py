@@ -62,11 +62,11 @@ def _plain(value: Any) -> bool:
         for key, item in value.items():
             if type(key) is not str:
                 raise InvalidInput(f"JSON keys are text; got {key!r}")
-            if not key.isascii() or not _plain(item):
+            if not key.isascii() or (type(item) is not str and not _plain(item)):
                 return False
         return True
     if kind is list or kind is tuple:
-        return all([_plain(item) for item in value])
+        return all([type(item) is str or _plain(item) for item in value])
     return False
 
 

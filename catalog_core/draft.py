@@ -89,6 +89,7 @@ class Draft:
     def _stage(self) -> None:
         registry = self.catalog._registry
         self.catalog._refresh()
+        self._checked = self.catalog._index.head  # what is found in the store from here on was there at this head
         components: list[Component] = []
         described: dict[str, Description] = {}
         serializers = {}
@@ -313,7 +314,7 @@ class Draft:
         return version
 
     def _publish(self, alias: str | None) -> Version:
-        checked = self.catalog._index.head
+        checked = self._checked
         self._writer.publish_packs()
         blobs = sorted({self.digest, self._layout, *self._writer.blobs()})
         summary = {
@@ -360,7 +361,7 @@ class Draft:
                 result.append(event("alias.set", model=self.name, alias=alias, number=number, seen="any"))
             return result
 
-        self.catalog._commit(events=events, blobs=self._writer.small)
+        self.catalog._commit(events=events, blobs=self._writer.fresh)
         return self.catalog._version(self.name, numbers[-1])
 
     def discard(self) -> None:

@@ -283,11 +283,9 @@ class _Blobs:
 
     def stat(self, key: str) -> BlobInfo | None:
         """See `interfaces.backend.Blobs.stat`."""
-        found = durable.file_info(self._path(key))
-        if found:
-            return BlobInfo(key, *found)
         row = self._row("SELECT length(data), time FROM small WHERE key = ?", key)
-        return BlobInfo(key, *row) if row else None
+        found = row or durable.file_info(self._path(key))
+        return BlobInfo(key, *found) if found else None
 
     def list(self, after: str = "") -> Iterator[BlobInfo]:
         """See `interfaces.backend.Blobs.list`."""

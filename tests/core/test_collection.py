@@ -190,3 +190,14 @@ def open_bytes(data: bytes) -> Any:
     import io
 
     return io.BytesIO(data)
+
+
+@pytest.mark.parametrize("content", CONTENT)
+def test_a_draft_that_relies_on_what_was_swept_stores_it_again(opened: Callable[[], Catalog], content: str) -> None:
+    """Also where the publisher's index has gone past the sweep before the draft is saved."""
+    sweeper, publisher = opened(), opened()
+    publisher.save("old", CONTENT[content]).delete()
+    draft = publisher.prepare("new", CONTENT[content])
+    sweeper.gc(grace=-1)
+    publisher.models()
+    check(publisher, content, draft.save().ref)

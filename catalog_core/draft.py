@@ -88,7 +88,6 @@ class Draft:
 
     def _stage(self) -> None:
         registry = self.catalog._registry
-        self.catalog._refresh()
         self._checked = self.catalog._index.head  # what is found in the store from here on was there at this head
         components: list[Component] = []
         described: dict[str, Description] = {}

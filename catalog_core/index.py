@@ -193,7 +193,7 @@ class Index:
                     if cannot_write(exc):
                         raise
                     raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
-                clock.sleep(0.0002)
+                clock.sleep(0.00005)
         made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         if made and self.meta("position") != (self.head and self.head.position):
             self._load_head()

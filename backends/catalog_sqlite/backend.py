@@ -250,7 +250,7 @@ class _Blobs:
 
     def _path(self, key: str) -> Path:
         hexadecimal = _check_key(key)[7:]
-        return self.root / hexadecimal[:2] / hexadecimal
+        return Path(f"{self.root}/{hexadecimal[:2]}/{hexadecimal}")
 
     def _row(self, sql: str, key: str) -> Any:
         with self.backend.lock, self.backend.translated():

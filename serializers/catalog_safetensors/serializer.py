@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -93,7 +94,7 @@ class SafetensorsSerializer:
         torch = any(map(is_torch, values.values()))
         shapes = {key: (tensors.dtype_of(value), tuple(value.shape)) for key, value in values.items()}
         version = sys.modules["torch"].__version__ if torch else np.__version__
-        count = sum(int(np.prod(shape, dtype=np.int64)) for _, shape in shapes.values())
+        count = sum(math.prod(shape) for _, shape in shapes.values())
         return Description("torch" if torch else "numpy", str(version), "", {}, count, shapes)
 
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> NoReturn:

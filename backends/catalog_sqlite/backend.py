@@ -125,7 +125,7 @@ class SqliteBackend:
         try:
             yield
         except sqlite3.OperationalError as exc:
-            text = str(exc)
+            text = " ".join(str(exc).split())
             if "full" in text:
                 raise NoSpace(f"{self.url}: no space left", hint="free space; nothing was published") from exc
             if "readonly" in text or "read-only" in text:
@@ -133,7 +133,7 @@ class SqliteBackend:
             raise BackendError(f"{self.url}: {text}", backend=self.name) from exc
         except sqlite3.DatabaseError as exc:
             raise IntegrityError(
-                f"the journal {self.folder / DATABASE} is damaged: {exc}",
+                f"the journal {self.folder / DATABASE} is damaged: {' '.join(str(exc).split())}",
                 hint="restore it from a copy",
                 backend=self.name,
             ) from exc
@@ -143,7 +143,12 @@ class SqliteBackend:
     def head(self) -> Head | None:
         """See `interfaces.backend.Journal.head`."""
         with self.lock, self.translated():
-            row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
+            return self._head()
+
+    def _head(self) -> Head | None:
+        row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
+        if row and [type(value) for value in row] != [int, str]:  # SQLite gives what a damaged page says
+            raise sqlite3.DatabaseError("the newest row of the journal has other types")
         return Head(*row) if row else None
 
     def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -161,7 +166,9 @@ class SqliteBackend:
                     raise IntegrityError(
                         f"{self.url}: journal entry {position} is missing", hint="restore it from a copy"
                     )
-                yield found, bytes(data)
+                if type(data) is not bytes:
+                    raise IntegrityError(f"{self.url}: journal entry {position} is no bytes", backend=self.name)
+                yield found, data
                 position += 1
             if len(rows) < 1000:
                 return
@@ -211,9 +218,9 @@ class SqliteBackend:
     ) -> tuple[int, bytes]:
         """See `interfaces.backend.Journal.append`: one transaction, one sync."""
         with self.transaction(deadline):
-            row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
-            data = build(Head(*row) if row else None)
-            position = row[0] + 1 if row else 0
+            head = self._head()
+            data = build(head)
+            position = head.position + 1 if head else 0
             if blobs:
                 now = time.time()
                 self.db.executemany(
@@ -271,7 +278,9 @@ class _Blobs:
         """See `interfaces.backend.Blobs.open`."""
         row = self._row("SELECT data FROM small WHERE key = ?", key)
         if row is not None:
-            data = bytes(row[0])
+            data = row[0]
+            if type(data) is not bytes:
+                raise IntegrityError(f"{self.backend.url}: blob {key} is no bytes", backend=self.backend.name)
             return io.BytesIO(data[start:] if length is None else data[start : start + length])
         return durable.open_range(self._path(key), key, self.backend.name, start, length)
 

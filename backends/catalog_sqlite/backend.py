@@ -125,15 +125,15 @@ class SqliteBackend:
         try:
             yield
         except sqlite3.OperationalError as exc:
-            text = str(exc)
+            text = " ".join(str(exc).split())
             if "full" in text:
                 raise NoSpace(f"{self.url}: no space left", hint="free space; nothing was published") from exc
             if "readonly" in text or "read-only" in text:
                 raise ReadOnly(f"{self.url} cannot be written: {text}", hint="check the rights of its folder") from exc
             raise BackendError(f"{self.url}: {text}", backend=self.name) from exc
-        except sqlite3.DatabaseError as exc:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # a damaged page may be quoted in the message
             raise IntegrityError(
-                f"the journal {self.folder / DATABASE} is damaged: {exc}",
+                f"the journal {self.folder / DATABASE} is damaged: {' '.join(str(exc).split())}",
                 hint="restore it from a copy",
                 backend=self.name,
             ) from exc
@@ -143,7 +143,12 @@ class SqliteBackend:
     def head(self) -> Head | None:
         """See `interfaces.backend.Journal.head`."""
         with self.lock, self.translated():
-            row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
+            return self._head()
+
+    def _head(self) -> Head | None:
+        row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
+        if row and [type(value) for value in row] != [int, str]:  # SQLite gives what a damaged page says
+            raise sqlite3.DatabaseError("the newest row of the journal has other types")
         return Head(*row) if row else None
 
     def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -161,13 +166,13 @@ class SqliteBackend:
                     raise IntegrityError(
                         f"{self.url}: journal entry {position} is missing", hint="restore it from a copy"
                     )
-                if digest_of(data) != digest:  # nothing else chains the newest one
+                if type(data) is not bytes or digest_of(data) != digest:  # nothing else chains the newest one
                     raise IntegrityError(
                         f"{self.url}: journal entry {position} is not {digest}, as it was written",
                         hint="restore it from a copy",
                         backend=self.name,
                     )
-                yield found, bytes(data)
+                yield found, data
                 position += 1
             if len(rows) < 1000:
                 return
@@ -217,9 +222,9 @@ class SqliteBackend:
     ) -> tuple[int, bytes]:
         """See `interfaces.backend.Journal.append`: one transaction, one sync."""
         with self.transaction(deadline):
-            row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
-            data = build(Head(*row) if row else None)
-            position = row[0] + 1 if row else 0
+            head = self._head()
+            data = build(head)
+            position = head.position + 1 if head else 0
             if blobs:
                 now = time.time()
                 self.db.executemany(
@@ -277,7 +282,9 @@ class _Blobs:
         """See `interfaces.backend.Blobs.open`."""
         row = self._row("SELECT data FROM small WHERE key = ?", key)
         if row is not None:
-            data = bytes(row[0])
+            data = row[0]
+            if type(data) is not bytes:
+                raise IntegrityError(f"{self.backend.url}: blob {key} is no bytes", backend=self.backend.name)
             return io.BytesIO(data[start:] if length is None else data[start : start + length])
         return durable.open_range(self._path(key), key, self.backend.name, start, length)
 

@@ -360,17 +360,22 @@ class Machine(RuleBasedStateMachine):
     def collect(self, who: int) -> None:
         every = [version for model in self.models.values() for version in model.versions.values()]
         live = {version.digest for version in every if not version.hidden}
-        before = self.catalogs[who].position
-        self.catalogs[who].gc(grace=-1)
+        catalog = self.catalogs[who]
+        catalog.gc(grace=-1)
+        if catalog.position != len(self.past) - 1:
+            self.swept(every, live)
+        if catalog.gc(grace=-1).blobs:  # attachments of versions that were collected just now
+            self.noted()
+        assert catalog.gc(grace=-1).blobs == 0
+
+    def swept(self, every: list[PlainVersion], live: set[str]) -> None:
         for version in every:
             if version.hidden in ("deleted", "with model", "perhaps collected") and version.digest not in live:
                 if self.kind == "sqlite" or version.content in ("blob", "pack"):
                     version.hidden = "collected"
                 elif version.content.startswith("shared"):  # it stays as long as the other one needs its pack
                     version.hidden = "perhaps collected"
-        if self.catalogs[who].position != before:
-            self.noted()
-        assert self.catalogs[who].gc(grace=-1).blobs == 0
+        self.noted()
 
     @rule(who=WHO)
     def open_again(self, who: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from catalog_core.content import ComponentReader, Content, Layout
+from catalog_core.content import ComponentReader, Content
 from catalog_core.errors import NotFound
+from catalog_core.layout import Layout
 from catalog_core.names import nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog_core.artifact import StoredArtifact
-    from catalog_core.content import Policy, Progress
+    from catalog_core.content import Policy
     from catalog_core.draft import Draft
+    from catalog_core.staging import Progress
 
 
 class Catalog:
@@ -148,12 +149,14 @@ class Catalog:
 
     def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:
         """Store a blob, and commit the event that names it (`digest`); again, where a sweep came between."""
-        from catalog_core.content import SMALL, Source, hash_parts
+        from catalog_core.digests import digest_of_parts
         from catalog_core.errors import Rejected
         from catalog_core.events import event
+        from catalog_core.layout import SMALL
+        from catalog_core.staging import Source
 
         content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
-        digest = hash_parts(content.parts)
+        digest = digest_of_parts(content.parts)
         for attempt in range(5):
             head = self._index.head
             about = {"blobs": digest[7:23], "checked": -1 if head is None else head.position}
@@ -351,7 +354,7 @@ class Catalog:
     def _artifact(self, version: Version) -> StoredArtifact:
         from catalog_core.artifact import StoredArtifact
         from catalog_core.codec import manifest_of
-        from catalog_core.content import read_layout
+        from catalog_core.layout import read_layout
 
         manifest = manifest_of(self._content.blob(version.digest, f"manifest of {version.ref}"))
         layout = read_layout(self._content.blob(version._layout, f"layout of {version.ref}"))

@@ -12,8 +12,8 @@ from catalog_core import tensors
 from catalog_core.artifact import StoredArtifact
 
 if TYPE_CHECKING:
-    from catalog_core.content import Progress
     from catalog_core.handles import Version
+    from catalog_core.staging import Progress
 
 
 @attrs.frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from catalog_core.errors import InvalidDigest, InvalidInput
@@ -17,6 +18,14 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 def digest_of(data: bytes | bytearray | memoryview) -> str:
     """The digest of `data`, as `sha256:hex`."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of_parts(parts: Iterable[memoryview]) -> str:
+    """The digest of `parts`, one after the other."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return "sha256:" + state.hexdigest()
 
 
 def check_digest(text: object) -> str:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from catalog_core import capture
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
-from catalog_core.content import ComponentDirectory, Content, Source, Writer, cuts_of, write_layout
+from catalog_core.content import Content
 from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.durable import translated
 from catalog_core.errors import CatalogError, Conflict, InvalidInput, Rejected, SerializationError, VerificationFailed
 from catalog_core.events import event
 from catalog_core.index import Index
 from catalog_core.interfaces.serializer import SaveRequest
+from catalog_core.layout import write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest
+from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:

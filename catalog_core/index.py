@@ -1,12 +1,7 @@
-"""The index: a SQLite file computed from the journal. Delete it and it comes back.
-
-`Index.apply` is the reducer: a pure function from (state, entry) to state. It never reads a blob, a clock or the
-network, so every reader arrives at the same state; `dump` shows that state for comparison.
-"""
+"""The index: a SQLite file computed from the journal by the reducer. Delete it and it comes back."""
 
 from __future__ import annotations
 
-import functools
 import sqlite3
 import threading
 import time as clock
@@ -15,61 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from catalog_core.digests import canonical, check_digest, parse
-from catalog_core.errors import BackendError, IntegrityError, Rejected, UpgradeRequired
-from catalog_core.events import STAGES, Entry, Intent, known, read_entry
+from catalog_core.digests import parse
+from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
+from catalog_core.events import Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
-from catalog_core.names import check_alias, check_key, check_name
+from catalog_core.reducer import STATE, TABLES, Reducer
 
 SCHEMA = 2
-TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT UNIQUE, title TEXT, description TEXT,
-  owner TEXT, created REAL, updated REAL, deleted INTEGER NOT NULL DEFAULT 0,
-  card TEXT, newest INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
-  manifest TEXT, layout TEXT, stage TEXT NOT NULL, author TEXT, created REAL NOT NULL, framework TEXT, algorithm TEXT,
-  size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, position INTEGER);
-CREATE UNIQUE INDEX versions_number ON versions (model, number);
-CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
-CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY KEY (version, key)) WITHOUT ROWID;
-CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
-  PRIMARY KEY (version, name)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE texts USING fts5(name, body, content='', columnsize=0, tokenize='unicode61');
-CREATE TABLE entries (position INTEGER PRIMARY KEY, data BLOB);
-CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, ordinal INTEGER, time REAL, actor TEXT, model TEXT,
-  number INTEGER, type TEXT, rejected TEXT);
-CREATE TABLE intents (id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
-CREATE TABLE swept (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER, count INTEGER) WITHOUT ROWID;
-CREATE INDEX swept_prefix ON swept (prefix);
-CREATE TABLE inlined (key TEXT PRIMARY KEY, data TEXT) WITHOUT ROWID;
-"""
-# made when the first entries are in: sorting all rows once is faster than finding a place for each
-INDEXES = """
-CREATE INDEX IF NOT EXISTS fields_number ON fields (key, number, version);
-CREATE INDEX IF NOT EXISTS fields_text ON fields (key, text, version);
-CREATE INDEX IF NOT EXISTS events_model ON events (model, position);
-"""
-# what the reducer keeps back and writes many rows at a time
-VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
-NEWEST = "UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?"
-ALIAS = "INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)"
-FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)"
-TEXT = "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)"
-INTENT = "INSERT INTO intents VALUES (?, ?)"
-ENTRY = "INSERT INTO entries VALUES (?, ?)"
-EVENT = (
-    "INSERT INTO events (position, ordinal, time, actor, model, number, type, rejected) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
-KEPT = 5000
-# what a malformed event raises; what SQLite says of the machine (a full disk) is no verdict on it
-BROKEN = (
-    Rejected, ValueError, KeyError, TypeError, AttributeError,
-    sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
-)  # fmt: skip
-REDUCED = (VERSION, NEWEST, FIELD, ALIAS, TEXT)
-KEEP = (*REDUCED, INTENT, ENTRY, EVENT)
-GROUPS = ("tags", "metrics", "params", "taxonomy")
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
@@ -78,10 +25,6 @@ CREATE TABLE expanded (layout TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE edges (layout TEXT, key TEXT, PRIMARY KEY (layout, key)) WITHOUT ROWID;
 CREATE TABLE trusted (key TEXT, stamp TEXT, digest TEXT, PRIMARY KEY (key, digest)) WITHOUT ROWID;
 """
-STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "swept", "inlined", "entries", "events")
-
-_alias = functools.lru_cache(4096)(check_alias)
-_key = functools.lru_cache(4096)(check_key)
 
 
 def cannot_write(exc: sqlite3.Error) -> bool:
@@ -98,13 +41,7 @@ class Index:
         self.path = path
         self.place = place  # of the journal, for messages
         self.lock = threading.RLock()
-        self._models: dict[str, list[int]] = {}  # name → [id, newest]
-        self._kept: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in KEEP}  # not written yet
-        self._last: int | None = None  # the highest id of a version
-        self._ids: set[str] | None = None  # of all intents, while the journal is read from its beginning
-        self._swept = False
         self.head: Head | None = None
-        self.time = 0
         try:
             self._open()
         except sqlite3.DatabaseError as exc:
@@ -122,6 +59,7 @@ class Index:
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
         self.db.execute("PRAGMA cache_size=-65536")
+        self._reducer = Reducer(self.db)
         if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
             self._create()
         elif self.meta("schema") != SCHEMA:
@@ -138,12 +76,7 @@ class Index:
     def _load_head(self) -> None:
         position = self.meta("position")
         self.head = None if position is None else Head(position, self.meta("digest"))
-        self.time = self.meta("time") or 0
-        self._forget()
-        for rows in self._kept.values():
-            rows.clear()
-        self._ids = None
-        self._swept = bool(self.db.execute("SELECT 1 FROM swept LIMIT 1").fetchone())
+        self._reducer.load(self.meta("time") or 0)
 
     def discard(self) -> None:
         """Remove the file: it cannot be used, and comes back from the journal."""
@@ -170,6 +103,11 @@ class Index:
     def close(self) -> None:
         """Close the file."""
         self.db.close()
+
+    @property
+    def time(self) -> int:
+        """The time of the newest entry, in milliseconds since 1970 (UTC)."""
+        return self._reducer.time
 
     def meta(self, key: str) -> Any:
         """A value of the table `meta`, or None."""
@@ -243,28 +181,8 @@ class Index:
             return self.follow(journal, stop)
         return None
 
-    def _forget(self) -> None:
-        self._models.clear()
-        self._last = None
-
-    def _is_new(self, intent: str, position: int) -> bool:
-        if self._ids is None:
-            return self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent, position)).rowcount > 0
-        if intent in self._ids:
-            return False
-        self._ids.add(intent)
-        self._kept[INTENT].append((intent, position))
-        return True
-
-    def _write_back(self) -> None:
-        """Write what is kept back. Whatever reads or changes the tables calls this first."""
-        for statement, rows in self._kept.items():
-            if rows:
-                self.db.executemany(statement, rows)
-                rows.clear()
-
     def _flush(self) -> None:
-        self._write_back()
+        self._reducer.write_back()
         if self.head is not None:
             self.db.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
@@ -275,7 +193,7 @@ class Index:
         """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`, and
         `UpgradeRequired` with all applied that comes before what only a newer release understands."""
         start = 0 if self.head is None else self.head.position + 1
-        self._ids = None if start else set()
+        self._reducer.begin(empty=start == 0)
         newer = None
         for position, data in journal.read(start, stop):
             try:
@@ -283,305 +201,25 @@ class Index:
             except UpgradeRequired as exc:
                 newer = exc
                 break
-            if len(self._kept[EVENT]) > KEPT:
-                self._write_back()
-        self._write_back()
-        self._ids = None
-        if start == 0:
-            for statement in INDEXES.strip().split(";\n"):
-                self.db.execute(statement)
+        self._reducer.end(empty=start == 0)
         if newer is not None:
             raise newer
-
-    # -- the reducer --------------------------------------------------------------------------------------------
 
     def apply(self, position: int, data: bytes, *, strict: bool = False) -> None:
         """Take one entry into the state, inside a transaction. What breaks a rule is skipped and kept as rejected;
         with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
-        head = self.head
-        if position != (0 if head is None else head.position + 1):
-            due = 0 if head is None else head.position + 1
+        due = 0 if self.head is None else self.head.position + 1
+        if position != due:
             raise IntegrityError(f"journal entry {position} of {self.place} came when {due} was due")
-        entry = read_entry(data, position, None if head is None else head.digest, self.place)
-        self.time = max(self.time, entry.time)
-        if entry.blobs:
-            self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
-            data = canonical({key: value for key, value in parse(data).items() if key != "blobs"})
-        self._kept[ENTRY].append((position, data))
-        ordinal, now, keep = 0, self.time / 1000, self._kept[EVENT].append
-        for intent in entry.intents:
-            if self._is_new(intent.id, position):
-                problem = self._take(intent, entry, strict)
-                for number, event in enumerate(intent.events, ordinal):
-                    model, version = event.get("model"), event.get("number")
-                    model, version = model if type(model) is str else None, version if type(version) is int else None
-                    keep((position, number, now, intent.actor, model, version, event["type"], problem))
-            ordinal += len(intent.events)
+        entry = read_entry(data, position, None if self.head is None else self.head.digest, self.place)
+        self._reducer.apply(entry, data, strict=strict)
         self.head = Head(position, entry.digest)
-
-    def _take(self, intent: Intent, entry: Entry, strict: bool) -> str | None:
-        """Let the events of an intent take effect together, or none of them; return the rule that forbids it."""
-        first = intent.events[0] if intent.events else {}
-        quick = (
-            first.get("type") == "version.published"
-            and known(first)
-            and all(
-                event["type"] == "alias.set"
-                and known(event)
-                and event["seen"] == "any"
-                and (event["model"], event["number"]) == (first["model"], first["number"])
-                for event in intent.events[1:]
-            )
-        )
-        if not quick:
-            self._write_back()
-            self.db.execute("SAVEPOINT intent")
-        problem = None
-        try:
-            if quick:
-                self._publish(first, entry, intent.actor, [event["alias"] for event in intent.events[1:]])
-            else:
-                for event in intent.events:
-                    self._reduce(event, entry, intent.actor)
-                self._write_back()
-        except BROKEN as exc:
-            if strict:
-                raise
-            problem = str(exc)
-            if not quick:
-                for statement in REDUCED:
-                    self._kept[statement].clear()
-                self._forget()
-                self.db.execute("ROLLBACK TO intent")
-        if not quick:
-            self.db.execute("RELEASE intent")
-        return problem
-
-    def _reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        if known(event):
-            getattr(self, "_on_" + event["type"].replace(".", "_"))(event, entry, actor)
-            self._write_back()
-
-    def _on_catalog_created(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        if entry.position != 0:
-            raise Rejected("a catalog is created once", code="created-twice")
-        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('catalog', ?)", (event["catalog"],))
-
-    def _known_model(self, name: str) -> list[int] | None:
-        known = self._models.get(name)
-        if known is None:
-            row = self.db.execute("SELECT id, newest FROM models WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                return None
-            if len(self._models) > 50_000:
-                self._write_back()
-                self._models.clear()
-            known = self._models[name] = [*row]
-        return known
-
-    def _model(self, name: str) -> int:
-        known = self._known_model(name)
-        if known is None:
-            raise Rejected(f"model {name!r} does not exist", code="no-model")
-        return known[0]
-
-    def _version(self, event: Mapping[str, Any]) -> tuple[int, int, str, int]:
-        model = self._model(event["model"])
-        row = self.db.execute(
-            "SELECT id, stage, deleted FROM versions WHERE model = ? AND number = ?", (model, event["number"])
-        ).fetchone()
-        if row is None:
-            raise Rejected(f"version {event['model']}@{event['number']} does not exist", code="no-version")
-        return (model, *row)
-
-    def _on_version_published(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._publish(event, entry, actor, ())
-
-    def _publish(self, event: Mapping[str, Any], entry: Entry, actor: str, aliases: Iterable[str]) -> None:
-        """Take in a new version, with aliases that come with it. Everything is checked before anything is kept."""
-        now = self.time / 1000
-        name, number, summary = event["model"], event["number"], event.get("summary", {})
-        self._refuse_swept(event)
-        known = self._known_model(name)
-        newest = known[1] if known else 0
-        if known is None:
-            check_name(name)
-            other = self.db.execute("SELECT name FROM models WHERE folded = ?", (name.lower(),)).fetchone()
-            if other:
-                raise Rejected(
-                    f"model {name!r} differs from {other[0]!r} only by case", code="case", hint=f"use {other[0]!r}"
-                )
-        if type(number) is not int or number != newest + 1:
-            raise Rejected(
-                f"{name}@{number} cannot be published: the next number is {newest + 1}",
-                code="number",
-                seen=number,
-                actual=newest + 1,
-            )
-        digests = check_digest(event["manifest"]), check_digest(event["layout"])
-        framework, algorithm = (_text(summary.get(key)) for key in ("framework", "algorithm"))
-        fields = [row for kind in GROUPS if kind in event for row in _fields(kind, event[kind])]
-        words = [_text(event.get("text")) or "", framework or "", algorithm or "", actor]
-        words += [f"{key} {value}" for key, value in event.get("tags", {}).items()]
-        if type(event["size"]) is not int:
-            raise Rejected(f"the size of {name}@{number} is no number", code="size")
-        named = [_alias(alias) for alias in aliases]
-        if known is None:
-            row = self.db.execute(
-                "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id",
-                (name, name.lower(), now, now),
-            ).fetchone()
-            known = self._models[name] = [row[0], 0]
-        if self._last is None:
-            self._last = self.db.execute("SELECT coalesce(max(id), 0) FROM versions").fetchone()[0]
-        self._last = version = self._last + 1
-        model, known[1] = known[0], number
-        kept = self._kept
-        kept[VERSION].append(
-            (version, model, number, name, *digests, STAGES[0], actor, now, framework, algorithm, event["size"],
-             entry.position)
-        )  # fmt: skip
-        kept[NEWEST].append((number, now, model))
-        kept[FIELD] += [(version, *row) for row in fields]
-        kept[ALIAS] += [(model, alias, number) for alias in named]
-        kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
-
-    def _refuse_swept(self, event: Mapping[str, Any]) -> None:
-        if not self._swept or "blobs" not in event:
-            return
-        prefixes = [event["blobs"][at : at + 16] for at in range(0, len(event["blobs"]), 16)]
-        for at in range(0, len(prefixes), 500):
-            part = prefixes[at : at + 500]
-            row = self.db.execute(
-                f"SELECT digest FROM swept WHERE position > ? AND prefix IN ({','.join('?' * len(part))}) LIMIT 1",
-                (event["checked"], *part),
-            ).fetchone()
-            if row:
-                raise Rejected(f"blob {row[0]} was collected in the meantime", code="swept", hint="save again")
-
-    def _set_fields(self, event: Mapping[str, Any], kind: str) -> None:
-        version = self._version(event)[1]
-        self._kept[FIELD] += [(version, *row) for row in _fields(kind, event["set"])]
-        self._write_back()
-        self.db.executemany(
-            "DELETE FROM fields WHERE version = ? AND key = ?", [(version, f"{kind}.{key}") for key in event["unset"]]
-        )
-
-    def _on_tags_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._set_fields(event, "tags")
-
-    def _on_metrics_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._set_fields(event, "metrics")
-
-    def _seen(self, what: str, seen: Any, actual: Any) -> None:
-        if seen != actual:
-            raise Rejected(
-                f"{what} was changed by somebody else: you saw {seen!r}, it is {actual!r}",
-                code="stale",
-                seen=seen,
-                actual=actual,
-                hint="look again, then repeat",
-            )
-
-    def _on_alias_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        alias, number = check_alias(event["alias"]), event["number"]
-        model = self._model(event["model"])
-        row = self.db.execute("SELECT number FROM aliases WHERE model = ? AND alias = ?", (model, alias)).fetchone()
-        if event["seen"] != "any":
-            self._seen(f"alias {event['model']}@{alias}", event["seen"], row and row[0])
-        if number is None:
-            self.db.execute("DELETE FROM aliases WHERE model = ? AND alias = ?", (model, alias))
-            return
-        if self._version(event)[3]:
-            raise Rejected(f"{event['model']}@{number} is deleted", code="deleted")
-        self.db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (model, alias, number))
-
-    def _on_stage_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        _, version, stage, _ = self._version(event)
-        if event["stage"] not in STAGES:
-            raise Rejected(f"there is no stage {event['stage']!r}", code="stage", hint=f"stages: {', '.join(STAGES)}")
-        self._seen(f"the stage of {event['model']}@{event['number']}", event["seen"], stage)
-        self.db.execute("UPDATE versions SET stage = ? WHERE id = ?", (event["stage"], version))
-
-    def _on_model_updated(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        model = self._model(event["model"])
-        for key, value in event["set"].items():
-            if key not in ("title", "description", "owner"):
-                raise Rejected(f"a model has no {key!r}", code="field", hint="title, description, owner")
-            actual = self.db.execute(f"SELECT {key} FROM models WHERE id = ?", (model,)).fetchone()[0]
-            self._seen(f"the {key} of {event['model']}", event["seen"].get(key), actual)
-            self.db.execute(f"UPDATE models SET {key} = ?, updated = ? WHERE id = ?", (value, self.time / 1000, model))
-
-    def _on_card_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        model = self._model(event["model"])
-        actual = self.db.execute("SELECT card FROM models WHERE id = ?", (model,)).fetchone()[0]
-        self._seen(f"the card of {event['model']}", event["seen"], actual)
-        self._refuse_swept(event)
-        self.db.execute("UPDATE models SET card = ? WHERE id = ?", (event["digest"], model))
-
-    def _on_attachment_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        version, name = self._version(event)[1], check_name(event["name"], "attachment")
-        if event["digest"] is None:
-            self.db.execute("DELETE FROM attachments WHERE version = ? AND name = ?", (version, name))
-            return
-        self._refuse_swept(event)
-        if type(event["size"]) is not int:
-            raise Rejected(f"the size of attachment {name!r} is no number", code="size")
-        self.db.execute(
-            "INSERT OR REPLACE INTO attachments VALUES (?, ?, ?, ?)",
-            (version, name, check_digest(event["digest"]), event["size"]),
-        )
-
-    def _on_version_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        model, version, _, deleted = self._version(event)
-        if deleted:
-            raise Rejected(f"{event['model']}@{event['number']} is deleted already", code="deleted")
-        self.db.execute("UPDATE versions SET deleted = 1 WHERE id = ?", (version,))
-        self.db.execute("DELETE FROM aliases WHERE model = ? AND number = ?", (model, event["number"]))
-
-    def _restore(self, version: int, what: str) -> None:
-        if self.db.execute("SELECT deleted FROM versions WHERE id = ?", (version,)).fetchone()[0] == 2:
-            raise Rejected(f"{what} cannot be restored: its bytes were collected", code="collected")
-        self.db.execute("UPDATE versions SET deleted = 0 WHERE id = ?", (version,))
-
-    def _on_version_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        model, version, *_ = self._version(event)
-        self._restore(version, f"{event['model']}@{event['number']}")
-        self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))  # else nothing would list it
-
-    def _on_model_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        model = self._model(event["model"])
-        self.db.execute("UPDATE models SET deleted = 1 WHERE id = ?", (model,))
-        self.db.execute("UPDATE versions SET deleted = 3 WHERE model = ? AND deleted = 0", (model,))
-        self.db.execute("DELETE FROM aliases WHERE model = ?", (model,))
-
-    def _on_model_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        model = self._model(event["model"])
-        self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))
-        self.db.execute("UPDATE versions SET deleted = 0 WHERE model = ? AND deleted = 3", (model,))
-
-    def _on_blobs_swept(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
-        self._swept = True
-        for name, number in event["versions"]:  # they cannot come back
-            version = self._version({"model": name, "number": number})
-            self.db.execute("UPDATE versions SET deleted = 2 WHERE id = ?", (version[1],))
-        for key in event["keys"]:
-            digest, _, count = key.partition("~")
-            # a key that a late writer left behind is swept again, which must not bring an old count back
-            self.db.execute(
-                "INSERT INTO swept VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET"
-                " position = excluded.position, count = max(count, excluded.count)",
-                (digest, digest[7:23], entry.position, int(count or 0) + 1),
-            )
-            self.db.execute("DELETE FROM inlined WHERE key = ?", (key,))
-            self.db.execute("DELETE FROM chunks WHERE key = ?", (digest,))
-            self.db.execute("DELETE FROM trusted WHERE key = ?", (digest,))
 
     # -- reads --------------------------------------------------------------------------------------------------
 
     def key(self, digest: str) -> str:
         """The storage key of a digest: `digest`, or `digest~k` after k sweeps of that content."""
-        if not self._swept:
+        if not self._reducer.swept:
             return digest
         row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
@@ -622,28 +260,9 @@ class Index:
                 " AND rejected IS NULL ORDER BY id",
                 (model, position),
             ):
-                past.time = round(seconds * 1000)
+                past._reducer.time = round(seconds * 1000)
                 event = self.event(at, ordinal)
                 if event["type"] == "blobs.swept":  # what it says of other models is not known here
                     event = {**event, "keys": [], "versions": [pair for pair in event["versions"] if pair[0] == model]}
-                past._reduce(event, Entry(at, None, past.time, (), {}, ""), actor)
+                past._reducer.reduce(event, Entry(at, None, past.time, (), {}, ""), actor)
         return past
-
-
-def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise Rejected(f"{str(value)[:60]!r} is no text", code="text")
-    return value
-
-
-def _fields(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
-    """The rows of tags, metrics, parameters or taxonomy: key, text, and the number where it is one."""
-    rows: list[tuple[str, str, float | None]] = []
-    for key, value in values.items():
-        _key(key, kind)
-        number = value if type(value) in (int, float) else None
-        if number is None and (kind == "metrics" or not isinstance(value, (str, bool))):
-            raise Rejected(f"{kind} {key!r} cannot be {value!r}", code="metric" if kind == "metrics" else "value")
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        rows.append((f"{kind}.{key}", text, number))
-    return rows

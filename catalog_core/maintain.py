@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.content import Content, Layout, read_layout
+from catalog_core.content import Content
 from catalog_core.digests import digest_of
 from catalog_core.errors import CatalogError, Conflict, IntegrityError, Rejected
 from catalog_core.events import event, read_entry
+from catalog_core.layout import Layout, read_layout
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
-    from catalog_core.content import Progress
+    from catalog_core.staging import Progress
 
 BATCH = 5000
 

@@ -11,8 +11,9 @@ import attrs
 
 from catalog_core.errors import InvalidQuery
 from catalog_core.handles import Page, Version
-from catalog_core.index import GROUPS, Index
+from catalog_core.index import Index
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not, Query, words
+from catalog_core.reducer import GROUPS
 
 COLUMN = {
     "name": "v.name", "version": "v.number", "stage": "v.stage", "author": "v.author", "framework": "v.framework",

@@ -16,8 +16,8 @@ import attrs
 
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import manifest_to_json
-from catalog_core.content import SMALL, write_layout
 from catalog_core.digests import parse
+from catalog_core.layout import SMALL, write_layout
 
 TIMEOUT = 300.0
 

@@ -81,8 +81,9 @@ def main(spec: dict[str, Any]) -> None:
     from catalog_core import plugins
     from catalog_core.artifact import StoredArtifact
     from catalog_core.codec import manifest_of
-    from catalog_core.content import Content, read_layout
+    from catalog_core.content import Content
     from catalog_core.digests import canonical
+    from catalog_core.layout import read_layout
 
     registry = plugins.Registry([(label, module) for label, module in spec["plugins"]])
     sys.meta_path.insert(0, Guard(spec["recorded"], spec["roots"]))

@@ -21,13 +21,14 @@ import pytest
 
 from catalog_core import plugins, tensors
 from catalog_core.catalog import Catalog
-from catalog_core.content import ComponentReader, Content, Source, Writer
+from catalog_core.content import ComponentReader, Content
 from catalog_core.digests import canonical, parse
 from catalog_core.errors import IntegrityError, SerializationError
 from catalog_core.names import check_file
 from catalog_core.records import Component, Description
 from catalog_core.session import check_tensor, to_numpy
 from catalog_core.specs import SerializerSpec
+from catalog_core.staging import Source, Writer
 from catalog_core.testing.faults import FaultyStore
 from catalog_core.testing.memory import MemoryStore, memory_catalog
 
@@ -43,6 +44,7 @@ told = json.loads(sys.argv[1])
 sys.path[:] = told["path"]
 from catalog_core import Catalog, plugins
 from catalog_core.specs import SerializerSpec
+from catalog_core.staging import Source, Writer
 registry = plugins.registry()
 importlib.import_module(told["package"])
 registry.serializers[told["spec"]["name"]] = SerializerSpec(**told["spec"])

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import catalog_core
-from catalog_core import capture, catalog, content, draft, durable, index, objectstore, plugins, writer  # noqa: F401
+from catalog_core import capture, catalog, draft, durable, index, objectstore, plugins, staging, writer  # noqa: F401
 
 STEPS = ("between", "staging", "publish", "append", "index", "cleanup")
 SIZE = 100_000
@@ -91,15 +91,15 @@ def main() -> None:
     capture.environment(), capture.provenance()
     board.step(draft.Draft, "_stage", "staging")
     board.step(draft.Draft, "save", "cleanup")  # what is left of a save beside the steps that follow here
-    board.step(content.Writer, "publish_packs", "publish")
+    board.step(staging.Writer, "publish_packs", "publish")
     board.step(writer, "commit", "append")
     board.step(index.Index, "apply", "index")
     board.inside(durable, "sync", "unsynced")  # the bytes are written
     board.inside(durable, "sync_folder", "unnamed")  # the file has its name
     board.inside(writer, "write_entry", "unwritten")  # the state is caught up
     board.inside(index.Index, "_flush", "unindexed")  # the entry is in the journal of SQLite, and in no index
-    board.inside(content.Writer, "remember", "appended")
-    board.inside(content.Writer, "discard", "remembered")
+    board.inside(staging.Writer, "remember", "appended")
+    board.inside(staging.Writer, "discard", "remembered")
     for line in sys.stdin:
         step, when, seed = line.split()
         process = os.fork()

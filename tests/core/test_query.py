@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from catalog_core import Catalog, query, query_sql
 from catalog_core.errors import InvalidQuery
-from catalog_core.index import FIELD, TEXT, Index, _fields
+from catalog_core.index import Index
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not
+from catalog_core.reducer import FIELD, TEXT, field_rows
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "query.md"
 
@@ -250,7 +251,7 @@ def index() -> Iterator[Index]:
         for key in KEYS:
             if key in row:
                 group, _, rest = key.partition(".")
-                made.db.executemany(FIELD, [(row["id"], *field) for field in _fields(group, {rest: row[key]})])
+                made.db.executemany(FIELD, [(row["id"], *field) for field in field_rows(group, {rest: row[key]})])
         made.db.execute(TEXT, (row["id"], row["name"], words_of(row)))
     yield made
     made.close()

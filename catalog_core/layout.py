@@ -1,0 +1,60 @@
+"""Layouts: where the chunks of files are.
+
+A *layout* says where the bytes of files are: `{"version": 1, "files": {file digest: [[chunk digest, length] or
+[chunk digest, length, pack digest, offset], …]}}`. It is a blob beside the manifest and not part of a version's
+identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from catalog_core.digests import check_digest, parse
+from catalog_core.errors import IntegrityError
+
+SMALL = 64 << 10  # a file of at most so many bytes is one chunk, a blob of its own
+
+
+@attrs.frozen
+class Chunk:
+    """A piece of a file. It lies at `offset` of the pack, or is the blob `digest` itself where `pack` is None."""
+
+    digest: str
+    length: int
+    pack: str | None = None
+    offset: int = 0
+
+
+Layout = dict[str, tuple[Chunk, ...]]
+
+
+def write_layout(layout: Layout) -> dict[str, Any]:
+    """The stored form of a layout."""
+    files = {}
+    for digest, chunks in layout.items():
+        files[digest] = [
+            [c.digest, c.length] if c.pack is None else [c.digest, c.length, c.pack, c.offset] for c in chunks
+        ]
+    return {"version": 1, "files": files}
+
+
+def read_layout(data: bytes) -> Layout:
+    """Parse and check a layout. Raises `IntegrityError`."""
+    try:
+        value = parse(data)
+        if value["version"] != 1:
+            raise IntegrityError(f"layout version {value['version']} is not known to this release")
+        layout: Layout = {}
+        for digest, chunks in value["files"].items():
+            layout[check_digest(digest)] = tuple(Chunk(*chunk) for chunk in chunks)
+            for chunk in layout[digest]:
+                check_digest(chunk.digest)
+                if chunk.pack is not None:
+                    check_digest(chunk.pack.partition("~")[0])
+                if not chunk.length >= 0 or not chunk.offset >= 0:
+                    raise IntegrityError("a layout with a negative length")
+        return layout
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise IntegrityError(f"the layout cannot be read: {exc}") from exc

@@ -1,0 +1,340 @@
+"""Staging: files become chunks and packs beside the catalog, hashed while they are written, published by name."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from catalog_core import durable
+from catalog_core.digests import digest_of, digest_of_parts
+from catalog_core.index import Index
+from catalog_core.interfaces.backend import Backend
+from catalog_core.layout import SMALL, Chunk, Layout
+from catalog_core.names import check_file
+
+ALIGN = 64
+THREADS = 2
+Progress = Callable[[int, int], None]
+
+
+def _bytes_of(part: Any) -> memoryview:
+    view = memoryview(part)
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+class Source:
+    """The bytes of a file to be stored: buffers in memory, or a mapped file, as one range."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = [view for view in map(_bytes_of, parts) if view.nbytes]
+        self.size = sum(view.nbytes for view in self.parts)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Source:
+        """A file, mapped."""
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return cls([mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)] if size else [])
+
+    def pieces(self, cuts: Sequence[int]) -> Iterator[list[memoryview]]:
+        """The parts of each chunk, where chunks begin at `cuts`."""
+        ends = [*[cut for cut in cuts if 0 < cut < self.size], self.size]
+        number, inside, at = 0, 0, 0
+        for end in ends:
+            piece: list[memoryview] = []
+            while at < end:
+                part = self.parts[number]
+                step = min(end - at, part.nbytes - inside)
+                piece.append(part[inside : inside + step])
+                at, inside = at + step, inside + step
+                if inside == part.nbytes:
+                    number, inside = number + 1, 0
+            yield piece
+
+    def stream(self) -> BinaryIO:
+        """All bytes, to be read once."""
+        return io.BufferedReader(_Joined(self.parts), 1 << 20)
+
+    def content_cuts(self) -> list[int]:
+        """Where the content decides to cut."""
+        from catalog_core import chunks
+
+        if self.size <= chunks.MINIMUM:
+            return []
+        whole = self.parts[0] if len(self.parts) == 1 else memoryview(b"".join(self.parts))
+        return chunks.cut(whole, True)[:-1]
+
+
+class Writer:
+    """Stages the files of one draft. New chunks of a large file go into one pack on the target's own file system, in
+    order, hashed while they are written; known ones are not written. `publish` gives the packs their names."""
+
+    def __init__(self, backend: Backend, index: Index, progress: Progress | None = None) -> None:
+        self.backend = backend
+        self.index = index
+        self.progress = progress or (lambda done, total: None)
+        self.small: dict[str, bytes] = {}
+        self.fresh: dict[str, bytes] = {}  # those of the small ones that the catalog does not hold
+        self.layout: Layout = {}
+        self.staged: dict[str, Path] = {}
+        self.written = 0
+        self.shared = 0
+
+    def add_small(self, data: bytes, digest: str | None = None) -> str:
+        """Keep a small blob for the commit; return its digest."""
+        digest = digest or digest_of(data)
+        self.small[digest] = self.fresh[digest] = data
+        return digest
+
+    def add(self, source: Source, cuts: Sequence[int] | None = None) -> tuple[str, int]:
+        """Stage one file; return its digest and size."""
+        if source.size <= SMALL:
+            data = b"".join(source.parts)
+            digest = digest_of(data)
+            self.layout[digest] = (Chunk(digest, len(data)),)
+            held = self._held(self.index.key(digest), len(data))
+            if held and self.backend.capabilities.transactional:
+                self.small[digest] = data
+            else:  # a file that is there may not be durable yet: putting it again makes sure
+                self.add_small(data, digest)
+            self.written += 0 if held else len(data)
+            return digest, len(data)
+        pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
+        with ThreadPoolExecutor(THREADS + 1) as pool:
+            digest, chunks = self._add_large(source, pieces, pool)
+        self.layout[digest] = chunks
+        return digest, source.size
+
+    def _held(self, key: str, size: int) -> bool:
+        """Whether the catalog has a small blob, as far as that can be known without asking a remote store."""
+        can = self.backend.capabilities
+        if not can.transactional and self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+            return True
+        info = self.backend.blobs.stat(key) if can.local or can.transactional else None
+        return info is not None and info.size == size
+
+    def _known(self, digest: str, length: int) -> Chunk | None:
+        rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))
+        if not rows or rows[0][2] != length:
+            return None
+        pack, offset, _ = rows[0]
+        info = self.backend.blobs.stat(self.index.key(pack))
+        if info is None or info.size < offset + length:
+            return None
+        return (
+            Chunk(digest, length)
+            if pack == digest and offset == 0 and info.size == length
+            else Chunk(digest, length, pack, offset)
+        )
+
+    def _add_large(
+        self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor
+    ) -> tuple[str, tuple[Chunk, ...]]:
+        hashes = iter([pool.submit(digest_of_parts, piece) for piece in pieces])
+        files = self.backend.files
+        chunks: list[Chunk | None] = []
+        digests: list[str] = []
+        fresh: list[tuple[int, str, int, int]] = []
+        whole = None
+        pack: BinaryIO | None = None
+        path: Path | None = None
+        at = position = 0
+        own: dict[str, int] = {}
+        held: list[tuple[int, str, list[memoryview], int]] = []
+
+        def write(number: int, digest: str, piece: list[memoryview], start: int) -> None:
+            nonlocal position
+            assert pack is not None
+            padding = (start - position) % ALIGN if position else 0
+            with durable.translated(str(path)):
+                for part in (bytes(padding), *piece):
+                    durable.write_all(pack, part)
+            position += padding
+            length = sum(part.nbytes for part in piece)
+            fresh.append((number, digest, length, position))
+            position += length
+            self.written += length
+
+        try:
+            for number, piece in enumerate(pieces):
+                length = sum(part.nbytes for part in piece)
+                digest = next(hashes).result()
+                digests.append(digest)
+                known = self._known(digest, length)
+                if known is None and digest in own:
+                    known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
+                if known is not None and known.pack and length <= SMALL and files is not None:
+                    # a header must not keep the pack of another version alive: where anything is new, it is new too
+                    if pack is None:
+                        held.append((number, digest, piece, at))
+                    else:
+                        known = None
+                if known is None:
+                    if whole is None:
+                        whole = pool.submit(digest_of_parts, source.parts)
+                    own[digest] = number
+                    if files is None:
+                        key = self.index.key(digest)
+                        self.backend.blobs.put(key, io.BufferedReader(_Joined(piece), 1 << 20), length)
+                        known = Chunk(digest, length)
+                        self.written += length
+                    else:
+                        if pack is None:
+                            path, pack = durable.stage(files.staging())
+                            for item in held:
+                                write(*item)
+                        write(number, digest, piece, at)
+                else:
+                    self.shared += length
+                chunks.append(known)
+                at += length
+                self.progress(at, source.size)
+            listing = digest_of("\n".join(digests).encode())
+            if whole is None:
+                rows = self.index.rows("SELECT digest FROM files WHERE chunks = ?", (listing,))
+                digest = rows[0][0] if rows else digest_of_parts(source.parts)
+            else:
+                digest = whole.result()
+            if pack is not None and path is not None:
+                name = self._seal(pack, path, position == source.size and len(fresh) == len(pieces), digest)
+                for number, chunk, length, offset in fresh:
+                    chunks[number] = Chunk(chunk, length, name, offset)
+                pack = None
+        finally:
+            if pack is not None and path is not None:
+                pack.close()
+                path.unlink(missing_ok=True)
+        return digest, tuple(self._settled(chunk, chunks) for chunk in chunks)
+
+    @staticmethod
+    def _settled(chunk: Chunk | None, chunks: list[Chunk | None]) -> Chunk:
+        assert chunk is not None
+        if chunk.pack == "":  # the same bytes stand twice in this file
+            first = chunks[chunk.offset]
+            assert first is not None
+            return first
+        return chunk
+
+    def _seal(self, pack: BinaryIO, path: Path, verbatim: bool, digest: str) -> str:
+        durable.sync(pack, path)
+        if not verbatim:
+            with path.open("rb") as file:
+                state = sha256()
+                while block := file.read(1 << 20):
+                    state.update(block)
+            digest = "sha256:" + state.hexdigest()
+        self.staged[digest] = path
+        return digest
+
+    def publish_packs(self) -> None:
+        """Give the staged packs their names: durable when this returns. The staged names stay until `discard`."""
+        assert self.backend.files is not None or not self.staged
+        for digest, path in self.staged.items():
+            assert self.backend.files is not None
+            self.backend.files.adopt(path, self.index.key(digest))
+
+    def remember(self) -> None:
+        """Note in the index which chunks are stored where, so that the next save finds them (a cache)."""
+        large = {digest: chunks for digest, chunks in self.layout.items() if chunks and chunks[0].digest != digest}
+        packed = {digest: chunks for digest, chunks in self.layout.items() if any(c.pack for c in chunks)}
+        if large or packed:
+            with self.index.cache():
+                remember_layout(self.index, {**large, **packed})
+
+    def blobs(self) -> set[str]:
+        """The digests of the blobs that this draft's layout names."""
+        return {chunk.pack or chunk.digest for chunks in self.layout.values() for chunk in chunks}
+
+    def discard(self) -> None:
+        """Remove what was staged."""
+        for path in self.staged.values():
+            path.unlink(missing_ok=True)
+        self.staged.clear()
+
+
+def remember_layout(index: Index, layout: Layout) -> None:
+    """Enter the chunks of a layout into the index's cache, inside a transaction."""
+    for digest, chunks in layout.items():
+        index.db.executemany(
+            "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)",
+            [(c.digest, c.pack or c.digest, c.offset, c.length) for c in chunks],
+        )
+        listing = digest_of("\n".join(c.digest for c in chunks).encode())
+        index.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (listing, digest))
+
+
+class _Joined(io.RawIOBase):
+    """Several buffers as one stream."""
+
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self.parts = list(parts)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")
+        done = 0
+        while self.parts and done < target.nbytes:
+            part = self.parts[0]
+            step = min(part.nbytes, target.nbytes - done)
+            target[done : done + step] = part[:step]
+            done += step
+            if step == part.nbytes:
+                self.parts.pop(0)
+            else:
+                self.parts[0] = part[step:]
+        return done
+
+
+class ComponentDirectory:
+    """Where a serializer writes (interfaces.serializer.Directory)."""
+
+    def __init__(self, writer: Writer, folder: Callable[[], Path]) -> None:
+        self._writer = writer
+        self._folder = folder
+        self._paths: dict[str, Path] = {}
+        self.files: dict[str, tuple[str, int]] = {}
+
+    def write(self, name: str, parts: Sequence[Any], cuts: Sequence[int] = ()) -> None:
+        """See `interfaces.serializer.Directory.write`."""
+        self.files[check_file(name)] = self._writer.add(Source(parts), cuts or None)
+
+    def path(self, name: str) -> Path:
+        """See `interfaces.serializer.Directory.path`."""
+        path = self._folder() / check_file(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._paths[name] = path
+        return path
+
+    def seal(self) -> None:
+        """Take in the files that were written by path."""
+        for name, path in self._paths.items():
+            self.files[name] = self._writer.add(Source.of_file(path), cuts_of(path))
+            path.unlink()
+
+
+def cuts_of(path: Path) -> list[int] | None:
+    """Where a file of a known format should be cut: safetensors files at tensors; else None (by content)."""
+    if path.suffix != ".safetensors" or path.stat().st_size <= SMALL:
+        return None
+    from catalog_core import tensors
+    from catalog_core.errors import SerializationError
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+
+        def read(start: int, length: int) -> bytes:
+            file.seek(start)
+            return file.read(length)
+
+        try:
+            return tensors.cuts(tensors.parse_header(read, size), size)
+        except SerializationError:
+            return None

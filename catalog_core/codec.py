@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import cattrs
@@ -19,6 +20,8 @@ def converter() -> cattrs.Converter:
     """The converter of all records: unknown fields are refused, defaults are not written."""
     conv = cattrs.Converter(forbid_extra_keys=True, omit_if_default=True)
     conv.register_structure_hook(int | str | None, lambda value, _: value)
+    free = (Mapping[str, Any], Mapping[str, str])  # JSON already
+    conv.register_unstructure_hook_func(lambda kind: kind in free, dict)
     for kind in (TensorSpec, EntryPoint, File, Component, Manifest):
         conv.register_unstructure_hook(kind, make_dict_unstructure_fn(kind, conv, _cattrs_omit_if_default=True))
     return conv

@@ -58,25 +58,28 @@ def _number(value: float) -> str:
 
 def _plain(value: Any) -> bool:
     """True where `json.dumps(sort_keys=True)` writes exactly what RFC 8785 asks for."""
-    if value is None or value is True or value is False:
-        return True
-    kind = type(value)
-    if kind is str:
-        return True
-    if kind is int:
-        if -MAX_INTEGER <= value <= MAX_INTEGER:
-            return True
-        raise InvalidInput(f"integer {value} is beyond ±(2^53-1), which JSON readers do not keep; store it as text")
-    if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise InvalidInput(f"JSON keys are text; got {key!r}")
-            if not key.isascii() or (type(item) is not str and not _plain(item)):
-                return False
-        return True
-    if kind is list or kind is tuple:
-        return all([type(item) is str or _plain(item) for item in value])
-    return False
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        kind = type(item)
+        if kind is dict:
+            try:
+                if not "".join(item).isascii():
+                    return False
+            except TypeError:
+                key = next(key for key in item if not isinstance(key, str))
+                raise InvalidInput(f"JSON keys are text; got {key!r}") from None
+            todo += [inner for inner in item.values() if type(inner) is not str]
+        elif kind is list or kind is tuple:
+            todo += [inner for inner in item if type(inner) is not str]
+        elif kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                raise InvalidInput(
+                    f"integer {item} is beyond ±(2^53-1), which JSON readers do not keep; store it as text"
+                )
+        elif item is not None and kind is not str and kind is not bool:
+            return False
+    return True
 
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False).encode

@@ -41,6 +41,7 @@ class Index:
         self.path = path
         self.place = place  # of the journal, for messages
         self.lock = threading.RLock()
+        self.held: set[str] = set()  # keys of small blobs that this process has seen in the store
         self.head: Head | None = None
         try:
             self._open()

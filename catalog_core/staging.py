@@ -114,9 +114,17 @@ class Writer:
     def _held(self, key: str, size: int) -> bool:
         """Whether the catalog has a small blob, as far as that can be known without asking a remote store."""
         can = self.backend.capabilities
-        if not can.transactional and self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+        if can.transactional:
+            if key not in self.index.held:
+                info = self.backend.blobs.stat(key)
+                if info is None or info.size != size:
+                    return False
+                if len(self.index.held) < 10_000:
+                    self.index.held.add(key)
             return True
-        info = self.backend.blobs.stat(key) if can.local or can.transactional else None
+        if self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+            return True
+        info = self.backend.blobs.stat(key) if can.local else None
         return info is not None and info.size == size
 
     def _known(self, digest: str, length: int) -> Chunk | None:

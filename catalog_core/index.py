@@ -120,7 +120,7 @@ class Index:
     def __enter__(self) -> Index:
         """Begin a write transaction; other processes wait for at most a minute."""
         self.lock.acquire()
-        deadline = clock.monotonic() + 60
+        deadline, tries = clock.monotonic() + 60, 0
         while True:
             try:
                 self.db.execute("PRAGMA busy_timeout=0")
@@ -132,7 +132,8 @@ class Index:
                     if cannot_write(exc):
                         raise
                     raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
-                clock.sleep(0.00005)
+                tries += 1
+                clock.sleep(0.0 if tries < 50 else 0.0002)  # mostly it is a commit away
         made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         if made and self.meta("position") != (self.head and self.head.position):
             self._load_head()

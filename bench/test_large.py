@@ -77,6 +77,11 @@ def test_load_warm_and_cold(benchmark, catalog: Catalog, tmp_path: Path, size: i
     catalog.save("big", model)
     catalog.load("big")
 
+    def read(block: bytearray = bytearray(16 << 20)) -> None:
+        with plain.open("rb", buffering=0) as file:
+            while file.readinto(block):
+                pass
+
     def touch(loaded: dict) -> None:
         for tensor in loaded.values():
             tensor.view(torch.uint8)[::4096].sum()
@@ -93,12 +98,15 @@ def test_load_warm_and_cold(benchmark, catalog: Catalog, tmp_path: Path, size: i
         safetensors_cold=lambda: touch(safetensors.load_file(plain)),
         drop_again=lambda: drop_cache(tmp_path),
         catalog_cold=lambda: touch(catalog.load("big")),
+        drop_once_more=lambda: drop_cache(tmp_path),
+        read_cold=read,  # what the disk can give
     )
     record(
         benchmark,
         {**times, **cold},
         warm=ratio(times, "catalog", "safetensors"),
         cold=ratio(cold, "catalog_cold", "safetensors_cold"),
+        cold_to_read=ratio(cold, "catalog_cold", "read_cold"),
     )
     benchmark.pedantic(lambda: catalog.load("big"), rounds=5)
 

@@ -77,7 +77,9 @@ def test_load_warm_and_cold(benchmark, catalog: Catalog, tmp_path: Path, size: i
     catalog.save("big", model)
     catalog.load("big")
 
-    def read(block: bytearray = bytearray(16 << 20)) -> None:
+    block = bytearray(16 << 20)
+
+    def read() -> None:
         with plain.open("rb", buffering=0) as file:
             while file.readinto(block):
                 pass

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from catalog_core import Catalog
 from catalog_core.errors import MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_safetensors.serializer import SafetensorsSerializer
@@ -135,3 +138,27 @@ def test_paths_never_share_a_name() -> None:
     a = np.ones(1)
     names, _ = flatten({"a": {"b": a, "b/c": a}, "a/b": {"c": a}, "#0": a, 0: a, "~2": {"0": a}, "~20": a})
     assert len(names) == 7
+
+
+def test_loading_and_reading_takes_no_private_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mapped views: 80 MB are loaded and every page is read, and less than 5 % of them become private memory."""
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(tmp_path / "catalog") as catalog:
+        catalog.save("big", {f"w{n}": np.full(1_000_000, n, dtype=np.float32) for n in range(20)})
+    code = (
+        "import sys, numpy as np; from catalog_core import Catalog\n"
+        "def private():\n"
+        "    return int(next(l for l in open('/proc/self/status') if l.startswith('RssAnon')).split()[1]) * 1024\n"
+        "with Catalog.open(sys.argv[1]) as catalog:\n"
+        "    catalog.load('big', tensors=['w0'])\n"
+        "    before = private()\n"
+        "    arrays = catalog.load('big')\n"
+        "    total = sum(float(array.max()) for array in arrays.values())\n"
+        "    print(private() - before, total, len(arrays))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "catalog")], capture_output=True, text=True, timeout=60, check=True
+    )
+    grown, total, count = done.stdout.split()
+    assert (float(total), int(count)) == (190.0, 20)
+    assert int(grown) < 0.05 * 80_000_000, f"{int(grown):,} bytes became private"

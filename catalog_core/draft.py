@@ -20,7 +20,7 @@ from catalog_core.events import event
 from catalog_core.index import Index
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import write_layout
-from catalog_core.names import check_alias, check_component, check_file, check_name
+from catalog_core.names import check_alias, check_component, check_file, check_key, check_name
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags
@@ -56,12 +56,17 @@ class Draft:
     ) -> None:
         self.catalog = catalog
         self.name = check_name(name)
+        for about, given in (("tags", tags), ("metrics", metrics), ("params", params), ("taxonomy", taxonomy)):
+            if given is not None and not isinstance(given, Mapping):
+                raise InvalidInput(f"{about} must map names to values; this is a {type(given).__name__}")
         self.tags = check_tags(tags or {})
         self.metrics = {key: check_metric(key, value) for key, value in (metrics or {}).items()}
         self.params = check_tags(params or {}, "parameter")
-        self.taxonomy = {key: str(value) for key, value in (taxonomy or {}).items()}
+        self.taxonomy = {check_key(key, "taxonomy"): str(value) for key, value in (taxonomy or {}).items()}
         self.description = description
         self.report: Any = None
+        if isinstance(parents, str):
+            raise InvalidInput(f"parents is a list of references, not {parents!r}", hint=f"parents=[{parents!r}]")
         self._parents = [catalog.version(parent).ref for parent in parents]
         self._objects = {check_component(key): value for key, value in components.items()}
         if not self._objects:
@@ -73,11 +78,12 @@ class Draft:
         self._serializer = serializer
         self._options = options or {}
         self._folder: Path | None = None
+        self._ended: str | None = None  # saved, or discarded
         self._writer = Writer(catalog._backend, catalog._index, catalog._progress)
         try:
             self._stage()
         except BaseException:
-            self.discard()
+            self._clear()
             raise
 
     # -- staging ------------------------------------------------------------------------------------------------
@@ -126,6 +132,7 @@ class Draft:
         main = next(iter(described.values()))
         environment = capture.environment()
         lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))
+        self._writer.bundle()
         self.described = described
         self.manifest = Manifest(
             components=tuple(sorted(components, key=lambda c: c.name)),
@@ -277,6 +284,7 @@ class Draft:
 
     def verify(self) -> Any:
         """Check the draft in a fresh process; returns a `verify.Report` (a table of checks)."""
+        self._check_open()
         from catalog_core import verify
 
         self.report = verify.check(self.artifact, self._temporary())
@@ -284,7 +292,8 @@ class Draft:
 
     def save(self, *, alias: str | None = None, force: bool = False) -> Version:
         """Publish the draft as the next version; durable when this returns. Raises `VerificationFailed` after a
-        failed `verify`, unless `force`."""
+        failed `verify`, unless `force`; `InvalidInput` where it was saved or discarded before."""
+        self._check_open()
         if self.report is not None and not self.report.passed and not force:
             raise VerificationFailed(
                 f"{self.name} failed verification: {self.report.reason}",
@@ -301,7 +310,7 @@ class Draft:
             except Rejected as exc:
                 if exc.code != "swept":
                     raise
-                self.discard()  # somebody collected our blobs: store them again, under their next names
+                self._clear()  # somebody collected our blobs: store them again, under their next names
                 self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog._progress)
                 self.catalog._refresh(force=True)
                 self._stage()
@@ -310,7 +319,8 @@ class Draft:
                 f"{self.name}: the bytes were collected five times while being saved", hint="stop `catalog gc`"
             )
         self._writer.remember()
-        self.discard()
+        self._ended = f"saved as {version.ref}"
+        self._clear()
         self.catalog._registry.saved(version)
         return version
 
@@ -365,8 +375,16 @@ class Draft:
         self.catalog._commit(events=events, blobs=self._writer.fresh)
         return self.catalog._version(self.name, numbers[-1])
 
+    def _check_open(self) -> None:
+        if self._ended:
+            raise InvalidInput(f"this draft of {self.name} was {self._ended}", hint="prepare it again")
+
     def discard(self) -> None:
-        """Remove what was staged and not saved."""
+        """Remove what was staged and not saved; the draft is of no use any more."""
+        self._ended = self._ended or "discarded"
+        self._clear()
+
+    def _clear(self) -> None:
         self._writer.discard()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)

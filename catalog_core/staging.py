@@ -19,6 +19,7 @@ from catalog_core.layout import SMALL, Chunk, Layout
 from catalog_core.names import check_file
 
 ALIGN = 64
+LOOSE = 64  # so many small files of a version are blobs of their own
 THREADS = 2
 Progress = Callable[[int, int], None]
 
@@ -97,6 +98,10 @@ class Writer:
         if source.size <= SMALL:
             data = b"".join(source.parts)
             digest = digest_of(data)
+            known = self._known(digest, len(data))
+            if known is not None and known.pack is not None:  # it was bundled with others
+                self.layout[digest], self.small[digest] = (known,), data
+                return digest, len(data)
             self.layout[digest] = (Chunk(digest, len(data)),)
             held = self._held(self.index.key(digest), len(data))
             if held and self.backend.capabilities.transactional:
@@ -110,6 +115,23 @@ class Writer:
             digest, chunks = self._add_large(source, pieces, pool)
         self.layout[digest] = chunks
         return digest, source.size
+
+    def bundle(self) -> None:
+        """Let many small files be one pack: the event that publishes them names every blob."""
+        loose = [digest for digest, chunks in self.layout.items() if chunks[0].pack is None and digest in self.small]
+        if len(loose) <= LOOSE:
+            return
+        data = b"".join(self.small[digest] for digest in loose)
+        name, at = digest_of(data), 0
+        if self.backend.files is None:
+            self.backend.blobs.put(self.index.key(name), io.BytesIO(data), len(data))
+        else:
+            self.staged[name] = durable.write_new(self.backend.files.staging(), io.BytesIO(data), len(data))
+        for digest in loose:
+            size = len(self.small[digest])
+            self.layout[digest] = (Chunk(digest, size, name, at),)
+            self.fresh.pop(digest, None)
+            at += size
 
     def _held(self, key: str, size: int) -> bool:
         """Whether the catalog has a small blob, as far as that can be known without asking a remote store."""

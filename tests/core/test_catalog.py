@@ -353,3 +353,46 @@ def test_a_blob_that_is_swept_while_it_is_named_is_stored_again(catalog: Catalog
         assert version.attach("new", text.encode()).attachment("new") == text.encode()
     assert catalog.fsck().clean
     assert any(event.type == "blobs.swept" for event in catalog.history())
+
+
+def test_a_draft_that_ended_publishes_nothing(catalog: Catalog) -> None:
+    with catalog.prepare("m", weights(0, 2, 100_000)) as discarded:
+        pass
+    with catalog.prepare("m", weights()) as saved:
+        saved.save()
+    for draft in (discarded, saved):
+        with pytest.raises(InvalidInput, match=r"was (discarded|saved as m@1)"):
+            draft.save()
+        with pytest.raises(InvalidInput):
+            draft.verify()
+    assert [version.number for version in catalog.versions("m")] == [1]
+    assert catalog.fsck().clean
+
+
+def test_a_thousand_small_files_are_one_pack_and_are_shared(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(1500):
+        (folder / f"f{number}.txt").write_text(f"{number} " * (number % 7))  # some are empty, some equal
+    catalog.save("many", folder)
+    (folder / "f7.txt").write_text("changed")
+    with catalog.prepare("many", folder) as draft:
+        assert draft.new_bytes < 100
+        draft.save()
+    (folder / "f8.txt").unlink()
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "f11.txt").write_text((folder / "f11.txt").read_text())
+    catalog.save("few", few)
+    catalog.gc(grace=-1)
+    assert catalog.fsck().clean
+    for number, expected in ((1, "7 " * 0), (2, "changed")):
+        out = catalog.download(f"many@{number}", tmp_path / f"out{number}")
+        assert (out / "f7.txt").read_text() == expected
+        assert (out / "f1499.txt").read_text() == (folder / "f1499.txt").read_text()
+        assert len(list(out.iterdir())) == 1500
+    catalog.version("many@1").delete()
+    catalog.version("many@2").delete()
+    catalog.gc(grace=-1)
+    assert (catalog.download("few", tmp_path / "few-out") / "f11.txt").read_text() == (few / "f11.txt").read_text()
+    assert catalog.fsck().clean

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from catalog_core.content import ComponentReader, Content
-from catalog_core.errors import NotFound
+from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.layout import Layout
 from catalog_core.names import nearest
 from catalog_core.plugins import Registry
@@ -43,6 +43,13 @@ class StoredArtifact:
         """Load one component anew."""
         component = self.find(name)
         serializer = self._registry.serializer(component.serializer)
+        known = ("trust", "as_", "copy", *getattr(serializer, "load_options", ()))
+        for key in options:
+            if key not in known:
+                raise InvalidInput(
+                    f"{component.serializer!r} has no option {key!r} for loading",
+                    hint=nearest(key, known) or f"it has {', '.join(known)}",
+                )
         return serializer.load(self.reader(component), device, into, options)
 
     def component(self, name: str, device: str | None = None) -> Any:

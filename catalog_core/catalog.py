@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly, UpgradeRequired
 from catalog_core.handles import Model, Page, Version
-from catalog_core.names import Reference, check_name, nearest, parse_reference
+from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
+from catalog_core.values import check_limit
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from catalog_core.artifact import StoredArtifact
+    from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
+    from catalog_core.maintain import Collected, Findings
+    from catalog_core.show import Event
     from catalog_core.staging import Progress
+    from catalog_core.verify import Report
 
 
 class Catalog:
@@ -33,6 +38,8 @@ class Catalog:
         from catalog_core.content import Content
         from catalog_core.index import Index
 
+        if policy not in ("always", "first-use", "never"):
+            raise InvalidInput(f"policy {policy!r} is not known", hint="always, first-use, never")
         self._backend = backend
         self._registry = plugins.registry()
         self.name = name
@@ -230,6 +237,8 @@ class Catalog:
     ) -> Version:
         """Prepare and save in one call; see `prepare` and `Draft.save`. `verify=True` runs the checks before, and
         `VerificationFailed` is raised if one fails, unless `force`."""
+        if alias is not None:
+            check_alias(alias)
         with self.prepare(name, obj, **about) as draft:
             if verify:
                 draft.verify()
@@ -255,7 +264,8 @@ class Catalog:
         )
 
     def models(self, *, limit: int = 100, after: str = "") -> Page[Model]:
-        """Models by name, a page of at most `limit`."""
+        """Models by name, a page of at most `limit` (1 to a million), behind the name `after`."""
+        check_limit(limit)
         self._refresh()
         rows = self._index.rows(
             f"SELECT {Model.COLUMNS} FROM models WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?",
@@ -263,7 +273,7 @@ class Catalog:
         )
         items = [Model(self, row) for row in rows[:limit]]
         more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(rows) > limit else None
-        return Page(items, more)
+        return Page(items, more, items[-1].name if more else None)
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model that are not deleted, newest first."""
@@ -274,7 +284,7 @@ class Catalog:
         )
         return [Version(self, row) for row in rows]
 
-    def version(self, ref: str | Reference, *, deleted: bool = False) -> Version:
+    def version(self, ref: str | Reference | Version, *, deleted: bool = False) -> Version:
         """The version a reference points at; a bare name is the newest one that is neither deleted nor archived.
         Raises `NotFound` with the nearest names, `InvalidReference`."""
         self._refresh()
@@ -360,12 +370,18 @@ class Catalog:
         layout = read_layout(self._content.blob(version._layout, f"layout of {version.ref}"))
         return StoredArtifact(manifest, layout, self._content, self._registry, version.ref)
 
-    def artifact(self, ref: str) -> StoredArtifact:
+    def artifact(self, ref: str | Version) -> StoredArtifact:
         """The artifact of a version, as runtimes see it: manifest, components, readers."""
         return self._artifact(self.version(ref))
 
     def load(
-        self, ref: str, component: str | None = None, *, device: str | None = None, into: Any = None, **options: Any
+        self,
+        ref: str | Version,
+        component: str | None = None,
+        *,
+        device: str | None = None,
+        into: Any = None,
+        **options: Any,
     ) -> Any:
         """Load a version: the object where it has one component, else a lazy read-only mapping of components.
 
@@ -388,14 +404,14 @@ class Catalog:
             return Components(artifact, options)
         return artifact.load(component or names[0], **options)
 
-    def session(self, ref: str, device: str = "cpu", **options: Any) -> Any:
+    def session(self, ref: str | Version, device: str = "cpu", **options: Any) -> Any:
         """Open a session that runs the version's entry points on `device` (`cpu`, `cuda`, `cuda:1`):
         `s.generate(latent=z)`. Arrays or tensors go in, of the dtypes and shapes that the entry point names, else
         `InvalidInput`; NumPy arrays come out. Raises `NotFound`, `MissingPlugin`, `BackendError` (no such device)."""
         artifact = self.artifact(ref)
         return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
-    def download(self, ref: str, folder: str | os.PathLike[str]) -> Path:
+    def download(self, ref: str | Version, folder: str | os.PathLike[str]) -> Path:
         """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
         component where there are several; return it. Raises `InvalidInput` for a folder that holds something."""
         from pathlib import Path
@@ -425,10 +441,11 @@ class Catalog:
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 
-    def history(self, name: str | None = None, *, limit: int = 1000) -> list[Any]:
-        """Events, oldest first, of one model or all: `show.Event` records."""
+    def history(self, name: str | None = None, *, limit: int = 1000) -> list[Event]:
+        """The newest `limit` events, oldest first, of one model or all."""
         from catalog_core import show
 
+        check_limit(limit)
         self._refresh()
         if name is not None:
             self.model(name, deleted=True)
@@ -448,6 +465,8 @@ class Catalog:
                 raise InvalidInput(
                     f"{moment!r} is not a time", hint="like 2026-06-01T00:00Z, or '#1234' for a position"
                 ) from exc
+        if not hasattr(moment, "tzinfo"):
+            raise InvalidInput(f"{moment!r} is not a time", hint="a datetime, '2026-06-01T00:00Z', or '#1234'")
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         rows = self._index.rows("SELECT max(position) FROM events WHERE time <= ?", (moment.timestamp(),))
@@ -466,14 +485,14 @@ class Catalog:
             raise NotFound(f"{name!r} did not exist at {moment}", reference=name)
         return show.state(past)
 
-    def compare(self, first: str | Version, second: str | Version) -> Any:
+    def compare(self, first: str | Version, second: str | Version) -> Comparison:
         """Two versions side by side: metadata, metrics, files, and tensor by tensor; see `compare.Comparison`."""
         from catalog_core import compare
 
-        one, two = (self.version(v) if isinstance(v, str) else v for v in (first, second))
+        one, two = self.version(first, deleted=True), self.version(second, deleted=True)
         return compare.compare(one, two, self._artifact(one), self._artifact(two), self._progress)
 
-    def verify(self, ref: str) -> Any:
+    def verify(self, ref: str | Version) -> Report:
         """Run the checks of a stored version in a fresh process; a `verify.Report`."""
         import tempfile
         from pathlib import Path
@@ -483,13 +502,13 @@ class Catalog:
         with tempfile.TemporaryDirectory(prefix="catalog-verify-") as folder:
             return verify.check(self.artifact(ref), Path(folder))
 
-    def fsck(self, *, progress: Progress | None = None) -> Any:
+    def fsck(self, *, progress: Progress | None = None) -> Findings:
         """Read and check every entry and every byte; a `maintain.Findings`."""
         from catalog_core import maintain
 
         return maintain.fsck(self, progress)
 
-    def gc(self, *, grace: float = 86400.0, dry_run: bool = False) -> Any:
+    def gc(self, *, grace: float = 86400.0, dry_run: bool = False) -> Collected:
         """Collect what no version needs and is older than `grace` seconds; a `maintain.Collected`. With `dry_run`
         it only says what would go. Raises `ReadOnly`, `Conflict` when others keep publishing."""
         from catalog_core import maintain

@@ -127,6 +127,10 @@ def link(path: Path, final: Path, *, exclusive: bool = False) -> None:
         make_folders(final.parent)
         try:
             _link(path, final)
+        except FileNotFoundError as exc:
+            raise BackendError(
+                f"{path}, which was staged for {final.name}, is gone", hint="was it collected meanwhile? save again"
+            ) from exc
         except FileExistsError:
             if exclusive:
                 raise KeyTaken(f"{final.name} is taken") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from catalog_core.errors import InvalidInput, NotFound
@@ -12,10 +13,12 @@ from catalog_core.values import check_metric, check_tags, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from catalog_core.catalog import Catalog
+    from catalog_core.compare import Comparison
     from catalog_core.records import Manifest
+    from catalog_core.show import Event
+    from catalog_core.verify import Report
 
 Item = TypeVar("Item")
 
@@ -121,15 +124,19 @@ class Version:
         """What the version consists of, read and checked against its digest."""
         return self.catalog._artifact(self).manifest
 
-    def load(self, **options: Any) -> Any:
+    def load(self, component: str | None = None, **options: Any) -> Any:
         """See `Catalog.load`."""
-        return self.catalog._load(self, None, **options)
+        return self.catalog.load(self.ref, component, **options)
+
+    def download(self, folder: str | os.PathLike[str]) -> Path:
+        """See `Catalog.download`."""
+        return self.catalog.download(self.ref, folder)
 
     def session(self, device: str = "cpu", **options: Any) -> Any:
         """See `Catalog.session`."""
         return self.catalog.session(self.ref, device, **options)
 
-    def verify(self) -> Any:
+    def verify(self) -> Report:
         """Run the checks on the stored version in a fresh process."""
         return self.catalog.verify(self.ref)
 
@@ -181,7 +188,7 @@ class Version:
             raise NotFound(f"{self.ref} has no attachment {name!r}", hint=hint, reference=self.ref)
         return self.catalog._content.blob(rows[0][0], f"attachment {name} of {self.ref}")
 
-    def attach(self, name: str, source: bytes | Path | None) -> Version:
+    def attach(self, name: str, source: bytes | str | os.PathLike[str] | None) -> Version:
         """Attach bytes or a file (a plot, a log, a notebook) under `name`, in place of one of that name; None removes
         it. The version itself does not change."""
         check_name(name, "attachment")
@@ -189,8 +196,9 @@ class Version:
             return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
         if not isinstance(source, bytes) and not os.path.isfile(source):
             raise InvalidInput(f"{source} is no file")
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        self.catalog._commit_blob(source, "attachment.set", model=self.model, number=self.number, name=name, size=size)
+        size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+        content = source if isinstance(source, bytes) else Path(source)
+        self.catalog._commit_blob(content, "attachment.set", model=self.model, number=self.number, name=name, size=size)
         return self.catalog.version(self.ref, deleted=True)
 
     def delete(self) -> Version:
@@ -201,7 +209,7 @@ class Version:
         """Undo a delete. Raises `Rejected` once the bytes were collected."""
         return self._changed(self._event("version.restored"))
 
-    def compare(self, other: Version | str) -> Any:
+    def compare(self, other: Version | str) -> Comparison:
         """Differences to another version, down to tensors."""
         return self.catalog.compare(self, other)
 
@@ -288,6 +296,8 @@ class Model:
 
     def set_card(self, text: str) -> Model:
         """Replace the model card."""
+        if not isinstance(text, str):
+            raise InvalidInput(f"a card is text, not a {type(text).__name__}")
         try:
             data = text.encode()
         except UnicodeEncodeError as exc:
@@ -319,7 +329,7 @@ class Model:
         self.catalog._commit(event("model.restored", model=self.name))
         return self.catalog.model(self.name)
 
-    def history(self) -> list[Any]:
+    def history(self) -> list[Event]:
         """Every event of the model, oldest first."""
         return self.catalog.history(self.name)
 
@@ -338,13 +348,15 @@ class Model:
 
 
 class Page(Sequence[Item], Generic[Item]):
-    """One page of a listing. `next` fetches the following page, or is None on the last."""
+    """One page of a listing. `next` fetches the following page, or is None on the last; `cursor` is what
+    `search(cursor=…)`, or `models(after=…)`, takes to go on there, also in another process."""
 
     kind = "page"
 
-    def __init__(self, items: list[Item], following: Any = None) -> None:
+    def __init__(self, items: list[Item], following: Any = None, cursor: str | None = None) -> None:
         self._items = items
         self._following = following
+        self.cursor = cursor
 
     @property
     def next(self) -> Page[Item] | None:

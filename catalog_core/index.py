@@ -16,7 +16,7 @@ from catalog_core.events import Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.reducer import STATE, TABLES, Reducer
 
-SCHEMA = 2
+SCHEMA = 3
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
@@ -43,6 +43,7 @@ class Index:
         self.lock = threading.RLock()
         self.held: set[str] = set()  # keys of small blobs that this process has seen in the store
         self.head: Head | None = None
+        self.closed = False
         try:
             self._open()
         except sqlite3.DatabaseError as exc:
@@ -103,6 +104,7 @@ class Index:
 
     def close(self) -> None:
         """Close the file."""
+        self.closed = True
         self.db.close()
 
     @property
@@ -229,6 +231,8 @@ class Index:
     def rows(self, sql: str, params: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a read, as one list."""
         with self.lock:
+            if self.closed:
+                raise BackendError(f"{self.place} was closed", hint="open it again")
             return self.db.execute(sql, tuple(params)).fetchall()
 
     def dump(self) -> dict[str, list[list[Any]]]:

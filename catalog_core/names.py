@@ -107,7 +107,8 @@ def nearest(wanted: str, names: Iterable[str], count: int = 3) -> str | None:
     """A hint that offers the names closest to `wanted`, or None."""
     import difflib
 
-    close = difflib.get_close_matches(wanted, list(names), n=count, cutoff=0.5)
+    lower = {name.lower(): name for name in names}
+    close = [lower[found] for found in difflib.get_close_matches(wanted.lower(), list(lower), n=count, cutoff=0.5)]
     return f"did you mean {', '.join(close)}?" if close else None
 
 
@@ -134,6 +135,7 @@ def parse_reference(text: object) -> Reference:
     """Parse `[catalog:]name[@N | @alias | @sha256:hex≥12][#component]`. Raises `InvalidReference` or `InvalidName`."""
     if isinstance(text, Reference):
         return text
+    text = getattr(text, "ref", text)  # a version
     if not isinstance(text, str) or not text:
         raise InvalidReference(f"a reference is text like 'calo/3dgan@7', not {_shown(text)}")
     if "://" in text:

@@ -16,7 +16,7 @@ import attrs
 import pluggy
 
 from catalog_core import hookspecs
-from catalog_core.errors import CatalogError, ConfigError, MissingPlugin, PluginError
+from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
 from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class Registry:
 
     def find_serializer(self, obj: Any) -> SerializerSpec:
         """The serializer for an object, by the top-level modules of its classes; imports nothing."""
+        if isinstance(obj, str):
+            raise InvalidInput(f"{obj[:60]!r} is text, not a model", hint="a Path publishes a file or folder as it is")
         for kind in type(obj).__mro__:
             if kind is object:
                 break

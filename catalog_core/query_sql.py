@@ -9,11 +9,12 @@ from typing import Any
 
 import attrs
 
-from catalog_core.errors import InvalidQuery
+from catalog_core.errors import InvalidInput, InvalidQuery
 from catalog_core.handles import Page, Version
 from catalog_core.index import Index
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not, Query, words
 from catalog_core.reducer import GROUPS
+from catalog_core.values import check_limit
 
 COLUMN = {
     "name": "v.name", "version": "v.number", "stage": "v.stage", "author": "v.author", "framework": "v.framework",
@@ -37,8 +38,10 @@ class Statement:
 def compile(query: Query, *, limit: int, cursor: str | None, index: Index) -> Statement:
     """The statement for one page of at most `limit` rows, behind `cursor` if given. The query's own limit counts over
     all pages. Raises `InvalidQuery` where `limit` is below 1 or the cursor belongs to another query."""
-    if limit < 1:
-        raise InvalidQuery(f"a page holds at least 1 result, not {limit}")
+    try:
+        check_limit(limit)
+    except InvalidInput as exc:
+        raise InvalidQuery(exc.message) from exc
     nodes = () if query.where is None else query.where.nodes if isinstance(query.where, Both) else (query.where,)
     params: list[Any] = []
     rare = [_rare(node, params, index) for node in nodes]
@@ -54,6 +57,7 @@ def compile(query: Query, *, limit: int, cursor: str | None, index: Index) -> St
     where += [_node(node, params) for node, condition in zip(nodes, rare, strict=True) if not condition]
     keys: list[tuple[str, bool]] = []
     order_params: list[Any] = []
+    where += [_has(field, params) for field, _ in query.order]  # what lacks the key has no place in the order
     for field, descending in query.order:
         expression = _sort_key(field, order_params)
         keys.append((expression, descending))
@@ -87,13 +91,13 @@ def page(
         )
     }
     items = [make(found[number]) for number in ids]
-    more = None
+    more = token = None
     shown = statement.shown + len(ids)
     if len(rows) > statement.limit and (statement.total is None or shown < statement.total):
         text = json.dumps([shown, *rows[statement.limit - 1]])
         token = base64.urlsafe_b64encode(text.encode()).decode()
         more = lambda: following(token)  # noqa: E731
-    return Page(items, more)
+    return Page(items, more, token)
 
 
 def _read_cursor(cursor: str, count: int) -> list[Any]:
@@ -101,7 +105,10 @@ def _read_cursor(cursor: str, count: int) -> list[Any]:
         values: Any = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except ValueError as exc:
         raise InvalidQuery("the cursor is not one that this catalog gave") from exc
-    scalars = isinstance(values, list) and all(item is None or isinstance(item, (str, int, float)) for item in values)
+    scalars = isinstance(values, list) and all(
+        item is None or isinstance(item, (str, float)) or (isinstance(item, int) and abs(item) < 2**63)
+        for item in values
+    )
     if not scalars or len(values) != count or not isinstance(values[0], int):
         raise InvalidQuery("the cursor belongs to another query")
     return [*values]

@@ -26,6 +26,7 @@ CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number IN
   size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, position INTEGER);
 CREATE UNIQUE INDEX versions_number ON versions (model, number);
 CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
+CREATE TABLE parted (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
 CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY KEY (version, key)) WITHOUT ROWID;
 CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
   PRIMARY KEY (version, name)) WITHOUT ROWID;
@@ -64,7 +65,19 @@ BROKEN = (
 REDUCED = (VERSION, NEWEST, FIELD, ALIAS, TEXT)
 KEEP = (*REDUCED, INTENT, ENTRY, EVENT)
 GROUPS = ("tags", "metrics", "params", "taxonomy")
-STATE = ("models", "versions", "aliases", "fields", "attachments", "intents", "swept", "inlined", "entries", "events")
+STATE = (
+    "models",
+    "versions",
+    "aliases",
+    "parted",
+    "fields",
+    "attachments",
+    "intents",
+    "swept",
+    "inlined",
+    "entries",
+    "events",
+)
 
 
 _alias = functools.lru_cache(4096)(check_alias)
@@ -363,7 +376,18 @@ class Reducer:
         if deleted:
             raise Rejected(f"{event['model']}@{event['number']} is deleted already", code="deleted")
         self.db.execute("UPDATE versions SET deleted = 1 WHERE id = ?", (version,))
-        self.db.execute("DELETE FROM aliases WHERE model = ? AND number = ?", (model, event["number"]))
+        self._part("number = ?", model, event["number"])
+
+    def _part(self, which: str, *values: int) -> None:
+        """Take the aliases away from what is deleted; `_rejoin` gives them back."""
+        self.db.execute(f"INSERT OR REPLACE INTO parted SELECT * FROM aliases WHERE model = ? AND {which}", values)
+        self.db.execute(f"DELETE FROM aliases WHERE model = ? AND {which}", values)
+
+    def _rejoin(self, model: int) -> None:
+        """Aliases come back to versions that are there again, unless the name was given away meanwhile."""
+        there = "model = ? AND number IN (SELECT number FROM versions v WHERE v.model = parted.model AND v.deleted = 0)"
+        self.db.execute(f"INSERT OR IGNORE INTO aliases SELECT * FROM parted WHERE {there}", (model,))
+        self.db.execute(f"DELETE FROM parted WHERE {there}", (model,))
 
     def _restore(self, version: int, what: str) -> None:
         if self.db.execute("SELECT deleted FROM versions WHERE id = ?", (version,)).fetchone()[0] == 2:
@@ -374,17 +398,19 @@ class Reducer:
         model, version, *_ = self._version(event)
         self._restore(version, f"{event['model']}@{event['number']}")
         self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))  # else nothing would list it
+        self._rejoin(model)
 
     def _on_model_deleted(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         model = self._model(event["model"])
         self.db.execute("UPDATE models SET deleted = 1 WHERE id = ?", (model,))
         self.db.execute("UPDATE versions SET deleted = 3 WHERE model = ? AND deleted = 0", (model,))
-        self.db.execute("DELETE FROM aliases WHERE model = ?", (model,))
+        self._part("1", model)
 
     def _on_model_restored(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         model = self._model(event["model"])
         self.db.execute("UPDATE models SET deleted = 0 WHERE id = ?", (model,))
         self.db.execute("UPDATE versions SET deleted = 0 WHERE model = ? AND deleted = 3", (model,))
+        self._rejoin(model)
 
     def _on_blobs_swept(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         self.swept = True

@@ -49,6 +49,13 @@ def check_metric(key: str, value: Any) -> float | int:
     return number
 
 
+def check_limit(limit: int) -> int:
+    """Return `limit` if so many rows may be asked for: 1 to a million. Raises `InvalidInput`."""
+    if type(limit) is not int or not 1 <= limit <= 1_000_000:
+        raise InvalidInput(f"limit is {limit!r}; 1 to 1,000,000 are allowed")
+    return limit
+
+
 def when(seconds: float) -> datetime:
     """A time of the journal (seconds since 1970), as an aware datetime in UTC."""
     from datetime import UTC, datetime

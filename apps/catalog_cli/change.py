@@ -78,6 +78,24 @@ def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
     put(ctx, {"name": model.name, "card": model.card}, lines=(model.card or f"{name} has no card").splitlines())
 
 
+@click.command("update")
+@reference("name")
+@click.option("--title")
+@click.option("--description")
+@click.option("--owner")
+@json_option
+@click.pass_context
+def update_command(
+    ctx: click.Context, name: str, title: str | None, description: str | None, owner: str | None
+) -> None:  # fmt: skip
+    """Set the title, description or owner of NAME; an empty text removes it."""
+    given = {"title": title, "description": description, "owner": owner}
+    values = {key: text or None for key, text in given.items() if text is not None}
+    if not values:
+        raise click.UsageError("nothing to update: give --title, --description or --owner")
+    put(ctx, opened(ctx).model(name).update(**values))
+
+
 @click.command("attach")
 @reference("ref")
 @click.argument("file", required=False, type=click.Path(path_type=Path))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from catalog_cli.output import json_option, opened, parsed, put, put_table, reference
+from catalog_core.errors import NotFound
 from catalog_core.handles import Model, Version
+from catalog_core.names import Reference
 from catalog_core.show import size
 
 
@@ -22,7 +26,10 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
     if name is not None:
         put_table(ctx, catalog.versions(name)[:limit], f"{name} has no versions")
     else:
-        put_table(ctx, list(catalog.models(limit=limit)), f"{catalog.name} is empty: catalog save NAME PATH")
+        page = catalog.models(limit=limit)
+        put_table(ctx, list(page), f"{catalog.name} is empty: catalog save NAME PATH")
+        if page.cursor is not None:
+            click.echo(f"more follow: --limit {10 * limit} shows ten times as many", err=True)
 
 
 @click.command("search")
@@ -30,11 +37,24 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
 @click.option(
     "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
 )
+@click.option("--cursor", help="Go on behind a page: what its last line said.")
 @json_option
 @click.pass_context
-def search_command(ctx: click.Context, query: tuple[str, ...], limit: int) -> None:
+def search_command(ctx: click.Context, query: tuple[str, ...], limit: int, cursor: str | None) -> None:
     """Find versions: a filter like 'metrics.auc > 0.9 and tags.team = cms', or plain words."""
-    put_table(ctx, list(opened(ctx).search(" ".join(query), limit=limit)), "nothing found")
+    page = opened(ctx).search(" ".join(query), limit=limit, cursor=cursor)
+    put_table(ctx, list(page), "nothing found")
+    if page.cursor is not None:
+        click.echo(f"more follow: --cursor {page.cursor}", err=True)
+
+
+def _past_version(past: dict[str, Any], target: Reference, moment: str) -> dict[str, Any]:
+    number = past["aliases"].get(target.alias) if target.alias else target.number
+    for version in past["versions"]:
+        if version["number"] == number or (target.digest and version["digest"].startswith(target.digest)):
+            found: dict[str, Any] = version
+            return found
+    raise NotFound(f"there was no {target} at {moment}", hint=f"catalog show {target.name} --as-of '{moment}'")
 
 
 @click.command("show")
@@ -48,6 +68,9 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
     target = parsed(catalog, ref)
     if as_of is not None:
         past = catalog.as_of(target.name, as_of)
+        if target.number or target.alias or target.digest:
+            put(ctx, _past_version(past, target, as_of))
+            return
         put(ctx, past if ctx.obj["json"] else {**past, "versions": None})
         if not ctx.obj["json"]:
             click.echo()

@@ -25,6 +25,7 @@ COMMANDS = {
     "tag": ("change", "Set or remove tags of a version."),
     "annotate": ("change", "Set metrics of a version."),
     "card": ("change", "Show or replace the card of a model."),
+    "update": ("change", "Set the title, description or owner of a model."),
     "attach": ("change", "Attach files to a version, fetch or remove them."),
     "delete": ("change", "Hide a version or a model."),
     "restore": ("change", "Undo a delete."),

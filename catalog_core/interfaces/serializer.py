@@ -56,6 +56,7 @@ class Serializer(Protocol):
     """Raises `SerializationError` for what the format cannot hold. Never writes or reads pickle."""
 
     name: str
+    # load_options: Sequence[str] = ()  names of options that `load` takes besides those below (may be left out)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write `obj`; return what `load` will need besides the files, as JSON (kept in the manifest)."""

@@ -30,6 +30,7 @@ class SafetensorsSerializer:
     """See `interfaces.serializer`."""
 
     name = "safetensors"
+    load_options = ("tensors",)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write a mapping name → array, or nested mappings and lists of arrays and plain values."""
@@ -53,6 +54,8 @@ class SafetensorsSerializer:
             self._check_target(into, target, structure, names)
             if structure is None:
                 kind = "torch" if any(map(is_torch, target.values())) else "numpy"
+        if kind == "numpy" and device not in (None, "cpu"):
+            raise SerializationError(f"NumPy arrays cannot lie on {device!r}", hint="as_='torch'")
         copy = bool(options.get("copy"))
         make = tensors.torch_maker(torch_module(), device, copy) if kind == "torch" else tensors.numpy_maker(copy)
         file = next((name for name in reader.files if name.endswith(".safetensors")), tensors.FILE)

@@ -171,7 +171,11 @@ class TorchSerializer:
         if into is not None:
             return _fill(into, state)
         if options.get("trust") and kind is None:
-            return _fill(_construct(notes.get("class")), state)
+            try:
+                return _fill(_construct(notes.get("class")), state)
+            except (NotTrusted, SerializationError):
+                if not notes["inputs"]:
+                    raise  # else the graph, which needs no class
         if kind is not None or not notes["inputs"]:
             return state
         from catalog_torch import exported

@@ -12,6 +12,8 @@ import pytest
 
 from catalog_cli.main import COMMANDS
 from catalog_core import Catalog
+from catalog_core.draft import Draft
+from catalog_core.handles import Model, Version
 
 
 @pytest.fixture
@@ -46,7 +48,9 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         ("compare", "calo/gan@1", "calo/gan@2"), ("history", "calo/gan"), ("download", "calo/gan@1", "out"),
         ("alias", "calo/gan@2", "best"), ("alias", "calo/gan", "best", "--remove"), ("promote", "calo/gan@1", "tested"),
         ("tag", "calo/gan@1", "self=1", "--unset", "team"), ("annotate", "calo/gan@1", "loss=0.5"),
-        ("card", "calo/gan", "card.md"), ("attach", "calo/gan@1", "card.md"),
+        ("card", "calo/gan", "card.md"), ("update", "calo/gan", "--title", "A GAN"),
+        ("show", "calo/gan@1", "--as-of", "#1"),
+        ("attach", "calo/gan@1", "card.md"),
         ("attach", "calo/gan@1", "back.md", "--get", "--name", "card.md"), ("attach", "calo/gan@1"),
         ("attach", "calo/gan@1", "--remove", "--name", "card.md"),
         ("delete", "calo/gan@1"), ("restore", "calo/gan@1"), ("delete", "calo/gan"),
@@ -101,10 +105,26 @@ def test_the_commands_are_those_of_the_api() -> None:
         "versions": "list", "as_of": "show", "resolve_time": "show", "load": "download", "session": "verify",
         "artifact": "show",
     }  # fmt: skip
-    verbs = [name for name in vars(Catalog) if not name.startswith("_") and callable(getattr(Catalog, name))]
-    for verb in verbs:
-        target = elsewhere.get(verb, verb)
-        assert target is None or target in COMMANDS, f"Catalog.{verb} has no command"
+    elsewhere |= {
+        "attachment": "attach", "set_card": "card", "unalias": "alias", "discard": None, "versions": "list",
+    }  # fmt: skip
+    for kind in (Catalog, Draft, Model, Version):
+        for verb in [name for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]:
+            target = elsewhere.get(verb, verb)
+            assert target is None or target in COMMANDS, f"{kind.__name__}.{verb} has no command"
+
+
+def test_pages_go_on_behind_a_cursor_and_the_past_has_versions(run) -> None:
+    run("save", "calo/gan", "weights.bin")
+    first = run("search", "calo", "--limit", "1", "--json")
+    cursor = first.stderr.strip().rpartition(" ")[2]
+    second = run("search", "calo", "--limit", "1", "--json", "--cursor", cursor)
+    found = [json.loads(page.stdout)[0]["ref"] for page in (first, second)]
+    assert (found, second.stderr) == (["calo/gan@2", "calo/gan@1"], "")
+    assert json.loads(run("show", "calo/gan@best", "--as-of", "#2", "--json").stdout)["number"] == 1
+    for selector in ("@99", "@nobody"):
+        done = run("show", f"calo/gan{selector}", "--as-of", "#2")
+        assert done.returncode == 1 and "there was no" in done.stderr
 
 
 def test_the_shell_completes_commands_options_and_models(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

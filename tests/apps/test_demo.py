@@ -9,7 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from catalog_core import Catalog
+
+pytest.importorskip("torch")
+from catalog_demo import demo
+
 pytestmark = [pytest.mark.framework, pytest.mark.slow]
+
+
+def replays_from_the_stored_weights_alone(place: Path, line: str) -> None:
+    """The fresh process gives the same logits without any stored metric, and others where one weight was changed."""
+    with Catalog.open(place) as catalog:
+        network = catalog.load("demo/digits@champion", into=demo.network())
+        example = {"images": demo.held_out()[0][:4]}
+        as_is = catalog.save("copy", network, example=example)
+        assert as_is.metrics == {} and as_is.tags == {}
+        network.head.bias.data[0] += 1.0
+        changed = catalog.save("copy", network, example=example)
+    first, same, other = (demo.replay(place, ref) for ref in ("demo/digits@champion", as_is.ref, changed.ref))
+    assert same == first
+    assert f"accuracy {first['accuracy']:.1%}" in line
+    assert other["logits"] != first["logits"]
 
 
 def test_the_demo_ends_well_and_every_command_it_proposes_works(
@@ -27,6 +47,8 @@ def test_the_demo_ends_well_and_every_command_it_proposes_works(
 
     said = run("catalog demo --seconds 0")
     assert "same logits, bit by bit" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("8. ")]
+    replays_from_the_stored_weights_alone(tmp_path / "catalog-demo" / "catalog", line)
     proposed = [line.strip() for line in said.partition("Look into it:")[2].splitlines() if line.strip()]
     assert len(proposed) >= 5
     for command in proposed:

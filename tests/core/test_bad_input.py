@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import json
 import os
@@ -392,3 +393,61 @@ def test_what_is_neither_file_nor_folder_is_refused(catalog: Catalog, tmp_path: 
 def test_a_download_to_where_it_cannot_go_is_an_error_of_ours(catalog: Catalog, target: str) -> None:
     with pytest.raises(CatalogError):
         catalog.download("digits", target)
+
+
+# -- calls that cannot mean anything ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: Catalog.open(c.url, policy="nevr"),
+        lambda c: c.models(limit=0),
+        lambda c: c.models(limit=-5),
+        lambda c: c.history(limit=-1),
+        lambda c: c.search("", limit=2**70),
+        lambda c: c.search("", cursor="W1s5MjIzMzcyMDM2ODU0Nzc1ODA4MDAsIDFdXQ=="),
+        lambda c: c.load("digits", foo=3),
+        lambda c: c.load("digits", device="cuda"),
+        lambda c: c.as_of("digits", dt.date(2026, 1, 1)),
+        lambda c: c.model("digits").set_card(None),
+        lambda c: c.save("m", {"w": np.ones(3)}, metrics=[1]),
+        lambda c: c.save("m", {"w": np.ones(3)}, tags="text"),
+        lambda c: c.save("m", {"w": np.ones(3)}, parents="digits@1"),
+        lambda c: c.save("m", "weights.bin"),
+        lambda c: c.save("m", {"w": np.ones(3)}, alias="7"),
+    ],
+)
+def test_a_call_that_cannot_mean_anything_is_one_error_of_ours(
+    catalog: Catalog, call: Callable[[Catalog], object]
+) -> None:
+    before = catalog.position
+    with pytest.raises(CatalogError):
+        call(catalog)
+    assert catalog.position == before
+
+
+def test_a_closed_catalog_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    for url in (f"sqlite://{tmp_path}/one", f"file://{tmp_path}/two"):
+        with Catalog.open(url) as closed:
+            version = closed.save("m", {"w": np.ones(3)})
+        for call in (lambda: closed.models(), lambda: closed.load("m"), lambda: closed.save("m", {}), version.load):
+            with pytest.raises(CatalogError, match="closed"):
+                call()
+
+
+def test_handles_are_references_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    catalog = Catalog.open(tmp_path / "catalog")
+    catalog.save("calo/gan", {"w": np.ones(3)})
+    catalog.save("digits", {"w": np.ones(3)})
+    version = catalog.version("digits")
+    assert catalog.version(version) == version
+    assert set(catalog.load(version)) == set(version.load("model"))
+    assert catalog.save("child", {"w": np.ones(3)}, parents=[version]).summary["parents"] == [version.ref]
+    assert list(version.download(tmp_path / "out").iterdir())
+    (tmp_path / "note.txt").write_text("x")
+    assert version.attach("note", str(tmp_path / "note.txt")).attachments["note"] == 1
+    with pytest.raises(NotFound, match="calo/gan"):
+        catalog.version("CALO/GAN")

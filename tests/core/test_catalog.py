@@ -396,3 +396,15 @@ def test_a_thousand_small_files_are_one_pack_and_are_shared(catalog: Catalog, tm
     catalog.gc(grace=-1)
     assert (catalog.download("few", tmp_path / "few-out") / "f11.txt").read_text() == (few / "f11.txt").read_text()
     assert catalog.fsck().clean
+
+
+def test_aliases_come_back_with_what_is_restored_unless_they_were_given_away(catalog: Catalog) -> None:
+    first = catalog.save("m", weights(1), alias="champion").alias("stable")
+    second = catalog.save("m", weights(2))
+    first.delete()
+    assert catalog.model("m").aliases == {}
+    second.alias("champion")
+    catalog.version("m@1", deleted=True).restore()
+    assert catalog.model("m").aliases == {"champion": 2, "stable": 1}
+    catalog.model("m").delete()
+    assert catalog.model("m", deleted=True).restore().aliases == {"champion": 2, "stable": 1}

@@ -75,10 +75,19 @@ class PlainModel:
     card: str | None = None
     hidden: bool = False
     aliases: dict[str, int] = attrs.field(factory=dict)
+    parted: dict[str, int] = attrs.field(factory=dict)  # of deleted versions: they come back with them
     versions: dict[int, PlainVersion] = attrs.field(factory=dict)
 
     def visible(self) -> dict[int, PlainVersion]:
         return {number: version for number, version in self.versions.items() if not version.hidden}
+
+    def part(self, names: set[str]) -> None:
+        self.parted |= {alias: self.aliases.pop(alias) for alias in names}
+
+    def rejoin(self) -> None:
+        back = {alias: number for alias, number in self.parted.items() if number in self.visible()}
+        self.aliases = back | self.aliases
+        self.parted = {alias: number for alias, number in self.parted.items() if alias not in back}
 
 
 class Machine(RuleBasedStateMachine):
@@ -304,7 +313,7 @@ class Machine(RuleBasedStateMachine):
         handle.delete()
         version.hidden = "deleted"
         model = self.models[name]
-        model.aliases = {alias: to for alias, to in model.aliases.items() if to != number}
+        model.part({alias for alias, to in model.aliases.items() if to == number})
         self.noted()
 
     @rule(who=WHO, data=st.data())
@@ -324,6 +333,7 @@ class Machine(RuleBasedStateMachine):
             handle.restore()
         version.hidden = ""
         self.models[name].hidden = False
+        self.models[name].rejoin()
         self.noted()
         self.holds(catalog, f"{name}@{number}", version)
 
@@ -334,7 +344,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.catalogs[who].model(name).delete()
         model.hidden = True
-        model.aliases.clear()
+        model.part(set(model.aliases))
         for version in model.visible().values():
             version.hidden = "with model"
         self.noted()
@@ -354,6 +364,7 @@ class Machine(RuleBasedStateMachine):
                 version.hidden = {0: "", 1: "deleted", 2: "collected"}[row[0]]
             elif version.hidden == "with model":
                 version.hidden = ""
+        model.rejoin()
         self.noted()
 
     @rule(who=WHO)

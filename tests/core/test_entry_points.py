@@ -1,4 +1,4 @@
-"""What `prepare` makes of entry points: the method that a serializer names, errors with names, nothing lost silently."""
+"""What `prepare` makes of entry points: a serializer's default method, errors with names, nothing lost silently."""
 
 from __future__ import annotations
 

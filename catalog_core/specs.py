@@ -15,7 +15,9 @@ API = 1
 class BackendSpec:
     """A backend. `schemes` are the URL schemes it opens; `factory` ("package.module:function") is called with
     `(url: str, options: dict, create: bool)` and returns a Backend, or an ObjectStore that the core wraps. `options`
-    names the attrs class ("package.module:Class") that checks its table in the configuration."""
+    names the attrs class ("package.module:Class") that checks its table in the configuration.
+    `local` says that a path follows `scheme://`: a relative one then starts at the working folder, or at the folder of
+    the configuration file, and reaches the factory absolute."""
 
     name: str
     schemes: tuple[str, ...]
@@ -23,6 +25,7 @@ class BackendSpec:
     options: str | None = None
     extra: str | None = None
     api: int = API
+    local: bool = False
 
 
 @attrs.frozen

@@ -84,6 +84,7 @@ class Serializer(Protocol):
 
     def inputs(self, obj: Any, method: str) -> Iterable[str] | None:
         """The names of the method's inputs in order, or None where they are unknown: then the example's arrays are
-        passed by their own names, and without an example the object must have an attribute `method`. Raises `SerializationError` for a method that is not there.
+        passed by their own names, and without an example the object must have an attribute `method`. Raises
+        `SerializationError` for a method that is not there.
 
         Where the user names a component and no method, the catalog asks for `SerializerSpec.default_method`."""

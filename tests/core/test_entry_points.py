@@ -66,9 +66,7 @@ def serializer() -> ScalerSerializer:
 
 
 @pytest.fixture
-def catalog(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serializer: ScalerSerializer
-) -> Iterator[Catalog]:
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serializer: ScalerSerializer) -> Iterator[Catalog]:
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     registry = copy.copy(plugins.registry())
     top = Scaler.__module__.partition(".")[0]

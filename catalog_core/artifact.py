@@ -11,6 +11,7 @@ from catalog_core.layout import Layout
 from catalog_core.names import nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
+from catalog_core.session import fit, running
 
 
 class StoredArtifact:
@@ -62,15 +63,15 @@ class StoredArtifact:
     def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Artifact.call`."""
         serializer = self._registry.serializer(self.find(component).serializer)
-        outputs: Mapping[str, Any] = serializer.call(obj, method, inputs)
+        with running(component, method):
+            outputs: Mapping[str, Any] = serializer.call(obj, method, inputs)
         return outputs
 
     def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Artifact.fit`."""
-        from catalog_core.session import fit
-
         serializer = self._registry.serializer(self.find(component).serializer)
-        return fit(values, list(serializer.inputs(obj, method) or ()), first=False)
+        with running(component, method):
+            return fit(values, list(serializer.inputs(obj, method) or ()))
 
     def release(self) -> None:
         """See `interfaces.runtime.Artifact.release`."""

@@ -13,6 +13,7 @@ import attrs
 from catalog_core import platform
 from catalog_core.errors import ConfigError, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
+from catalog_core.plugins import registry
 
 SECRETS = frozenset(
     [
@@ -79,12 +80,12 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
                 raise ConfigError(
                     f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file"
                 )
-        catalogs[name] = Target(name, _absolute(table["url"], path.parent), options, str(path))
+        catalogs[name] = Target(name, _absolute(table["url"], path.parent, path), options, str(path))
     default = data.get("default")
     if default is not None and not isinstance(default, str):
         raise ConfigError(f"{path}: default must be the name of a catalog")
     if default is not None and ("://" in default or default.startswith((".", "/", "~"))):
-        default = _absolute(default, path.parent)
+        default = _absolute(default, path.parent, path)
     return default, catalogs
 
 
@@ -94,13 +95,21 @@ def _secret(key: str) -> bool:
     return bool(words) and words[-1] in SECRETS
 
 
-def _absolute(url: str, folder: Path) -> str:
+def _absolute(url: str, folder: Path, source: Path | None = None) -> str:
     scheme, mark, rest = url.partition("://")
+    if not mark and (hint := _slashes(url)):
+        raise ConfigError(f"{source}: {url!r} is neither a URL nor a folder", hint=hint)
     if not mark:
         return folder_url(folder / Path(url).expanduser())
-    if scheme in ("sqlite", "file") and not rest.startswith("/"):
+    if not rest.startswith("/") and any(s.local and scheme in s.schemes for s in registry().backends.values()):
         return f"{scheme}://{(folder / rest).resolve()}"
     return url
+
+
+def _slashes(text: str) -> str | None:
+    """A hint for `scheme:path`, which is no URL of ours. (One letter and a colon is a drive.)"""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?!//)(.*)", text)
+    return f"a URL is {match[1]}://{match[2]}, a folder ./{text}" if match else None
 
 
 def settings() -> Settings:
@@ -151,5 +160,5 @@ def resolve(target: str | os.PathLike[str] | None) -> Target:
     names = ["local", *known.catalogs]
     raise NotFound(
         f"no catalog is called {text!r}",
-        hint=nearest(text, names) or f"known: {', '.join(names)}; a folder is written ./{text}",
+        hint=_slashes(text) or nearest(text, names) or f"known: {', '.join(names)}; a folder is written ./{text}",
     )

@@ -20,8 +20,9 @@ from catalog_core.events import event
 from catalog_core.index import Index
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import write_layout
-from catalog_core.names import check_alias, check_component, check_file, check_key, check_name
-from catalog_core.records import Component, Description, EntryPoint, File, Manifest
+from catalog_core.names import check_alias, check_component, check_file, check_key, check_name, nearest
+from catalog_core.records import Component, Description, EntryPoint, File, Manifest, step_of
+from catalog_core.session import fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags
 
@@ -109,12 +110,11 @@ class Draft:
             serializers[name] = registry.serializer(spec.name if spec else str(self._serializer))
         entries = self._entry_steps(serializers)
         inputs = self._named_example(entries, serializers)
-        points, arrays, examples = self._run_example(entries, inputs, serializers)
+        skipped: dict[str, str] = {}
+        points, arrays, examples = self._run_example(entries, inputs, serializers, skipped)
         for name, serializer in serializers.items():
-            methods = [
-                step.partition(".")[2] for steps in entries.values() for step in steps if step.partition(".")[0] == name
-            ]
-            request = SaveRequest(name, examples.get(name), [m for m in methods if m], self._options)
+            methods = [m for steps in entries.values() for component, m in map(step_of, steps) if component == name]
+            request = SaveRequest(name, examples.get(name), methods, self._options)
             directory = ComponentDirectory(self._writer, self._temporary)
             obj = self._objects[name]
             described[name] = serializer.describe(obj)
@@ -144,6 +144,7 @@ class Draft:
                     "algorithm": d.algorithm,
                     "parameters": d.parameters,
                     **({"import_path": d.import_path} if d.import_path else {}),
+                    **({"not_run": skipped[name]} if name in skipped else {}),
                 }
                 for name, d in described.items()
             },
@@ -185,8 +186,15 @@ class Draft:
                         f"entry point {name!r} names component {step.partition('.')[0]!r}, which is not there",
                         hint=f"components: {', '.join(self._objects)}",
                     )
-            entries[check_component(name)] = listed
+            entries[check_component(name)] = tuple(self._with_method(step, serializers) for step in listed)
         return entries
+
+    def _with_method(self, step: str, serializers: Mapping[str, Any]) -> str:
+        """The step as the manifest has it, where a component alone means `forward`: another default is written out."""
+        if "." in step or step not in serializers:
+            return step
+        method = self.catalog._registry.serializers[serializers[step].name].default_method
+        return step if method == "forward" else f"{step}.{method}"
 
     def _named_example(self, entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]) -> dict[str, Any]:
         example = self._example
@@ -199,9 +207,7 @@ class Draft:
         values = list(example) if isinstance(example, (tuple, list)) else [example]
         names: list[str] = []
         if entries:
-            component, _, method = next(iter(entries.values()))[0].partition(".")
-            if component in serializers:
-                names = list(serializers[component].inputs(self._objects[component], method or "forward") or ())
+            names = self._wanted(next(iter(entries.values()))[0], serializers) or []
         if len(names) < len(values):
             names = ["input"] if len(values) == 1 else [f"input_{number}" for number in range(len(values))]
         return dict(zip(names, values, strict=False))
@@ -218,38 +224,60 @@ class Draft:
             )
 
     def _wanted(self, step: str, serializers: Mapping[str, Any]) -> list[str]:
-        component, _, method = step.partition(".")
+        """The names of a step's inputs; none where its serializer does not know them."""
+        component, method = step_of(step)
         if component not in serializers:
             return []
-        return list(serializers[component].inputs(self._objects[component], method or "forward") or ())
+        obj = self._objects[component]
+        try:
+            with running(component, method):
+                names = list(serializers[component].inputs(obj, method) or ())
+            if not names and self._example is None and not hasattr(obj, method):
+                raise SerializationError(f"a {type(obj).__name__} has no method {method!r}")
+        except SerializationError as exc:
+            hint = exc.hint or nearest(method, [name for name in dir(type(obj)) if not name.startswith("_")])
+            raise SerializationError(f"component {component!r}: {exc.message}", hint=hint) from exc
+        return names
 
     def _run_example(
-        self, entries: Mapping[str, tuple[str, ...]], inputs: Mapping[str, Any], serializers: Mapping[str, Any]
+        self,
+        entries: Mapping[str, tuple[str, ...]],
+        inputs: Mapping[str, Any],
+        serializers: Mapping[str, Any],
+        skipped: dict[str, str],
     ) -> tuple[tuple[EntryPoint, ...], dict[str, Any], dict[str, dict[str, Any]]]:
         """Run the live objects on the example: the entry points with their signatures, what to store (inputs, and
-        each entry point's outputs), and what each component was given, for those that are traced when saved."""
-        from catalog_core import session
-
-        arrays: dict[str, Any] = {f"input:{name}": session.to_numpy(value) for name, value in inputs.items()}
+        each entry point's outputs), and what each component was given, for those that are traced when saved. An entry
+        point that nobody asked for is left out if it does not run; `skipped` then takes component and cause."""
+        arrays: dict[str, Any] = {f"input:{name}": to_numpy(value) for name, value in inputs.items()}
         points: list[EntryPoint] = []
         given: dict[str, dict[str, Any]] = {}
         for name, steps in entries.items():
-            if not set(self._wanted(steps[0], serializers)) & set(inputs):
+            wanted = [self._wanted(step, serializers) for step in steps]
+            runs = {step_of(step)[0] for step in steps} <= serializers.keys()
+            if not inputs or not runs or (wanted[0] and not set(wanted[0]) & set(inputs)):
                 points.append(EntryPoint(name, steps))  # the example is not for this one
                 continue
             values: Mapping[str, Any] = inputs
             specs = None
-            for step in steps:
-                component, _, method = step.partition(".")
-                serializer, obj = serializers[component], self._objects[component]
-                values = session.fit(values, self._wanted(step, serializers), first=False)
-                given.setdefault(component, {}).update(values)
-                signature = serializer.signature(obj, method or "forward", values)
-                specs = (specs[0] if specs else signature[0], signature[1])
-                values = serializer.call(obj, method or "forward", values)
+            try:
+                for step, names in zip(steps, wanted, strict=True):
+                    component, method = step_of(step)
+                    serializer, obj = serializers[component], self._objects[component]
+                    values = fit(values, names)
+                    with running(component, method):
+                        signature = serializer.signature(obj, method, values)
+                        specs = (specs[0] if specs else signature[0], signature[1])
+                        given.setdefault(component, {}).update(values)
+                        values = serializer.call(obj, method, values)
+            except CatalogError as exc:
+                if self._entries is not None or wanted[0]:
+                    raise
+                skipped[component] = exc.message
+                continue
             assert specs is not None
             points.append(EntryPoint(name, steps, tuple(specs[0]), tuple(specs[1])))
-            arrays.update({f"output:{name}:{key}": session.to_numpy(value) for key, value in values.items()})
+            arrays.update({f"output:{name}:{key}": to_numpy(value) for key, value in values.items()})
         return tuple(points), arrays, given
 
     def _stage_example(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -188,9 +188,10 @@ class Registry:
                 if spec.name + "/runtime" not in self._made:
                     self._made[spec.name + "/runtime"] = self.load(spec.factory, spec.extra)()
                 return self._made[spec.name + "/runtime"]
+        known = "; ".join(f"{spec.name} runs {', '.join(spec.serializers)}" for spec in self.runtimes.values())
         raise MissingPlugin(
             f"no runtime runs components of {', '.join(sorted(needed))}",
-            hint=f"installed: {', '.join(sorted(self.runtimes)) or 'none'}",
+            hint=f"one runtime must run all of them; installed: {known or 'none'}",
         )
 
     def saving(self, name: str, manifest: Manifest) -> None:
@@ -257,4 +258,5 @@ def check_options(spec: BackendSpec, settings: Any) -> None:
     try:
         kind(**settings.options)
     except (TypeError, ValueError) as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
+        told = exc.args[0] if exc.args else exc  # attrs puts its own records behind the text
+        raise ConfigError(f"{where}: {told}") from exc

@@ -32,10 +32,17 @@ class EntryPoint:
     outputs: tuple[TensorSpec, ...] = ()
 
 
+def step_of(step: str) -> tuple[str, str]:
+    """Component and method of a step; a component alone means its `forward`."""
+    component, _, method = step.partition(".")
+    return component, method or "forward"
+
+
 @attrs.frozen
 class Description:
     """What a serializer knows of an object. `tensors`: name → (dtype, shape); `parameters` counts trainable and
-    fixed numbers, not buffers; `modules` are the top-level modules of the classes that loading needs."""
+    fixed numbers, not buffers; `hyperparameters` can be searched as `params.*`; `import_path` (`module:Class`) says
+    where the object's class was: shown to people, and never imported unless the caller trusts."""
 
     framework: str = ""
     framework_version: str = ""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from catalog_core.errors import InvalidInput, NotFound
+from catalog_core.errors import CatalogError, InvalidInput, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import nearest
-from catalog_core.records import EntryPoint, TensorSpec
+from catalog_core.records import EntryPoint, TensorSpec, step_of
 
 
 def to_numpy(value: Any) -> Any:
@@ -22,12 +23,24 @@ def to_numpy(value: Any) -> Any:
     return np.asarray(value)
 
 
-def fit(values: Mapping[str, Any], wanted: Sequence[str], *, first: bool) -> dict[str, Any]:
-    """The inputs of a step: by name where the names agree, else (behind the first step) by position."""
+def fit(values: Mapping[str, Any], wanted: Sequence[str] | None) -> dict[str, Any]:
+    """The inputs of a step: by name where names agree, else by position; all where nobody knows what it takes."""
+    if not wanted:
+        return dict(values)
     named = {name: value for name, value in values.items() if name in wanted}
-    if first or named:
-        return dict(values) if first else named
-    return dict(zip(wanted, values.values(), strict=False))
+    return named or dict(zip(wanted, values.values(), strict=False))
+
+
+@contextmanager
+def running(component: str, method: str) -> Iterator[None]:
+    """What the code of an object or a plug-in raises becomes `InvalidInput`, with component and method."""
+    try:
+        yield
+    except (CatalogError, MemoryError):
+        raise
+    except Exception as exc:
+        cause = " ".join(f"{type(exc).__name__}: {exc}".split())
+        raise InvalidInput(f"{component}.{method} cannot run on these inputs: {cause}") from exc
 
 
 def check_inputs(entry: EntryPoint, inputs: Mapping[str, Any]) -> None:
@@ -85,11 +98,11 @@ class Session:
             check_inputs(point, inputs)
         values: Mapping[str, Any] = inputs
         for number, step in enumerate(point.steps):
-            component, _, method = step.partition(".")
+            component, method = step_of(step)
             obj = self._artifact.component(component, None if self.device == "cpu" else self.device)
             if number:
-                values = self._artifact.fit(component, obj, method or "forward", values)
-            values = self._artifact.call(component, obj, method or "forward", values)
+                values = self._artifact.fit(component, obj, method, values)
+            values = self._artifact.call(component, obj, method, values)
         return values
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,8 @@
-"""What a plug-in yields from a hook: small frozen records. The named factory is imported on first use."""
+"""What a plug-in yields from a hook: small frozen records. The named factory is imported on first use.
+
+In all of them `extra` is the extra of the distribution that brings what the factory needs (None: nothing more), for the
+hint of `MissingPlugin`, and `api` the version of the interface that the plug-in was written for.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ API = 1
 class BackendSpec:
     """A backend. `schemes` are the URL schemes it opens; `factory` ("package.module:function") is called with
     `(url: str, options: dict, create: bool)` and returns a Backend, or an ObjectStore that the core wraps. `options`
-    names the attrs class ("package.module:Class") that validates its table in the configuration. `extra` is the extra
-    of the distribution that brings its dependencies."""
+    names the attrs class ("package.module:Class") that checks its table in the configuration.
+    `local` says that a path follows `scheme://`: a relative one then starts at the working folder, or at the folder of
+    the configuration file, and reaches the factory absolute."""
 
     name: str
     schemes: tuple[str, ...]
@@ -20,12 +25,15 @@ class BackendSpec:
     options: str | None = None
     extra: str | None = None
     api: int = API
+    local: bool = False
 
 
 @attrs.frozen
 class SerializerSpec:
-    """A serializer. `handles` are top-level module names of the objects it takes (`torch`); `types` narrows them to
-    names of classes, where given. `factory` is called without arguments and returns a Serializer."""
+    """A serializer. `handles` are top-level module names of the objects it takes (`torch`). `factory`
+    ("package.module:Class") is called without arguments and returns a Serializer. `suffixes` are the ends of the file
+    names that it reads where a single file is published as it is (`.safetensors`). `default_method` runs where the
+    user names a component and no method."""
 
     name: str
     handles: tuple[str, ...]
@@ -33,11 +41,14 @@ class SerializerSpec:
     suffixes: tuple[str, ...] = ()
     extra: str | None = None
     api: int = API
+    default_method: str = "forward"
 
 
 @attrs.frozen
 class RuntimeSpec:
-    """A runtime. `serializers` are those whose components it runs. `factory` is called without arguments."""
+    """A runtime. It opens an artifact if `serializers` names those of all its components; where several do, the first
+    that is installed runs it. `devices` are the kinds of devices it can use (`cpu`, `cuda`), for people to see.
+    `factory` ("package.module:Class") is called without arguments and returns a Runtime."""
 
     name: str
     serializers: tuple[str, ...]
@@ -49,7 +60,8 @@ class RuntimeSpec:
 
 @attrs.frozen
 class CommandSpec:
-    """A subcommand of `catalog`: `factory` is a click command, imported when it is called."""
+    """A subcommand of `catalog`. `factory` ("package.module:command") is a click command, imported when it is called;
+    `help` is its line in `catalog --help`, which imports nothing."""
 
     name: str
     factory: str

@@ -108,9 +108,13 @@ def main(spec: dict[str, Any]) -> None:
             cause = f"{component.serializer!r} is kept as it is; nothing loads it"
             note(f"load:{component.name}", lambda why=cause: ("skipped", why))  # type: ignore[misc]
     example = artifact.example()
+    for told in manifest.description.values():
+        if isinstance(told, dict) and "not_run" in told:
+            note("run:predict", lambda why=str(told["not_run"]): ("skipped", why))  # type: ignore[misc]
     for point in manifest.entry_points:
         if example is None or not point.inputs:
-            note(f"run:{point.name}", lambda: ("skipped", "no example is stored for it"))
+            why = "no example is stored" if example is None else "the stored example is not for it"
+            note(f"run:{point.name}", lambda why=why: ("skipped", why))  # type: ignore[misc]
             continue
         _run(artifact, registry, point, *example, note)
 

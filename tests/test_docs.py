@@ -177,6 +177,11 @@ class TestBackendOfTheHowTo(_NAMES["TestBackend"]):  # type: ignore[misc]
     """So does the backend made from it."""
 
 
+# and its tests, collected here
+test_looking_makes_nothing = _NAMES["test_looking_makes_nothing"]
+test_a_death_at_any_call_leaves_a_whole_catalog = _NAMES["test_a_death_at_any_call_leaves_a_whole_catalog"]
+
+
 def test_the_store_of_the_how_to_carries_a_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from catalog_core.objectstore import ObjectStoreBackend
 

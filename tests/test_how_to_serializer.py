@@ -1,4 +1,7 @@
-"""The serializer of the how-to keeps the contract, and whoever breaks one promise of it is found out."""
+"""The serializer of the how-to keeps the contract, and whoever breaks one promise of it is found out.
+
+Its runtime, and the command of the other page, run as plug-ins that are installed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parent.parent / "docs/how-to/write-a-serializer.md"
-SAVE = "        tensors.write(arrays_of(obj), directory, FILE)\n"
+COMMAND = PAGE.with_name("write-a-command.md")
+SAVE = "        shared = tensors.write(arrays_of(obj), directory, FILE)\n"
 READ = "        arrays = tensors.read(reader, tensors.numpy_maker(copy), writable=False, name=FILE)\n"
 MISFIT = "        if problems:\n"
 
@@ -20,7 +24,7 @@ BROKEN = {
     "forgets": ("array.tolist() for name", "[0.0] * array.size for name", "what_was_saved_comes_back"),
     "changes": (SAVE, SAVE + "        obj.parameters['bias'].append(1.0)\n", "what_was_saved_comes_back"),
     "clock": (SAVE, SAVE + "        import time; directory.write('t', [str(time.time_ns()).encode()])\n", "twice"),
-    "not_json": ("        return {}\n", "        return {'a': {1}}\n", "meta_is_json"),
+    "not_json": ("return {\"unit\": obj.unit,", "return {'a': {1},", "meta_is_json"),
     "lenient": (MISFIT, "        if False:\n", "into_refuses"),
     "half_filled": (
         MISFIT, "        live.parameters['weights'][0] = 7.0\n" + MISFIT, "into_refuses",
@@ -28,11 +32,18 @@ BROKEN = {
     "any_kind": ("if kind not in (None,", "if False and kind not in (None,", "as_numpy"),
     "describes_wrongly": ('("float64", array.shape)', '("float32", array.shape)', "describe_tells"),
     "describe_raises": (
-        "        except SerializationError:\n            arrays = {}",
+        "        except SerializationError:\n            arrays, settings = {}, {}",
         "        finally:\n            pass",
         "describe_tells",
     ),
     "calls_wrongly": ('return {"y": np.array(', 'return {"z": np.array(', "inputs_signature_and_call"),
+    "asks_for_forward": (', default_method="predict"', "", "an_example_alone"),
+    "runs_anything": (
+        "            raise SerializationError(f\"a Regression has no method {method!r}\")",
+        "            pass",
+        "inputs_signature",
+    ),
+    "believes_meta": ("if not isinstance(unit, str)", "if unit[0] == 7", "a_meta_that_lies"),
     "spoils_inputs": ('        return {"y":', '        inputs["x"][0] += 1\n        return {"y":', "inputs_signature"),
     "pickles": (
         SAVE, SAVE + "        import pickle; directory.write('p', [pickle.dumps(obj.parameters)])\n", "is_a_pickle",
@@ -72,6 +83,15 @@ def write(folder: Path, name: str, old: str = "", new: str = "") -> None:
     assert found, f"the page no longer says {old!r}"
 
 
+def install(folder: Path, *modules: str) -> None:
+    """What an installer leaves beside the modules of a package whose plug-in is the first of them."""
+    about = folder / f"{modules[0]}-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {modules[0]}\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[catalog_core.plugins]\nmine = {modules[0]}\n")
+    (about / "top_level.txt").write_text("\n".join(modules))
+
+
 def run(folder: Path, *options: str) -> str:
     """What pytest prints for the folder, run as a stranger would."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
@@ -88,7 +108,35 @@ def test_the_serializer_of_the_page_keeps_the_contract(tmp_path: Path) -> None:
     write(tmp_path, "tiny")
     output = run(tmp_path)
     assert re.search(r"^\d+ passed(, 1 skipped)? in", output, re.M), output
-    assert int(re.search(r"(\d+) passed", output)[1]) >= 17, output  # type: ignore[index]
+    assert int(re.search(r"(\d+) passed", output)[1]) >= 18, output  # type: ignore[index]
+
+
+@pytest.mark.server
+def test_the_classes_may_be_in_the_package_of_the_plug_in(tmp_path: Path) -> None:
+    write(tmp_path, "own")
+    package = tmp_path / "catalog_own"
+    (tmp_path / "tinyframe.py").rename(package / "tinyframe.py")
+    for path in [*package.glob("*.py"), tmp_path / "test_own.py"]:
+        text = path.read_text().replace("import tinyframe", "from catalog_own import tinyframe")
+        path.write_text(text.replace('("tinyframe",)', '("catalog_own",)'))
+    output = run(tmp_path)
+    assert re.search(r"^\d+ passed(, 1 skipped)? in", output, re.M), output
+
+
+@pytest.mark.server
+def test_the_runtime_of_the_page_verifies_and_runs(tmp_path: Path) -> None:
+    write(tmp_path, "tiny")
+    install(tmp_path / "site", "catalog_tiny", "tinyframe")
+    for path in (tmp_path / "tinyframe.py", tmp_path / "catalog_tiny"):
+        path.rename(tmp_path / "site" / path.name)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
+    environment |= {"CATALOG_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "use.py")], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    shown = re.findall(r"^```text\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    assert shown == [done.stdout], done.stderr
 
 
 @pytest.mark.server
@@ -102,3 +150,32 @@ def test_each_broken_promise_is_found_out(tmp_path: Path) -> None:
         if not re.search(rf"^(FAILED|ERROR) \S*test_{name}\.py.*{test}", output, re.M)
     ]
     assert kept == [], output[-3000:]
+
+
+@pytest.mark.server
+def test_the_command_of_the_page_looks_where_it_is_told_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+    page = COMMAND.read_text(encoding="utf-8")
+    for file, text in re.findall(r'^```(?:python|sh) title="(.+?)"\n(.*?)^```', page, re.S | re.M):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    install(tmp_path, "catalog_stale")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CATALOG")}
+    environment |= {
+        "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1", "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+
+    def shell(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        return (done.stdout + done.stderr).replace(str(tmp_path), "/home/ada/work")
+
+    assert "Traceback" not in shell("bash prepare.sh")
+    (shown,) = re.findall(r"^```console\n(.*?)^```", page, re.S | re.M)
+    examples = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", shown, re.M)
+    assert len(examples) >= 4
+    assert [shell(command).rstrip() for command, _ in examples] == [output.rstrip() for _, output in examples]
+    assert "How many days." in shell("catalog stale --help")
+    assert "List versions that nobody changed for a while." in shell("catalog --help")

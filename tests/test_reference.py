@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import click
 import pytest
 
 from catalog_cli.main import COMMANDS as OURS
 from catalog_cli.main import group
 from catalog_core import config, errors, hookspecs, interfaces, records, specs
-from catalog_core.interfaces import store
+from catalog_core.interfaces import serializer, store
 
 pytestmark = pytest.mark.unit
 REFERENCE = Path(__file__).parent.parent / "docs/reference"
@@ -97,9 +98,24 @@ def test_the_python_page_names_all_that_is_public() -> None:
     for name in ("catalog.Catalog", "draft.Draft", "handles.Version", "handles.Model", "handles.Page",
                  "compare.Comparison", "compare.Difference", "verify.Report", "verify.Check", "maintain.Findings",
                  "maintain.Collected", "artifact.Components", "session.Session", "show.Event",
-                 "testing.contract", "testing.memory", "testing.faults"):  # fmt: skip
+                 "testing.contract", "testing.memory", "testing.faults", "tensors"):  # fmt: skip
         names.append(f"catalog_core.{name}")
-    assert [name for name in names if not covered(name)] == []
+    assert [name for name in [*names, "catalog_cli.output"] if not covered(name)] == []
+
+
+def test_the_fields_of_what_plug_ins_make_are_shown_and_explained() -> None:
+    page = (REFERENCE / "python.md").read_text(encoding="utf-8")
+    words = {"catalog", "cpu", "cuda", "torch", "float32", "bfloat16", "component", "import_path"}
+    for module in (records, specs, store, serializer):
+        assert f"::: {module.__name__}\n    options:\n      show_if_no_docstring: true" in page
+        for kind in vars(module).values():
+            if not attrs.has(kind) or kind.__module__ != module.__name__:
+                continue
+            fields = {field.name for field in attrs.fields(kind)}
+            named = set(re.findall(r"`([a-z_]+)`", kind.__doc__ or ""))
+            assert named <= fields | words, f"{kind.__name__} explains {named - fields - words}, which it does not have"
+            if module is specs:
+                assert fields - {"name", "extra", "api"} <= named, f"{kind.__name__} does not explain all fields"
 
 
 def test_the_configuration_page_names_every_key_and_variable() -> None:

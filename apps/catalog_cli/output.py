@@ -23,6 +23,7 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, expose_value=False, help="Print JSON, for programs.",
     callback=lambda ctx, _, value: ctx.obj.update(json=True) if value else None,
 )  # fmt: skip
+"""A decorator: `--json` after the name of a command means the same as before it. It is no parameter of the function."""
 
 
 def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:

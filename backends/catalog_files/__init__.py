@@ -7,4 +7,4 @@ from catalog_core.specs import BackendSpec
 
 def catalog_register_backends() -> Iterable[BackendSpec]:
     """Register `file://`."""
-    yield BackendSpec("files", ("file",), "catalog_files.store:open_store")
+    yield BackendSpec("files", ("file",), "catalog_files.store:open_store", local=True)

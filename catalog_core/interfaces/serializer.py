@@ -24,8 +24,8 @@ class Directory(Protocol):
 
 
 class Reader(Protocol):
-    """The files of a stored component. Every byte that comes out was checked against its digest, by the catalog's
-    policy."""
+    """The files of a stored component: `files` are name → size, `meta` is what `save` returned. Every byte that comes
+    out was checked against its digest, by the catalog's policy; that `meta` makes sense, the serializer checks."""
 
     meta: Mapping[str, Any]
     files: Mapping[str, int]
@@ -63,20 +63,29 @@ class Serializer(Protocol):
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The object again. `into` fills a live object strictly: names, shapes and dtypes must agree, else
-        `SerializationError` and the object is unchanged. `options`: `trust` (bool) allows the recorded class to be
-        imported; `as_` ('numpy', 'torch', …) picks the kind of arrays; `copy` (bool) gives private memory."""
+        `SerializationError` and the object is unchanged. `device` is where the object shall be (`cpu`, `cuda:1`; None:
+        the processor): a format that knows the processor only raises `BackendError` for another one. `options`:
+        `trust` (bool) allows the recorded class to be imported, and may be ignored where the format needs none; `as_`
+        ('numpy', 'torch', …) picks the kind of arrays; `copy` (bool) gives private memory."""
 
     def describe(self, obj: Any) -> Description:
         """Framework, algorithm, hyperparameters, parameters, tensors; missing pieces are empty, never an error."""
 
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run one method of a live or loaded object on named arrays, without gradients; outputs by name, as NumPy
-        arrays or the framework's own (`output` where the object does not name them)."""
+        arrays or the framework's own (`output` where the object does not name them). Raises `SerializationError` for
+        a method that is not there, `InvalidInput` for inputs that do not fit; what else comes out of the object's own
+        code is turned into `InvalidInput` by the catalog."""
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]
     ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
-        """Names, dtypes and shapes of the method's inputs and outputs, found by running it on `example`."""
+        """Names, dtypes and shapes of the method's inputs and outputs, found by running it on `example`. Raises what
+        `call` raises."""
 
     def inputs(self, obj: Any, method: str) -> Iterable[str] | None:
-        """The names of the method's inputs in order, or None where they are unknown."""
+        """The names of the method's inputs in order, or None where they are unknown: then the example's arrays are
+        passed by their own names, and without an example the object must have an attribute `method`. Raises
+        `SerializationError` for a method that is not there.
+
+        Where the user names a component and no method, the catalog asks for `SerializerSpec.default_method`."""

@@ -1,24 +1,25 @@
 """An ObjectStore around another that fails, dawdles and dies where it is told to.
 
->>> import io
->>> from catalog_core.testing.faults import Death, FaultyStore
->>> from catalog_core.testing.memory import MemoryStore
->>> store = FaultyStore(MemoryStore())
->>> store.fail("put", when="after")  # the answer to the next put is lost
->>> store.put("a", io.BytesIO(b"text"), 4, "content")
-Traceback (most recent call last):
-catalog_core.errors.BackendError: put failed on request, after it was done
->>> store.get("a").read()
-b'text'
->>> store.die(nth=2)  # the process dies before the second call from here
->>> store.delete(["a"])
->>> try:
-...     store.stat("a")
-... except Death:
-...     print("dead")
-dead
->>> store.store.stat("a") is None  # what lies below outlives it
-True
+Examples:
+    >>> import io
+    >>> from catalog_core.testing.faults import Death, FaultyStore
+    >>> from catalog_core.testing.memory import MemoryStore
+    >>> store = FaultyStore(MemoryStore())
+    >>> store.fail("put", when="after")  # the answer to the next put is lost
+    >>> store.put("a", io.BytesIO(b"text"), 4, "content")
+    Traceback (most recent call last):
+    catalog_core.errors.BackendError: put failed on request, after it was done
+    >>> store.get("a").read()
+    b'text'
+    >>> store.die(nth=2)  # the process dies before the second call from here
+    >>> store.delete(["a"])
+    >>> try:
+    ...     store.stat("a")
+    ... except Death:
+    ...     print("dead")
+    dead
+    >>> store.store.stat("a") is None  # what lies below outlives it
+    True
 """
 
 from __future__ import annotations

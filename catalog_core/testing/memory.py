@@ -1,11 +1,12 @@
 """An ObjectStore in this process's memory, and with it a whole catalog that leaves nothing behind.
 
->>> from catalog_core.catalog import Catalog
->>> from catalog_core.testing.memory import memory_catalog
->>> with memory_catalog() as catalog:
-...     _ = catalog.save("m", {"w": [1, 2, 3]}, alias="champion")
-...     catalog.load("m@champion")
-{'w': [1, 2, 3]}
+Examples:
+    >>> from catalog_core.catalog import Catalog
+    >>> from catalog_core.testing.memory import memory_catalog
+    >>> with memory_catalog() as catalog:
+    ...     _ = catalog.save("m", {"w": [1, 2, 3]}, alias="champion")
+    ...     catalog.load("m@champion")
+    {'w': [1, 2, 3]}
 """
 
 from __future__ import annotations

@@ -291,6 +291,9 @@ class SerializerContract:
     ) -> None:
         with pytest.raises(SerializationError):
             serializer.call(obj, "no_such_method", {})
+        with pytest.raises(SerializationError):
+            wrong = {"nothing": "model.no_such_method"}
+            catalog.save("none", components={"model": obj}, entry_points=wrong, example=example)
         points = {point.name: point for point in catalog.artifact("m").manifest.entry_points}
         for method in methods:
             outputs = self._checked_call(serializer, obj, method, example)
@@ -302,6 +305,15 @@ class SerializerContract:
             assert again.keys() == outputs.keys()
             for name, value in outputs.items():
                 assert bytes(tensors.memory_of(value)) == bytes(tensors.memory_of(again[name])), (method, name)
+
+    def test_an_example_alone_gives_an_entry_point_with_a_signature(
+        self, catalog: Catalog, obj: Any, spec: SerializerSpec, example: Any, methods: Sequence[str]
+    ) -> None:
+        if not methods:
+            pytest.skip("there are no methods")
+        points = catalog.save("plain", obj, example=example).manifest.entry_points
+        cause = f"the default method of {spec.name!r} ({spec.default_method!r}) did not run: see SerializerSpec"
+        assert points and points[0].inputs and points[0].outputs, cause
 
     @staticmethod
     def _checked_call(serializer: Any, obj: Any, method: str, example: Any) -> dict[str, Any]:
@@ -328,8 +340,10 @@ class SerializerContract:
     ) -> None:
         module = spec.factory.partition(":")[0]
         package = module.rpartition(".")[0] or "catalog_core"  # the hook is in there
-        late = [module, *(top for top in spec.handles if top not in sys.stdlib_module_names)]
-        own = {*spec.handles, *sys.stdlib_module_names, module.partition(".")[0]}
+        # what importing the hook cannot help importing: its own package, which may hold the classes too
+        mine = module.partition(".")[0]
+        late = [module, *(top for top in spec.handles if top not in {*sys.stdlib_module_names, mine})]
+        own = {*spec.handles, *sys.stdlib_module_names, mine}
         traps = {kind.__module__.partition(".")[0] for kind in type(obj).__mro__} - own
         for top in traps:
             (tmp_path / "traps" / top).mkdir(parents=True)
@@ -344,9 +358,9 @@ class SerializerContract:
         assert done.returncode == 0, done.stderr
         chosen, early, pickled, imported = json.loads(done.stdout)
         assert chosen == [spec.name] * len(spec.handles)
-        assert early == [], "imported while the serializer was only chosen"
-        assert pickled == [], "a pickle was read"
-        assert imported == [], "the object's own code was imported without trust"
+        assert early == [], f"imported while the serializer was only chosen: {', '.join(early)}"
+        assert pickled == [], f"a pickle was read: {pickled}"
+        assert imported == [], f"the object's own code was imported without trust: {', '.join(imported)}"
         assert catalog._registry.find_serializer(obj).name == spec.name
 
     # -- damage -------------------------------------------------------------------------------------------------

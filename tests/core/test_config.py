@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog_core import config
-from catalog_core.errors import ConfigError
+from catalog_core import config, plugins
+from catalog_core.errors import ConfigError, NotFound
+from catalog_core.specs import BackendSpec
 
 pytestmark = pytest.mark.unit
 
@@ -63,6 +64,33 @@ def test_words_that_only_look_like_secrets_are_allowed(write, key: str) -> None:
 def test_a_relative_default_stands_beside_its_file(write, default: str) -> None:  # type: ignore[no-untyped-def]
     path = write(f'default = "{default}"')
     assert config.resolve(None).url.partition("://")[2] == str(path.parent.resolve() / "models")
+
+
+def test_a_relative_url_is_a_path_where_the_backend_says_so(  # type: ignore[no-untyped-def]
+    write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, local in (("rows", True), ("bucket", False)):
+        monkeypatch.setitem(plugins.registry().backends, name, BackendSpec(name, (name,), "m:f", local=local))
+    path = write('[catalogs.ab]\nurl = "rows://b.log"\n[catalogs.cd]\nurl = "bucket://b/c"')
+    assert config.resolve("ab").url == f"rows://{path.parent.resolve()}/b.log"
+    monkeypatch.chdir(tmp_path)
+    assert config.resolve("rows://b.log").url == f"rows://{tmp_path.resolve()}/b.log"
+    assert config.resolve("cd").url == config.resolve("bucket://b/c").url == "bucket://b/c"
+
+
+@pytest.mark.parametrize("url", ["logfile:b.log", "file:/srv/models", "sqlite:models"])
+def test_a_scheme_without_its_slashes_is_no_folder(write, url: str) -> None:  # type: ignore[no-untyped-def]
+    wanted = url.replace(":", "://", 1)
+    path = write(f'[catalogs.ab]\nurl = "{url}"')
+    with pytest.raises(ConfigError, match="neither a URL nor a folder") as caught:
+        config.settings()
+    assert str(path) in caught.value.message and wanted in (caught.value.hint or "")
+    write("")
+    with pytest.raises(NotFound) as missing:
+        config.resolve(url)
+    assert wanted in (missing.value.hint or "")
+    write(f'[catalogs.ab]\nurl = "./{url}"')
+    assert config.resolve("ab").url.endswith(url)
 
 
 def test_the_file_is_utf8_in_every_locale(write) -> None:  # type: ignore[no-untyped-def]

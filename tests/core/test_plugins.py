@@ -138,5 +138,6 @@ def test_options_are_checked_by_the_class_of_the_backend(monkeypatch: pytest.Mon
     spec = BackendSpec("x", ("x",), "m:f", options="options_of_test:Options")
     plugins.check_options(spec, config.Target("ab", "x://", {"profile": "b"}))
     for bad in ({"profil": "b"}, {"profile": 3}):
-        with pytest.raises(ConfigError, match=r"catalog\.toml.*profil"):
+        with pytest.raises(ConfigError, match=r"catalog\.toml.*profil") as caught:
             plugins.check_options(spec, config.Target("ab", "x://", bad, "catalog.toml"))
+        assert "Attribute(" not in caught.value.message and len(caught.value.message) < 150

@@ -42,5 +42,6 @@ def test_what_does_not_fit_is_named(inputs: dict, message: str) -> None:
 
 
 def test_steps_fit_by_name_else_by_position() -> None:
-    assert fit({"a": 1, "b": 2}, ["b"], first=False) == {"b": 2}
-    assert fit({"output": 1}, ["input"], first=False) == {"input": 1}
+    assert fit({"a": 1, "b": 2}, ["b"]) == {"b": 2}
+    assert fit({"output": 1}, ["input"]) == {"input": 1}
+    assert fit({"a": 1, "b": 2}, None) == {"a": 1, "b": 2}

@@ -80,9 +80,9 @@ def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
 
 @click.command("update")
 @reference("name")
-@click.option("--title")
-@click.option("--description")
-@click.option("--owner")
+@click.option("--title", help="A name for people, in any script.")
+@click.option("--description", help="What it is, in a few sentences.")
+@click.option("--owner", help="Whom to ask.")
 @json_option
 @click.pass_context
 def update_command(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import threading
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -48,6 +50,18 @@ MAX_GRAPH = 256 << 20
 _ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing graphs: what goes wrong is in the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:
     """Export `module` for named tensors, the first axis free where all tensors share it. Returns the stripped archive,
     and why the first axis could not be left free ("" where it is).
@@ -65,7 +79,7 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
     reasons = []
     for shapes, given in ((dynamic, values), (None, dict(inputs))) if dynamic else ((None, values),):
         try:
-            with _ONE_AT_A_TIME:
+            with _ONE_AT_A_TIME, _quiet():
                 program = torch.export.export(module, (), given, dynamic_shapes=shapes)
             break
         except Exception as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -150,6 +151,11 @@ class TorchSerializer:
             data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
         except SerializationError as exc:
             meta["export"][method] = exc.message
+            warnings.warn(
+                f"{method} of {type(obj).__name__} is stored as weights only, and will not run without its class "
+                f"(load(ref, into=net) fills one): {exc.message[:200]}",
+                stacklevel=2,
+            )
             return
         directory.write(f"{method}.pt2", [data])
         meta["inputs"][method] = names

@@ -267,3 +267,16 @@ def test_weights_are_neither_written_into_a_graph_nor_copied_when_it_is_loaded(
     place = loaded.state_dict()["weight"].data_ptr()
     assert any(int(low, 16) <= place < int(high, 16) for low, high in regions), "the weight lies in the mapped file"
     assert not [warning for warning in recwarn.list if "complete tensor" in str(warning.message)]
+
+
+def test_what_cannot_be_traced_is_said_in_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(tmp_path / "catalog") as catalog, pytest.warns(UserWarning, match="forward of Branching"):
+        catalog.save("m", Branching(), example={"x": torch.ones(4, 3)})
+    assert capfd.readouterr() == ("", "")

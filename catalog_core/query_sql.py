@@ -47,14 +47,14 @@ def compile(query: Query, *, limit: int, cursor: str | None, index: Index) -> St
     rare = [_rare(node, params, index) for node in nodes]
     source, newest, where = "versions v", "v.id", ["v.deleted = 0"]
     if not query.order and not any(rare):
-        leader = next((node for kind in ("~", "=") for node in nodes if _leads(node, kind)), None)
+        leader = next((node for kind in ("~", "=") for node in nodes if _leads(node, kind, index)), None)
         if leader is not None:
             source, newest, first = _leading(leader, params)
             where.append(first)
             nodes = tuple(node for node in nodes if node is not leader)
             rare = [None] * len(nodes)
     where += [condition for condition in rare if condition]
-    where += [_node(node, params) for node, condition in zip(nodes, rare, strict=True) if not condition]
+    where += [_node(node, params, index) for node, condition in zip(nodes, rare, strict=True) if not condition]
     keys: list[tuple[str, bool]] = []
     order_params: list[Any] = []
     where += [_has(field, params) for field, _ in query.order]  # what lacks the key has no place in the order
@@ -169,7 +169,7 @@ def _rare(node: Node, params: list[Any], index: Index) -> str | None:
             params += values
             return f"v.id IN (SELECT version FROM fields WHERE {test})"
         return None
-    if node.operator == "~":
+    if node.operator == "~" and not _of_models(node, index):
         match = _match(node)
         counted = f"SELECT count(*) FROM (SELECT 1 FROM texts WHERE texts MATCH ? LIMIT {RARE})"
         if match and index.rows(counted, [match])[0][0] < RARE:
@@ -178,11 +178,21 @@ def _rare(node: Node, params: list[Any], index: Index) -> str | None:
     return None
 
 
-def _leads(node: Node, operator: str) -> bool:
+def _of_models(node: Compare, index: Index) -> bool:
+    """Whether a full text is found in the title or description of a model, so in all its versions."""
+    match = _match(node)
+    if node.field.group == "name" or not match:
+        return False
+    return bool(index.rows("SELECT 1 FROM model_texts WHERE model_texts MATCH ? LIMIT 1", (match,)))
+
+
+def _leads(node: Node, operator: str, index: Index) -> bool:
     """Whether the index of this condition lists its versions newest first, so that a page ends the search."""
     if not isinstance(node, Compare) or node.operator != operator:
         return False
-    return bool(_match(node)) if operator == "~" else node.field.group in GROUPS
+    if operator == "~":
+        return bool(_match(node)) and not _of_models(node, index)
+    return node.field.group in GROUPS
 
 
 def _leading(node: Node, params: list[Any]) -> tuple[str, str, str]:
@@ -203,23 +213,27 @@ def _match(node: Compare) -> str:
     )
 
 
-def _node(node: Node, params: list[Any]) -> str:
+def _node(node: Node, params: list[Any], index: Index) -> str:
     """A condition that is true or false for every version, never NULL."""
     if isinstance(node, (Both, Either)):
         word = " AND " if isinstance(node, Both) else " OR "
-        return f"({word.join([_node(item, params) for item in node.nodes])})"
+        return f"({word.join([_node(item, params, index) for item in node.nodes])})"
     if isinstance(node, Not):
-        return f"NOT {_node(node.node, params)}"
+        return f"NOT {_node(node.node, params, index)}"
     if isinstance(node, Has):
         return _has(node.field, params)
     if node.operator == "!=":
-        return f"NOT {_node(attrs.evolve(node, operator='='), params)}"
+        return f"NOT {_node(attrs.evolve(node, operator='='), params, index)}"
     if node.operator == "~":
         match = _match(node)
         if not match:
             return "0"
         params.append(match)
-        return "EXISTS (SELECT 1 FROM texts WHERE texts MATCH ? AND rowid = v.id)"
+        if not _of_models(node, index):
+            return "EXISTS (SELECT 1 FROM texts WHERE texts MATCH ? AND rowid = v.id)"
+        params.append(match)
+        of_model = "v.model IN (SELECT rowid FROM model_texts WHERE model_texts MATCH ?)"
+        return f"(v.id IN (SELECT rowid FROM texts WHERE texts MATCH ?) OR {of_model})"
     if node.field.group == "alias":
         params.append(node.value)
         operator = "LIKE" if node.operator == "like" else node.operator

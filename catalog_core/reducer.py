@@ -31,6 +31,7 @@ CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY 
 CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
   PRIMARY KEY (version, name)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5(name, body, content='', columnsize=0, tokenize='unicode61');
+CREATE VIRTUAL TABLE model_texts USING fts5(body, tokenize='unicode61');
 CREATE TABLE entries (position INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, ordinal INTEGER, time REAL, actor TEXT, model TEXT,
   number INTEGER, type TEXT, rejected TEXT);
@@ -347,9 +348,15 @@ class Reducer:
         for key, value in event["set"].items():
             if key not in ("title", "description", "owner"):
                 raise Rejected(f"a model has no {key!r}", code="field", hint="title, description, owner")
+            _text(value)
             actual = self.db.execute(f"SELECT {key} FROM models WHERE id = ?", (model,)).fetchone()[0]
             self._seen(f"the {key} of {event['model']}", event["seen"].get(key), actual)
             self.db.execute(f"UPDATE models SET {key} = ?, updated = ? WHERE id = ?", (value, self.time / 1000, model))
+        title, description = self.db.execute("SELECT title, description FROM models WHERE id = ?", (model,)).fetchone()
+        self.db.execute("DELETE FROM model_texts WHERE rowid = ?", (model,))
+        self.db.execute(
+            "INSERT INTO model_texts (rowid, body) VALUES (?, ?)", (model, f"{title or ''} {description or ''}")
+        )
 
     def _on_card_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         model = self._model(event["model"])

@@ -350,3 +350,19 @@ def test_sql_matches_what_a_plain_evaluator_matches(index: Index, node: Node, ra
             if len(page) == limit:
                 _ = page.next
     assert found == [row["id"] for row in reversed(ROWS) if matches(node, row)]
+
+
+def test_titles_and_descriptions_of_models_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(tmp_path / "catalog") as opened:
+        for name in ("gan", "wae"):
+            for number in range(3):
+                opened.save(name, {"w": np.full(3, number)}, tags={"odd": number % 2}, description="a network")
+        opened.model("gan").update(title="Calorimeter showers", description="Fast simulation")
+        assert refs(opened, "calorimeter") == ["gan@3", "gan@2", "gan@1"]
+        assert refs(opened, "text ~ simulation and tags.odd = 1") == ["gan@2"]
+        assert refs(opened, "not text ~ simulation") == ["wae@3", "wae@2", "wae@1"]
+        assert refs(opened, 'name ~ "calorimeter"') == []
+        assert len(refs(opened, "network")) == 6
+        opened.model("gan").update(title="Renamed")
+        assert refs(opened, "calorimeter") == []

@@ -294,42 +294,30 @@ class Catalog:
                 f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}",
                 hint=f"Catalog.open({parsed.catalog!r})",
             )
-        number = parsed.number
         if parsed.alias is not None:
-            rows = self._index.rows(
-                f"SELECT {Version.COLUMNS} FROM models m JOIN aliases a ON a.model = m.id"
-                " JOIN versions v ON v.model = m.id AND v.number = a.number WHERE m.name = ? AND a.alias = ?",
-                (parsed.name, parsed.alias),
-            )
-        elif number is not None:
-            rows = self._index.rows(
-                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
-                " WHERE m.name = ? AND v.number = ?",
-                (parsed.name, number),
-            )
+            rows = self._found("AND a.alias = ?", parsed.name, parsed.alias, source="JOIN aliases a ON a.model = m.id")
+        elif parsed.number is not None:
+            rows = self._found("AND v.number = ?", parsed.name, parsed.number)
         elif parsed.digest is not None:
-            rows = self._index.rows(
-                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
-                " WHERE m.name = ? AND v.manifest >= ? AND v.manifest <= ? ORDER BY v.number DESC LIMIT 1",
-                (parsed.name, parsed.digest, parsed.digest + "g"),
-            )
+            end = parsed.digest + "g"  # behind all digests that begin so
+            rows = self._found("AND v.manifest >= ? AND v.manifest <= ?", parsed.name, parsed.digest, end)
         else:
-            rows = self._index.rows(
-                f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
-                " WHERE m.name = ? AND v.deleted = 0 AND v.stage <> 'archived' ORDER BY v.number DESC LIMIT 1",
-                (parsed.name,),
-            )
+            rows = self._found("AND v.deleted = 0 AND v.stage <> 'archived'", parsed.name)
         if not rows or (rows[0][9] and not deleted):
             raise self._no_version(parsed, deleted=bool(rows))
         return Version(self, rows[0])
 
-    def _version(self, name: str, number: int) -> Version:
-        rows = self._index.rows(
-            f"SELECT {Version.COLUMNS} FROM models m JOIN versions v ON v.model = m.id"
-            " WHERE m.name = ? AND v.number = ?",
-            (name, number),
+    def _found(self, which: str, *values: Any, source: str = "") -> list[tuple[Any, ...]]:
+        """The newest version of the model `values[0]` that meets a condition on `v` (and `source`), as a row."""
+        same = "AND v.number = a.number" if source else ""
+        return self._index.rows(
+            f"SELECT {Version.COLUMNS} FROM models m {source} JOIN versions v ON v.model = m.id {same}"
+            f" WHERE m.name = ? {which} ORDER BY v.number DESC LIMIT 1",
+            values,
         )
-        return Version(self, rows[0])
+
+    def _version(self, name: str, number: int) -> Version:
+        return Version(self, self._found("AND v.number = ?", name, number)[0])
 
     def _no_version(self, ref: Reference, *, deleted: bool) -> NotFound:
         if not self._index.rows("SELECT 1 FROM models WHERE name = ?", (ref.name,)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import sqlite3
 import statistics
 import time
@@ -13,22 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from weights import interleaved, ratio, record
+from writers import bare_writer, catalog_writer, database, fair_writer
 
 from catalog_core import Catalog
 
 COUNT = int(os.environ.get("CATALOG_BENCH_VERSIONS", "100000"))
 
 
-def _database(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=60)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
-    db.execute("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, data BLOB)")
-    return db
-
-
 def test_publish_small(benchmark, catalog: Catalog, tmp_path: Path) -> None:
-    db = _database(tmp_path / "bare.db")
+    db = database(tmp_path / "bare.db")
     model = {"weight": np.arange(1000, dtype=np.float32)}
     data = bytes(4000)
 
@@ -48,59 +40,6 @@ def test_publish_small(benchmark, catalog: Catalog, tmp_path: Path) -> None:
     benchmark.pedantic(lambda: None, rounds=1)
 
 
-def _bare_writer(path: str, begin: float, seconds: float, out: multiprocessing.Queue) -> None:
-    db = _database(Path(path))
-    done, worst = 0, 0.0
-    time.sleep(max(0.0, begin - time.time()))
-    while time.time() < begin + seconds:
-        start = time.perf_counter()
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("INSERT INTO rows (data) VALUES (?)", (bytes(4000),))
-        db.execute("COMMIT")
-        worst = max(worst, time.perf_counter() - start)
-        done += 1
-    out.put((done, worst, 0))
-
-
-def _fair_writer(path: str, begin: float, seconds: float, out: multiprocessing.Queue) -> None:
-    """Bare rows, but nobody starves: short random waits instead of SQLite's own, as the backend has them."""
-    db = _database(Path(path))
-    db.execute("PRAGMA busy_timeout=0")
-    done, worst = 0, 0.0
-    time.sleep(max(0.0, begin - time.time()))
-    while time.time() < begin + seconds:
-        start, wait = time.perf_counter(), 0.0001
-        while True:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError:
-                time.sleep(random.uniform(wait / 2, wait))
-                wait = min(wait * 1.5, 0.001)
-        db.execute("INSERT INTO rows (data) VALUES (?)", (bytes(4000),))
-        db.execute("COMMIT")
-        worst = max(worst, time.perf_counter() - start)
-        done += 1
-    out.put((done, worst, 0))
-
-
-def _catalog_writer(path: str, begin: float, seconds: float, out: multiprocessing.Queue) -> None:
-    done, worst, failed = 0, 0.0, 0
-    with Catalog.open(path) as catalog:
-        model = {"weight": np.random.default_rng().random(1000, dtype=np.float32)}
-        time.sleep(max(0.0, begin - time.time()))
-        while time.time() < begin + seconds:
-            model["weight"][0] += 1
-            start = time.perf_counter()
-            try:
-                catalog.save("race", model)
-                done += 1
-            except Exception:
-                failed += 1
-            worst = max(worst, time.perf_counter() - start)
-    out.put((done, worst, failed))
-
-
 def _race(target, path: str, seconds: float, writers: int = 8) -> tuple[float, float, int]:
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
@@ -116,11 +55,11 @@ def _race(target, path: str, seconds: float, writers: int = 8) -> tuple[float, f
 
 def test_eight_writers(benchmark, catalog: Catalog, tmp_path: Path) -> None:
     seconds = float(os.environ.get("CATALOG_BENCH_SECONDS", "10"))
-    _database(tmp_path / "bare.db").close()
-    bare, bare_worst, _ = _race(_bare_writer, str(tmp_path / "bare.db"), seconds)
-    _database(tmp_path / "fair.db").close()
-    fair, fair_worst, _ = _race(_fair_writer, str(tmp_path / "fair.db"), seconds)
-    ours, worst, failed = _race(_catalog_writer, str(tmp_path / "catalog"), seconds)
+    database(tmp_path / "bare.db").close()
+    bare, bare_worst, _ = _race(bare_writer, str(tmp_path / "bare.db"), seconds)
+    database(tmp_path / "fair.db").close()
+    fair, fair_worst, _ = _race(fair_writer, str(tmp_path / "fair.db"), seconds)
+    ours, worst, failed = _race(catalog_writer, str(tmp_path / "catalog"), seconds)
     benchmark.extra_info.update(
         {
             "bare/s": round(bare),

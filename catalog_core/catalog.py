@@ -427,6 +427,15 @@ class Catalog:
                                 self._progress(done, total)
         return target
 
+    def copy(self, ref: str | Version, target: Catalog, name: str | None = None) -> Version:
+        """Publish a version in another catalog, under its own name or `name`: the same manifest, so the same digest.
+        What `target` holds already is not written again; a version that is there is returned. Raises `NotFound`,
+        `IntegrityError`, `ReadOnly`, `NoSpace`."""
+        from catalog_core import transfer
+
+        version = self.version(ref)
+        return transfer.copy(version, target, check_name(name or version.model))
+
     # -- history, checks, care ----------------------------------------------------------------------------------
 
     def history(self, name: str | None = None, *, limit: int = 1000) -> list[Event]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ("find", "Compare two versions, down to tensors."),
     "history": ("find", "Show every change of a model."),
     "download": ("publish", "Write the checked files of a version to a folder."),
+    "copy": ("publish", "Publish a version in another catalog."),
     "alias": ("change", "Point an alias at a version, or remove one."),
     "promote": ("change", "Move a version to another stage."),
     "tag": ("change", "Set or remove tags of a version."),

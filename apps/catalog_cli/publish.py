@@ -1,4 +1,4 @@
-"""init, save, download."""
+"""init, save, download, copy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from catalog_cli.output import json_option, opened, pairs, put, reference
+from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
 from catalog_core.show import size
 
@@ -69,3 +70,21 @@ def download_command(ctx: click.Context, ref: str, folder: Path) -> None:
     target = catalog.download(ref, folder)
     files = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     put(ctx, {"folder": str(target), "files": files}, lines=[f"{target / file}" for file in files])
+
+
+@click.command("copy")
+@reference("ref")
+@click.argument("target")
+@json_option
+@click.pass_context
+def copy_command(ctx: click.Context, ref: str, target: str) -> None:
+    """Publish REF in another catalog: TARGET is CATALOG:, CATALOG:NAME, a URL or a folder."""
+    place, mark, name = target.partition(":")
+    if not mark or "://" in target or "/" in place:
+        place, name = target, ""
+    catalog = opened(ctx)
+    with Catalog.open(place) as other:
+        other._progress = catalog._progress
+        version = catalog.copy(ref, other, name or None)
+        new = size(version.summary["new_bytes"])
+        put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])

@@ -49,7 +49,7 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         ("alias", "calo/gan@2", "best"), ("alias", "calo/gan", "best", "--remove"), ("promote", "calo/gan@1", "tested"),
         ("tag", "calo/gan@1", "self=1", "--unset", "team"), ("annotate", "calo/gan@1", "loss=0.5"),
         ("card", "calo/gan", "card.md"), ("update", "calo/gan", "--title", "A GAN"),
-        ("show", "calo/gan@1", "--as-of", "#1"),
+        ("show", "calo/gan@1", "--as-of", "#1"), ("copy", "calo/gan@1", "./other"),
         ("attach", "calo/gan@1", "card.md"),
         ("attach", "calo/gan@1", "back.md", "--get", "--name", "card.md"), ("attach", "calo/gan@1"),
         ("attach", "calo/gan@1", "--remove", "--name", "card.md"),

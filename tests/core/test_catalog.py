@@ -408,3 +408,32 @@ def test_aliases_come_back_with_what_is_restored_unless_they_were_given_away(cat
     assert catalog.model("m").aliases == {"champion": 2, "stable": 1}
     catalog.model("m").delete()
     assert catalog.model("m", deleted=True).restore().aliases == {"champion": 2, "stable": 1}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "file"])
+def test_a_copy_in_another_catalog_has_the_same_digest_and_shares_what_is_there(
+    catalog: Catalog, tmp_path: Path, kind: str
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(100):
+        (many / f"f{number}").write_text(str(number))
+    first = catalog.save(
+        "m", components={"a": weights(1, 3, 1_100_000), "b": many}, description="text", tags={"t": "1"}
+    )
+    first = first.annotate(loss=0.5)
+    changed = weights(1, 3, 1_100_000) | {"layer0.weight": np.ones(1_100_000, dtype=np.float32)}
+    second = catalog.save("m", components={"a": changed, "b": many})
+    with Catalog.open(f"{kind}://{tmp_path}/other") as other:
+        copied = catalog.copy("m@1", other)
+        assert (copied.digest, copied.tags, copied.metrics) == (first.digest, {"t": "1"}, {"loss": 0.5})
+        assert catalog.copy(first, other).number == 1  # it is there
+        renamed = catalog.copy(second, other, "n/m")
+        assert (renamed.ref, renamed.digest) == ("n/m@1", second.digest)
+        assert renamed.summary["new_bytes"] < 0.5 * renamed.size
+        assert [v.ref for v in other.search("text")] == ["m@1"]
+        np.testing.assert_array_equal(other.load("n/m#a")["layer0.weight"], changed["layer0.weight"])
+        assert (other.download("m@1#b", tmp_path / "out") / "f7").read_text() == "7"
+        assert other.fsck().clean
+        other.gc(grace=-1)
+        assert other.fsck().clean

@@ -132,7 +132,7 @@ class Draft:
         main = next(iter(described.values()))
         environment = capture.environment()
         lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))
-        self._writer.bundle()
+        self._writer.bundle(lock)
         self.described = described
         self.manifest = Manifest(
             components=tuple(sorted(components, key=lambda c: c.name)),

@@ -116,9 +116,14 @@ class Writer:
         self.layout[digest] = chunks
         return digest, source.size
 
-    def bundle(self) -> None:
-        """Let many small files be one pack: the event that publishes them names every blob."""
-        loose = [digest for digest, chunks in self.layout.items() if chunks[0].pack is None and digest in self.small]
+    def bundle(self, lock: str | None) -> None:
+        """Let many small files be one pack: the event that publishes them names every blob. `lock`, the environment, is
+        read by its digest and stays one of its own."""
+        loose = [
+            digest
+            for digest, chunks in self.layout.items()
+            if chunks[0].pack is None and digest in self.small and digest != lock
+        ]
         if len(loose) <= LOOSE:
             return
         data = b"".join(self.small[digest] for digest in loose)

@@ -52,7 +52,7 @@ def _publish(version: Version, target: Catalog, name: str, writer: Writer) -> in
         copied, _ = writer.add(Source([reader.view("file")]), cuts)
         if copied != digest:
             raise IntegrityError(f"{version.ref}: {digest} holds other bytes ({copied})", hint="catalog fsck")
-    writer.bundle()
+    writer.bundle(artifact.manifest.environment.get("distributions"))
     manifest = writer.add_small(source._content.blob(version.digest, f"manifest of {version.ref}"))
     layout = writer.add_small(canonical(write_layout(writer.layout)))
     writer.publish_packs()

@@ -379,6 +379,7 @@ def test_a_thousand_small_files_are_one_pack_and_are_shared(catalog: Catalog, tm
     with catalog.prepare("many", folder) as draft:
         assert draft.new_bytes < 100
         draft.save()
+    assert catalog.verify("many").passed
     (folder / "f8.txt").unlink()
     few = tmp_path / "few"
     few.mkdir()
@@ -434,6 +435,7 @@ def test_a_copy_in_another_catalog_has_the_same_digest_and_shares_what_is_there(
         assert [v.ref for v in other.search("text")] == ["m@1"]
         np.testing.assert_array_equal(other.load("n/m#a")["layer0.weight"], changed["layer0.weight"])
         assert (other.download("m@1#b", tmp_path / "out") / "f7").read_text() == "7"
+        assert other.verify("m@1").passed
         assert other.fsck().clean
         other.gc(grace=-1)
         assert other.fsck().clean

@@ -381,7 +381,12 @@ class Machine(RuleBasedStateMachine):
 
     def swept(self, every: list[PlainVersion], live: set[str]) -> None:
         for version in every:
-            if version.hidden in ("deleted", "with model", "perhaps collected") and version.digest not in live:
+            if version.hidden not in ("deleted", "with model", "perhaps collected"):
+                continue
+            if version.digest in live:  # the same content, but perhaps in a pack of its own: another index wrote it
+                if version.content.startswith("shared"):
+                    version.hidden = "perhaps collected"
+            else:
                 if self.kind == "sqlite" or version.content in ("blob", "pack"):
                     version.hidden = "collected"
                 elif version.content.startswith("shared"):  # it stays as long as the other one needs its pack

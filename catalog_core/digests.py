@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, BinaryIO
 
 from catalog_core.errors import InvalidDigest, InvalidInput
 
@@ -25,6 +25,14 @@ def digest_of_parts(parts: Iterable[memoryview]) -> str:
     state = hashlib.sha256()
     for part in parts:
         state.update(part)
+    return "sha256:" + state.hexdigest()
+
+
+def digest_of_stream(stream: BinaryIO) -> str:
+    """The digest of all that `stream` still has."""
+    state = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        state.update(block)
     return "sha256:" + state.hexdigest()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core.content import Content
-from catalog_core.digests import digest_of
+from catalog_core.digests import digest_of, digest_of_stream
 from catalog_core.errors import CatalogError, Conflict, IntegrityError, Rejected
 from catalog_core.events import event, read_entry
 from catalog_core.layout import Layout, read_layout
@@ -162,7 +162,7 @@ def _overlong(catalog: Catalog) -> list[Finding]:
         info = catalog._backend.blobs.stat(catalog._index.key(digest))
         if info is not None and info.size > end:
             with catalog._backend.blobs.open(info.key) as stream:
-                actual = _stream_digest(stream)
+                actual = digest_of_stream(stream)
             if actual != digest:
                 result.append(
                     Finding(
@@ -171,15 +171,6 @@ def _overlong(catalog: Catalog) -> list[Finding]:
                     )
                 )
     return result
-
-
-def _stream_digest(stream: Any) -> str:
-    import hashlib
-
-    state = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        state.update(block)
-    return "sha256:" + state.hexdigest()
 
 
 def _needed(catalog: Catalog) -> set[str]:

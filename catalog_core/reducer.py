@@ -173,31 +173,35 @@ class Reducer:
                 for event in intent.events[1:]
             )
         )
-        if not quick:
-            self.write_back()
-            self.db.execute("SAVEPOINT intent")
-        problem = None
         try:
             if quick:
                 self._publish(first, entry, intent.actor, [event["alias"] for event in intent.events[1:]])
             else:
-                for event in intent.events:
-                    self.reduce(event, entry, intent.actor)
-                self.write_back()
+                self._reduce_together(intent, entry)
         except BROKEN as exc:
             if strict:
                 raise
-            problem = str(exc)
-            if not quick:
-                for statement in REDUCED:
-                    self._kept[statement].clear()
-                self._forget()
-                self.db.execute("ROLLBACK TO intent")
-        if not quick:
+            return str(exc)
+        return None
+
+    def _reduce_together(self, intent: Intent, entry: Entry) -> None:
+        """Event by event; all of them are taken back where one breaks a rule."""
+        self.write_back()
+        self.db.execute("SAVEPOINT intent")
+        try:
+            for event in intent.events:
+                self.reduce(event, entry, intent.actor)
+        except BROKEN:
+            for statement in REDUCED:
+                self._kept[statement].clear()
+            self._forget()
+            self.db.execute("ROLLBACK TO intent")
             self.db.execute("RELEASE intent")
-        return problem
+            raise
+        self.db.execute("RELEASE intent")
 
     def reduce(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        """Let one event take effect, if this release knows what it means; the tables then hold it."""
         if known(event):
             getattr(self, "_on_" + event["type"].replace(".", "_"))(event, entry, actor)
             self.write_back()
@@ -334,7 +338,7 @@ class Reducer:
             return
         if self._version(event)[3]:
             raise Rejected(f"{event['model']}@{number} is deleted", code="deleted")
-        self.db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (model, alias, number))
+        self.db.execute(ALIAS, (model, alias, number))
 
     def _on_stage_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         _, version, stage, _ = self._version(event)

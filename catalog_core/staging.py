@@ -7,12 +7,11 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from catalog_core import durable
-from catalog_core.digests import digest_of, digest_of_parts
+from catalog_core.digests import digest_of, digest_of_parts, digest_of_stream
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import SMALL, Chunk, Layout
@@ -260,10 +259,7 @@ class Writer:
         durable.sync(pack, path)
         if not verbatim:
             with path.open("rb") as file:
-                state = sha256()
-                while block := file.read(1 << 20):
-                    state.update(block)
-            digest = "sha256:" + state.hexdigest()
+                digest = digest_of_stream(file)
         self.staged[digest] = path
         return digest
 
@@ -276,11 +272,14 @@ class Writer:
 
     def remember(self) -> None:
         """Note in the index which chunks are stored where, so that the next save finds them (a cache)."""
-        large = {digest: chunks for digest, chunks in self.layout.items() if chunks and chunks[0].digest != digest}
-        packed = {digest: chunks for digest, chunks in self.layout.items() if any(c.pack for c in chunks)}
-        if large or packed:
+        pieces = {
+            digest: chunks
+            for digest, chunks in self.layout.items()
+            if chunks[0].digest != digest or any(chunk.pack for chunk in chunks)
+        }
+        if pieces:
             with self.index.cache():
-                remember_layout(self.index, {**large, **packed})
+                remember_layout(self.index, pieces)
 
     def blobs(self) -> set[str]:
         """The digests of the blobs that this draft's layout names."""

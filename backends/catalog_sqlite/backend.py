@@ -131,9 +131,9 @@ class SqliteBackend:
             if "readonly" in text or "read-only" in text:
                 raise ReadOnly(f"{self.url} cannot be written: {text}", hint="check the rights of its folder") from exc
             raise BackendError(f"{self.url}: {text}", backend=self.name) from exc
-        except sqlite3.ProgrammingError as exc:
-            raise BackendError(f"{self.url} was closed", hint="open it again", backend=self.name) from exc
         except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # a damaged page may be quoted in the message
+            if "closed database" in str(exc):
+                raise BackendError(f"{self.url} was closed", hint="open it again", backend=self.name) from exc
             raise IntegrityError(
                 f"the journal {self.folder / DATABASE} is damaged: {' '.join(str(exc).split())}",
                 hint="restore it from a copy",

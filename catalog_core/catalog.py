@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
+    from catalog_core.interfaces.backend import Head
     from catalog_core.maintain import Collected, Findings
     from catalog_core.show import Event
-    from catalog_core.staging import Progress
+    from catalog_core.staging import Progress, Writer
     from catalog_core.verify import Report
 
 
@@ -158,15 +159,14 @@ class Catalog:
         """Store a blob, and commit the event that names it (`digest`); again, where a sweep came between."""
         from catalog_core.digests import digest_of_parts
         from catalog_core.errors import Rejected
-        from catalog_core.events import event
+        from catalog_core.events import event, relies_on
         from catalog_core.layout import SMALL
         from catalog_core.staging import Source
 
         content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
         digest = digest_of_parts(content.parts)
         for attempt in range(5):
-            head = self._index.head
-            about = {"blobs": digest[7:23], "checked": -1 if head is None else head.position}
+            about = relies_on([digest], self._index.head)
             blobs = {}
             if content.size <= SMALL:
                 blobs[digest] = b"".join(content.parts)
@@ -179,6 +179,33 @@ class Catalog:
                 if exc.code != "swept" or attempt == 4:
                     raise
                 self._refresh(force=True)
+
+    def _publish(
+        self, name: str, writer: Writer, manifest: str, layout: str, size: int, checked: Head | None,
+        *, alias: str | None = None, **about: Any,
+    ) -> Version:  # fmt: skip
+        """Publish what `writer` has staged as the next version of `name`; `about` holds more fields of the event.
+        Raises `Rejected` (`swept`) where a blob was collected after `checked`."""
+        from catalog_core.events import event, relies_on
+
+        writer.publish_packs()
+        relied = relies_on({manifest, layout, *writer.blobs()}, checked)
+        numbers: list[int] = []
+
+        def events(index: Any) -> list[dict[str, Any]]:
+            rows = index.rows("SELECT newest FROM models WHERE name = ?", (name,))
+            numbers.append(rows[0][0] + 1 if rows else 1)
+            same = {"model": name, "number": numbers[-1]}
+            more = {key: value for key, value in about.items() if value}
+            published = event(
+                "version.published", **same, manifest=manifest, layout=layout, size=size, **relied, **more
+            )
+            return [published] if alias is None else [published, event("alias.set", **same, alias=alias, seen="any")]
+
+        self._commit(events=events, blobs=writer.fresh)
+        version = self._version(name, numbers[-1])
+        writer.remember()
+        return version
 
     @property
     def url(self) -> str:

@@ -16,8 +16,6 @@ from catalog_core.content import Content
 from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.durable import translated
 from catalog_core.errors import CatalogError, Conflict, InvalidInput, Rejected, SerializationError, VerificationFailed
-from catalog_core.events import event
-from catalog_core.index import Index
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_key, check_name, nearest
@@ -346,16 +344,12 @@ class Draft:
             raise Conflict(
                 f"{self.name}: the bytes were collected five times while being saved", hint="stop `catalog gc`"
             )
-        self._writer.remember()
         self._ended = f"saved as {version.ref}"
         self._clear()
         self.catalog._registry.saved(version)
         return version
 
     def _publish(self, alias: str | None) -> Version:
-        checked = self._checked
-        self._writer.publish_packs()
-        blobs = sorted({self.digest, self._layout, *self._writer.blobs()})
         summary = {
             "framework": self._main.framework,
             "algorithm": self._main.algorithm,
@@ -366,42 +360,11 @@ class Draft:
             "parents": self._parents,
             "new_bytes": self._writer.written,
         }
-        params = {**_flat(self._main.hyperparameters), **self.params}
-        numbers: list[int] = []
-
-        def events(index: Index) -> list[dict[str, Any]]:
-            row = index.rows("SELECT newest FROM models WHERE name = ?", (self.name,))
-            number = row[0][0] + 1 if row else 1
-            numbers.append(number)
-            published = event(
-                "version.published",
-                model=self.name,
-                number=number,
-                manifest=self.digest,
-                layout=self._layout,
-                size=self.size,
-                blobs="".join(digest[7:23] for digest in blobs),
-                checked=-1 if checked is None else checked.position,
-                summary=summary,
-                **{
-                    key: value
-                    for key, value in (
-                        ("tags", self.tags),
-                        ("metrics", self.metrics),
-                        ("params", params),
-                        ("taxonomy", self.taxonomy),
-                        ("text", self.description),
-                    )
-                    if value
-                },
-            )
-            result = [published]
-            if alias is not None:
-                result.append(event("alias.set", model=self.name, alias=alias, number=number, seen="any"))
-            return result
-
-        self.catalog._commit(events=events, blobs=self._writer.fresh)
-        return self.catalog._version(self.name, numbers[-1])
+        return self.catalog._publish(
+            self.name, self._writer, self.digest, self._layout, self.size, self._checked, alias=alias, summary=summary,
+            tags=self.tags, metrics=self.metrics, params={**_flat(self._main.hyperparameters), **self.params},
+            taxonomy=self.taxonomy, text=self.description,
+        )  # fmt: skip
 
     def _check_open(self) -> None:
         if self._ended:

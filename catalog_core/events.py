@@ -7,7 +7,7 @@ effect together. What an event means is in `index.py`; what its fields are is he
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -83,6 +83,14 @@ def new_id() -> str:
 def event(kind: str, **fields: Any) -> dict[str, Any]:
     """An event of this release (`v` 1, critical)."""
     return {"type": kind, "v": 1, "critical": True, **fields}
+
+
+def relies_on(digests: Iterable[str], head: Head | None) -> dict[str, Any]:
+    """The fields of an event that names blobs: which, and the head at which the store was known to have them."""
+    return {
+        "blobs": "".join(digest[7:23] for digest in sorted(set(digests))),
+        "checked": -1 if head is None else head.position,
+    }
 
 
 def write_entry(head: Head | None, time: int, intents: list[Intent], blobs: Mapping[str, str] | None = None) -> bytes:

@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,37 +23,39 @@ def database(path: Path) -> sqlite3.Connection:
 
 
 def bare_writer(path: str, begin: float, seconds: float, out: multiprocessing.Queue) -> None:
-    db = database(Path(path))
-    done, worst = 0, 0.0
-    time.sleep(max(0.0, begin - time.time()))
-    while time.time() < begin + seconds:
-        start = time.perf_counter()
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("INSERT INTO rows (data) VALUES (?)", (bytes(4000),))
-        db.execute("COMMIT")
-        worst = max(worst, time.perf_counter() - start)
-        done += 1
-    out.put((done, worst, 0))
+    _rows(database(Path(path)), lambda db: db.execute("BEGIN IMMEDIATE"), begin, seconds, out)
 
 
 def fair_writer(path: str, begin: float, seconds: float, out: multiprocessing.Queue) -> None:
     """Bare rows, but nobody starves: short random waits instead of SQLite's own, as the backend has them."""
     db = database(Path(path))
     db.execute("PRAGMA busy_timeout=0")
+    _rows(db, _begin_fairly, begin, seconds, out)
+
+
+def _begin_fairly(db: sqlite3.Connection) -> None:
+    wait = 0.0001
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            time.sleep(random.uniform(wait / 2, wait))
+            wait = min(wait * 1.5, 0.001)
+
+
+def _rows(
+    db: sqlite3.Connection, start: Callable[[sqlite3.Connection], object], begin: float, seconds: float,
+    out: multiprocessing.Queue,
+) -> None:  # fmt: skip
     done, worst = 0, 0.0
     time.sleep(max(0.0, begin - time.time()))
     while time.time() < begin + seconds:
-        start, wait = time.perf_counter(), 0.0001
-        while True:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError:
-                time.sleep(random.uniform(wait / 2, wait))
-                wait = min(wait * 1.5, 0.001)
+        since = time.perf_counter()
+        start(db)
         db.execute("INSERT INTO rows (data) VALUES (?)", (bytes(4000),))
         db.execute("COMMIT")
-        worst = max(worst, time.perf_counter() - start)
+        worst = max(worst, time.perf_counter() - since)
         done += 1
     out.put((done, worst, 0))
 

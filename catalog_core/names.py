@@ -123,11 +123,15 @@ class Reference:
     catalog: str | None = None
     component: str | None = None
 
+    @property
+    def selector(self) -> str | int | None:
+        """What stands behind the `@`: digest, alias or number; None where nothing does."""
+        return self.digest or self.alias or self.number
+
     def __str__(self) -> str:
         text = f"{self.catalog}:{self.name}" if self.catalog else self.name
-        selector = self.digest or self.alias or self.number
-        if selector is not None:
-            text += f"@{selector}"
+        if self.selector is not None:
+            text += f"@{self.selector}"
         return f"{text}#{self.component}" if self.component else text
 
 

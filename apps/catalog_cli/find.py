@@ -13,11 +13,16 @@ from catalog_core.names import Reference
 from catalog_core.show import size
 
 
+def limit_option(default: int) -> Any:
+    """How many rows a listing shows."""
+    return click.option(
+        "--limit", default=default, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+    )
+
+
 @click.command("list")
 @reference("name", required=False)
-@click.option(
-    "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
-)
+@limit_option(100)
 @json_option
 @click.pass_context
 def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
@@ -34,9 +39,7 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
 
 @click.command("search")
 @click.argument("query", nargs=-1)
-@click.option(
-    "--limit", default=100, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
-)
+@limit_option(100)
 @click.option("--cursor", help="Go on behind a page: what its last line said.")
 @json_option
 @click.pass_context
@@ -68,7 +71,7 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
     target = parsed(catalog, ref)
     if as_of is not None:
         past = catalog.as_of(target.name, as_of)
-        if target.number or target.alias or target.digest:
+        if target.selector is not None:
             put(ctx, _past_version(past, target, as_of))
             return
         put(ctx, past if ctx.obj["json"] else {**past, "versions": None})
@@ -77,7 +80,7 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
             put_table(ctx, past["versions"], "no versions")
         return
     item: Model | Version
-    if target.number or target.alias or target.digest:
+    if target.selector is not None:
         item = catalog.version(target)
     else:
         item = catalog.model(target.name)
@@ -105,9 +108,7 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
 
 @click.command("history")
 @reference("name", required=False)
-@click.option(
-    "--limit", default=1000, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
-)
+@limit_option(1000)
 @json_option
 @click.pass_context
 def history_command(ctx: click.Context, name: str | None, limit: int) -> None:

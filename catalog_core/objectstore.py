@@ -62,7 +62,10 @@ class ObjectStoreBackend:
         self.blobs = _Blobs(store)
         self.files: LocalFiles | None = _Files(store) if isinstance(store, LocalFiles) else None
         writable = bool(getattr(store, "writable", True))
-        self.capabilities = Capabilities(transactional=False, local=self.files is not None, writable=writable)
+        many = bool(getattr(store, "many_writers", True))
+        self.capabilities = Capabilities(
+            transactional=False, local=self.files is not None, writable=writable, many_writers=many
+        )
 
     def close(self) -> None:
         """Close the store, if it can be closed."""

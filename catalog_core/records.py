@@ -90,3 +90,13 @@ class Manifest:
             if component.name == name:
                 return component
         raise KeyError(name)
+
+
+@attrs.frozen
+class Check:
+    """One check. `result` is passed, failed, skipped or warned; `cause` says why, where it did not pass."""
+
+    id: str
+    result: str
+    seconds: float = 0.0
+    cause: str = ""

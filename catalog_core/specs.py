@@ -17,7 +17,9 @@ class BackendSpec:
     `(url: str, options: dict, create: bool)` and returns a Backend, or an ObjectStore that the core wraps. `options`
     names the attrs class ("package.module:Class") that checks its table in the configuration.
     `local` says that a path follows `scheme://`: a relative one then starts at the working folder, or at the folder of
-    the configuration file, and reaches the factory absolute."""
+    the configuration file, and reaches the factory absolute. `doctor` ("package.module:function") is called with
+    `(url: str, options: dict)` and yields `records.Check`s of what only this backend can tell (credentials, clock,
+    bucket); what every store promises, `catalog doctor` checks by itself."""
 
     name: str
     schemes: tuple[str, ...]
@@ -26,6 +28,7 @@ class BackendSpec:
     extra: str | None = None
     api: int = API
     local: bool = False
+    doctor: str | None = None
 
 
 @attrs.frozen

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import mmap
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -304,26 +306,38 @@ def remember_layout(index: Index, layout: Layout) -> None:
 
 
 class _Joined(io.RawIOBase):
-    """Several buffers as one stream."""
+    """Several buffers as one seekable stream."""
 
     def __init__(self, parts: Sequence[memoryview]) -> None:
-        self.parts = list(parts)
+        self._parts = list(parts)
+        self._ends = list(accumulate(part.nbytes for part in parts))
+        self._at = 0
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = (0, self._at, self._ends[-1] if self._ends else 0)[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
     def readinto(self, buffer: Any) -> int:
         target = memoryview(buffer).cast("B")
         done = 0
-        while self.parts and done < target.nbytes:
-            part = self.parts[0]
-            step = min(part.nbytes, target.nbytes - done)
-            target[done : done + step] = part[:step]
-            done += step
-            if step == part.nbytes:
-                self.parts.pop(0)
-            else:
-                self.parts[0] = part[step:]
+        number = bisect_right(self._ends, self._at)
+        while number < len(self._parts) and done < target.nbytes:
+            inside = self._at - (self._ends[number - 1] if number else 0)
+            part = self._parts[number][inside : inside + target.nbytes - done]
+            target[done : done + part.nbytes] = part
+            done += part.nbytes
+            self._at += part.nbytes
+            number += 1
         return done
 
 

@@ -18,18 +18,9 @@ from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import manifest_to_json
 from catalog_core.digests import parse
 from catalog_core.layout import SMALL, write_layout
+from catalog_core.records import Check
 
 TIMEOUT = 300.0
-
-
-@attrs.frozen
-class Check:
-    """One check. `result` is passed, failed, skipped or warned; `cause` says why, where it did not pass."""
-
-    id: str
-    result: str
-    seconds: float = 0.0
-    cause: str = ""
 
 
 @attrs.frozen

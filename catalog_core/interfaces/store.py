@@ -17,8 +17,8 @@ Mode = Literal["content", "exclusive", "hint"]
 
 @attrs.frozen
 class BlobInfo:
-    """What a store says of one object: `size` in bytes, `time` in seconds since 1970 (UTC), and the checksums that
-    the store itself computed (`{"md5": "…"}`), if any."""
+    """What a store says of one object: `size` in bytes, `time` in seconds since 1970 (UTC), and the checksums of its
+    bytes that the store itself computed, if any: `adler32`, `md5`, `sha256`, in lower-case hexadecimal."""
 
     key: str
     size: int
@@ -27,10 +27,15 @@ class BlobInfo:
 
 
 class ObjectStore(Protocol):
-    """Five verbs. Errors: `BackendError` and its children, vendor errors chained; never a bare `OSError`."""
+    """Five verbs. Errors: `BackendError` and its children, vendor errors chained; never a bare `OSError`.
+
+    What a store may say of itself, as attributes: `writable` (bool, else True); `many_writers` (bool, else True): False
+    where nobody has shown yet that `exclusive` has one winner on this server.
+    """
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """Store the next `size` bytes of `stream` under `key`; durable, and whole or absent, when this returns.
+        A stream that is `seekable()` may be read again from where it began, to try again.
 
         `content`: idempotent, whoever comes second may leave the first bytes or replace them (they are equal), and
         makes sure that they are durable: the first may have been killed before that.

@@ -34,8 +34,17 @@ class Catalog:
     Open one with `Catalog.open`; use it from any number of threads and processes. A context manager.
     """
 
-    def __init__(self, backend: Any, name: str, *, policy: Policy = "first-use", actor: str | None = None) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        name: str,
+        *,
+        policy: Policy = "first-use",
+        actor: str | None = None,
+        max_staleness: float | None = None,
+    ) -> None:
         from catalog_core import platform, plugins
+        from catalog_core.cache import Cache
         from catalog_core.content import Content
         from catalog_core.index import Index
 
@@ -47,8 +56,11 @@ class Catalog:
         self.actor = actor or platform.actor()
         self._progress: Progress | None = None
         self._newer: UpgradeRequired | None = None
-        self._max_staleness = 0.0 if backend.capabilities.local or backend.capabilities.transactional else 2.0
+        can = backend.capabilities
+        remote = not (can.local or can.transactional)
+        self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
         self._checked = -1e9
+        self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
         path: Path | None = None
         if place is not None:
@@ -58,7 +70,10 @@ class Catalog:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
         self._index = Index(path, backend.url)
-        self._content = Content(backend, self._index, policy)
+        self.cache = None if place is None or not remote else Cache(place / "cache")
+        self._content = Content(backend, self._index, policy, self.cache)
+        if self._content.remote is not None:
+            self._content.remote.offline = self._offline
         self._settle()
 
     @classmethod
@@ -69,24 +84,23 @@ class Catalog:
         create: bool = True,
         policy: Policy = "first-use",
         actor: str | None = None,
+        max_staleness: float | None = None,
     ) -> Self:
         """Open a catalog: a configured name, a URL, or a folder; nothing opens the default. Created on first use
         unless `create=False` (`NotFound` then). `policy` says when local bytes are checked: `always`, `first-use`
-        (again whenever the file changed) or `never`; `actor` is who signs changes. Raises `NotFound`, `ConfigError`,
-        `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`."""
-        from catalog_core import config, plugins
+        (again whenever the file changed) or `never`; `actor` is who signs changes; for `max_staleness` seconds after
+        a look at the journal (2 for a remote one, 0 for a local one) it is not asked for news. Raises `NotFound`,
+        `ConfigError`, `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`."""
+        from catalog_core import backends, config, platform
 
         settings = config.resolve(target)
-        spec = plugins.registry().backend_for(settings.url)
-        plugins.check_options(spec, settings)
-        factory = plugins.registry().load(spec.factory, extra=spec.extra)
-        made = factory(settings.url, dict(settings.options), create)
-        if not hasattr(made, "journal"):
-            from catalog_core.objectstore import ObjectStoreBackend
-
-            made = ObjectStoreBackend(made, spec.name, settings.url)
-        catalog = cls(made, settings.name, policy=policy, actor=actor)
+        offline = platform.offline()
+        made = backends.connect(settings, create=create and not offline)
+        stale = settings.max_staleness if max_staleness is None else max_staleness
+        catalog = cls(made, settings.name, policy=policy, actor=actor, max_staleness=stale)
         if catalog._index.head is None:
+            if catalog._offline:
+                raise NotFound(f"{settings.url} was never opened here, and CATALOG_OFFLINE is set")
             if not create:
                 raise NotFound(f"there is no catalog at {settings.url}", hint="catalog init")
             catalog._create()
@@ -110,14 +124,23 @@ class Catalog:
 
     def _settle(self) -> None:
         """Hold the index against the journal: it must continue it, else it is computed anew."""
-        mine, index = self._index.head, self._index
+        if self._offline:
+            return
+        if self._max_staleness > 0 and 0 <= time.time() - (self._index.meta("looked") or 0) < self._max_staleness:
+            self._checked = time.monotonic()
+            return
+        mine, index, journal = self._index.head, self._index, self._backend.journal
         if mine is not None:
-            entry = next(iter(self._backend.journal.read(mine.position, mine.position + 1)), None)
+            entry = next(iter(journal.read(mine.position, mine.position + 1)), None)
             from catalog_core.digests import digest_of
 
-            if entry is None or digest_of(entry[1]) != mine.digest:
-                first = next(iter(self._backend.journal.read(0, 1)), None)
-                if first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]:
+            if entry is not None and digest_of(entry[1]) == mine.digest:
+                if hasattr(journal, "look_from"):
+                    journal.look_from(mine)
+            else:
+                first = next(iter(journal.read(0, 1)), None)
+                same = first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]
+                if same and getattr(journal, "epoch", 0) <= index.epoch:  # no other store became the primary
                     raise IntegrityError(
                         f"the journal of {self._backend.url} went back or was rewritten: this machine has seen "
                         f"entry {mine.position} as {mine.digest}",
@@ -129,7 +152,7 @@ class Catalog:
     def _refresh(self, *, force: bool = False) -> None:
         """Bring the index to the journal's head, unless it was looked at less than `max_staleness` ago."""
         now = time.monotonic()
-        if not force and now - self._checked < self._max_staleness:
+        if self._offline or (not force and now - self._checked < self._max_staleness):
             return
         index = self._index
         head = self._backend.journal.head()
@@ -142,6 +165,8 @@ class Catalog:
                     hint="it was damaged or rewritten; `catalog fsck` tells more",
                 )
         self._checked = now
+        if self._max_staleness > 0 and index.head is not None:
+            index.looked()
 
     def _commit(
         self,
@@ -224,12 +249,18 @@ class Catalog:
 
     @property
     def writable(self) -> bool:
-        """Whether this process may write: not where the store forbids it, nor behind an entry of a newer release."""
-        return bool(self._backend.capabilities.writable) and self._newer is None
+        """Whether this process may write: not where the store forbids it, nor behind an entry of a newer release, nor
+        in a copy whose primary is another store."""
+        owned = getattr(self._backend.journal, "owned", True)
+        return bool(self._backend.capabilities.writable) and self._newer is None and owned
 
     def _check_writable(self) -> None:
         if self._newer is not None:
             raise self._newer
+        if self._offline:
+            raise ReadOnly(f"{self.url} is open offline", hint="unset CATALOG_OFFLINE")
+        if hasattr(self._backend.journal, "check_owned"):
+            self._backend.journal.check_owned()
         if not self.writable:
             raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
 

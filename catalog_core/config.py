@@ -11,10 +11,12 @@ from typing import Any
 import attrs
 
 from catalog_core import platform
+from catalog_core.cache import parse_size
 from catalog_core.errors import ConfigError, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
 from catalog_core.plugins import registry
 
+GENERAL = ("max_staleness", "bandwidth")
 SECRETS = frozenset(
     [
         "password",
@@ -36,12 +38,16 @@ SECRETS = frozenset(
 
 @attrs.frozen
 class Target:
-    """A catalog to open: its name, URL, and the options of its backend; `source` says where that stands."""
+    """A catalog to open: its name, URL, and the options of its backend; `source` says where that stands. The rest holds
+    for every backend: `max_staleness` (seconds, see `Catalog.open`) and `bandwidth` (bytes per second, of all
+    transfers of a process together), both None where nothing is said."""
 
     name: str
     url: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
     source: str = "given"
+    max_staleness: float | None = None
+    bandwidth: int | None = None
 
 
 @attrs.frozen
@@ -72,21 +78,38 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
             check_catalog(name)
         except InvalidName as exc:
             raise ConfigError(f"{path}: {exc.message}", hint=exc.hint) from exc
+        if isinstance(table, dict) and table.get("backend") == "hybrid":
+            table = {"url": f"hybrid://{name}", **table}
         if not isinstance(table, dict) or not isinstance(table.get("url"), str):
             raise ConfigError(f'{path}: [catalogs.{name}] needs url = "…"')
-        options = {key: value for key, value in table.items() if key not in ("url", "backend")}
+        options = {key: value for key, value in table.items() if key not in ("url", "backend", *GENERAL)}
         for key in options:
             if _secret(key) or (project and key in ("trust", "signers")):
                 raise ConfigError(
                     f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file"
                 )
-        catalogs[name] = Target(name, _absolute(table["url"], path.parent, path), options, str(path))
+        url = _absolute(table["url"], path.parent, path)
+        catalogs[name] = Target(name, url, options, str(path), **_general(table, f"{path}: [catalogs.{name}]"))
     default = data.get("default")
     if default is not None and not isinstance(default, str):
         raise ConfigError(f"{path}: default must be the name of a catalog")
     if default is not None and ("://" in default or default.startswith((".", "/", "~"))):
         default = _absolute(default, path.parent, path)
     return default, catalogs
+
+
+def _general(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What every backend's table may hold."""
+    stale, bandwidth = table.get("max_staleness"), table.get("bandwidth")
+    if stale is not None and (type(stale) not in (int, float) or not 0 <= stale < 1e9):
+        raise ConfigError(f"{where}: max_staleness is {stale!r}", hint="seconds, like 2 or 0.5")
+    if bandwidth is not None:
+        if type(bandwidth) not in (int, str):
+            raise ConfigError(f"{where}: bandwidth is {bandwidth!r}", hint='bytes per second, like "20MB"')
+        bandwidth = parse_size(str(bandwidth), f"{where}: bandwidth")
+        if bandwidth < 1:
+            raise ConfigError(f"{where}: bandwidth is {bandwidth}", hint='bytes per second, like "20MB"')
+    return {"max_staleness": stale, "bandwidth": bandwidth}
 
 
 def _secret(key: str) -> bool:

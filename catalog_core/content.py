@@ -13,8 +13,10 @@ from typing import Any, BinaryIO, Literal
 
 import attrs
 
+from catalog_core.cache import Cache
 from catalog_core.digests import digest_of, digest_of_parts
 from catalog_core.errors import BlobMissing, IntegrityError
+from catalog_core.fetch import Fetcher
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import SMALL, Chunk, Layout
@@ -35,20 +37,30 @@ class Mapped:
 
     def stamp(self) -> tuple[str, int]:
         """What changes whenever the file does, and when it last did (ns); empty where another file took its place."""
-        try:
-            stat = os.stat(self.path)
-        except FileNotFoundError:  # collected meanwhile: the mapping stays good
-            return "", 0
-        if stat.st_ino != self.inode:
-            return "", 0
-        stamp = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-        return stamp, stat.st_ctime_ns
+        return stamp_of(self.path, self.inode)
+
+
+def stamp_of(path: Path, inode: int | None = None) -> tuple[str, int]:
+    """See `Mapped.stamp`; without `inode`, of whatever file is there."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:  # collected meanwhile: a mapping stays good
+        return "", 0
+    if inode is not None and stat.st_ino != inode:
+        return "", 0
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}", stat.st_ctime_ns
 
 
 class Content:
-    """Checked reads of blobs and chunks, from the store or from the staged packs of a draft."""
+    """Checked reads of blobs and chunks, from the store, from the cache of a remote one, or from the staged packs of a
+    draft. `remote` is what fetches them; None where they are local files."""
 
-    def __init__(self, backend: Backend, index: Index, policy: Policy = "first-use") -> None:
+    def __init__(
+        self, backend: Backend, index: Index, policy: Policy = "first-use", cache: Cache | None = None
+    ) -> None:
+        can = backend.capabilities
+        self.remote = None if can.local or can.transactional else Fetcher(backend, index, cache)
+        self._fetched: dict[str, str] = {}  # digest → stamp of a file that this process fetched and checked
         self.backend = backend
         self.index = index
         self.policy = policy
@@ -65,10 +77,49 @@ class Content:
             import base64
 
             data = base64.b64decode(rows[0][0])
+        elif self.remote is not None:
+            return self._remote_blob(digest, what)
         else:
             data = self.stored(digest, what)
         self._check(digest_of(data), digest, what)
         return data
+
+    def _remote_blob(self, digest: str, what: str) -> bytes:
+        assert self.remote is not None
+        path = self.remote.path(digest)
+        if path is not None:
+            try:
+                data = path.read_bytes()
+                if digest_of(data) == digest:
+                    return data
+            except OSError:
+                pass
+        data = self.remote.whole(digest, what)
+        if self.remote.cache is not None:
+            self.remote.cache.add_bytes(data, digest)
+        return data
+
+    def fetch(self, chunks: Sequence[Chunk], what: str) -> None:
+        """Bring the chunks of a remote store near, several at a time; nothing to do for a local one."""
+        if self.remote is None or self.remote.cache is None:
+            return
+        missing = [chunk for chunk in chunks if self._lies_alone(chunk) and self.remote.path(chunk.digest) is None]
+        if missing:
+            self.remote.fetch(missing, what)
+            for chunk in missing:
+                path = self.remote.path(chunk.digest)
+                if path is not None:
+                    self._fetched[chunk.digest] = stamp_of(path)[0]
+
+    def _lies_alone(self, chunk: Chunk) -> bool:
+        """Whether a chunk becomes a file of the cache; small ones may be in the journal or in memory."""
+        return chunk.digest not in self.memory and (chunk.pack is not None or chunk.length > SMALL)
+
+    def place(self, chunk: Chunk) -> tuple[str, int]:
+        """The key and offset of the file that holds a chunk: a pack or blob of the store, or a file of the cache."""
+        if self.remote is not None:
+            return chunk.digest, 0
+        return chunk.pack or chunk.digest, chunk.offset
 
     def stored(self, digest: str, what: str, start: int = 0, length: int | None = None) -> bytes:
         """The bytes that the store has of a blob or pack, not checked. Raises `BlobMissing`."""
@@ -96,6 +147,8 @@ class Content:
         staged = self.overlay.get(digest)
         if staged is not None:
             return staged
+        if self.remote is not None:
+            return self.remote.path(digest)
         return self.backend.files.local_path(self.index.key(digest)) if self.backend.files else None
 
     def verify_local(self, key: str, mapped: Mapped, chunks: Sequence[Chunk], what: str) -> None:
@@ -104,6 +157,8 @@ class Content:
             return
         view = mapped.view
         stamp, changed = mapped.stamp()
+        if stamp and self._fetched.get(key) == stamp:
+            return
         todo = list(chunks)
         if self.policy == "first-use" and stamp:
             rows = self.index.rows("SELECT digest FROM trusted WHERE key = ? AND stamp = ?", (key, stamp))
@@ -132,6 +187,8 @@ class Content:
             self._check(actual, chunk.digest, what)
         settled = stamp and time.time_ns() - changed > CLOCK_GRAIN  # else a later change could bear the same time
         if self.policy == "first-use" and settled and self.index.path is not None and key not in self.overlay:
+            if self.remote is not None and self.remote.cache is not None:
+                self.remote.cache.settle(mapped.path)
             with self.index.cache():
                 self.index.db.execute("DELETE FROM trusted WHERE key = ? AND stamp <> ?", (key, stamp))
                 self.index.db.executemany(
@@ -181,6 +238,15 @@ class ComponentReader:
             known = self._maps[key, writable] = Mapped(memoryview(mapped), path, inode)
         return known
 
+    @property
+    def scattered(self) -> bool:
+        """Whether the chunks of a file are files of their own, so that one view of all of it would be a copy."""
+        return self._content.remote is not None
+
+    def fetch(self, name: str) -> None:
+        """See `interfaces.serializer.Reader.fetch`."""
+        self._content.fetch(self._chunks(name), f"{self._what}/{name}")
+
     def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
         """See `interfaces.serializer.Reader.view`."""
         end = self.files[name] if length is None else start + length
@@ -196,17 +262,18 @@ class ComponentReader:
         if not wanted:
             return memoryview(bytearray() if writable else b"")
         what = f"{self._what}/{name}"
+        self._content.fetch([chunk for _, chunk in wanted], what)
         first_at, first = wanted[0]
-        straight = (
-            all((c.pack, c.offset) == (first.pack, first.offset + a - first_at) and c.pack for a, c in wanted)
-            or len(wanted) == 1
+        key, offset = self._content.place(first)
+        straight = len(wanted) == 1 or (
+            self._content.remote is None
+            and all((c.pack, c.offset) == (first.pack, first.offset + a - first_at) and c.pack for a, c in wanted)
         )
-        key = first.pack or first.digest
-        mapped = self._map(key, writable) if straight and first.digest not in self._content.memory else None
-        if mapped:
-            self._content.verify_local(key, mapped, [chunk for _, chunk in wanted], what)
-            begin = first.offset + start - first_at
-            return mapped.view[begin : begin + end - start]
+        if straight and first.digest not in self._content.memory:
+            mapped = self._checked(key, writable, [chunk for _, chunk in wanted], what)
+            if mapped is not None:
+                begin = offset + start - first_at
+                return mapped[begin : begin + end - start]
         data = bytearray(end - start)
         for chunk_at, chunk in wanted:
             low, high = max(start, chunk_at), min(end, chunk_at + chunk.length)
@@ -216,23 +283,62 @@ class ComponentReader:
     def _chunk(self, chunk: Chunk, what: str) -> memoryview:
         if chunk.pack is None and chunk.length <= SMALL:
             return memoryview(self._content.blob(chunk.digest, what))
-        key = chunk.pack or chunk.digest
-        mapped = self._map(key, False)
-        if mapped:
-            self._content.verify_local(key, mapped, [chunk], what)
-            return mapped.view[chunk.offset : chunk.offset + chunk.length]
+        key, offset = self._content.place(chunk)
+        mapped = self._checked(key, False, [chunk], what)
+        if mapped is not None:
+            return mapped[offset : offset + chunk.length]
+        if self._content.remote is not None:
+            return self._content.remote.chunk(chunk, what)
         data = self._content.stored(key, what, chunk.offset, chunk.length)
         self._content._check(digest_of(data), chunk.digest, what)
         return memoryview(data)
 
+    def _checked(self, key: str, writable: bool, chunks: Sequence[Chunk], what: str) -> memoryview | None:
+        """The mapped file `key` with these chunks of it checked, or None where it is no file. A file of the cache that
+        was damaged is fetched again."""
+        remote = self._content.remote
+        try:
+            mapped = self._map(key, writable)
+            if mapped is None:
+                return None
+            self._content.verify_local(key, mapped, self._alone(chunks), what)
+        except IntegrityError:
+            if remote is None or remote.cache is None or key in self._content.overlay:
+                raise
+            self._maps.pop((key, writable), None)
+            remote.cache.drop(key)
+            self._content.fetch(chunks, what)
+            mapped = self._map(key, writable)
+            if mapped is None:
+                return None
+            self._content.verify_local(key, mapped, self._alone(chunks), what)
+        return mapped.view
+
+    def _alone(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """The chunks as they lie in their files."""
+        return chunks if self._content.remote is None else [Chunk(chunk.digest, chunk.length) for chunk in chunks]
+
     def pieces(self, name: str, step: int = 64 << 20) -> Iterator[memoryview]:
-        """The bytes of `name` in order, whole chunks of at least `step` bytes at a time."""
+        """The bytes of `name` in order, whole chunks of at least `step` bytes at a time; those of a remote store are
+        read ahead."""
+        if self._content.remote is not None:
+            yield from self._ahead(name)
+            return
         begin = end = 0
         for chunk in self._chunks(name):
             end += chunk.length
             if end - begin >= step or end == self.files[name]:
                 yield self.view(name, begin, end - begin)
                 begin = end
+
+    def _ahead(self, name: str) -> Iterator[memoryview]:
+        """The chunks of a file of a remote store: large ones several at a time, small ones from where they are."""
+        remote, what = self._content.remote, f"{self._what}/{name}"
+        assert remote is not None
+        chunks = self._chunks(name)
+        large = remote.pieces([chunk for chunk in chunks if self._content._lies_alone(chunk)], what)
+        for chunk in chunks:
+            yield next(large) if self._content._lies_alone(chunk) else self._chunk(chunk, what)
 
     def open(self, name: str) -> BinaryIO:
         """See `interfaces.serializer.Reader.open`."""
@@ -249,6 +355,7 @@ class ComponentReader:
         target = Path(self._folder.name) / name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
+            self._content.fetch(self._chunks(name), f"{self._what}/{name}")
             with target.open("wb") as file:
                 for chunk in self._chunks(name):
                     file.write(self._chunk(chunk, f"{self._what}/{name}"))

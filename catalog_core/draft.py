@@ -89,8 +89,8 @@ class Draft:
 
     def _temporary(self) -> Path:
         if self._folder is None:
-            files = self.catalog._backend.files
-            self._folder = Path(tempfile.mkdtemp(prefix="draft-", dir=files.staging() if files else None))
+            near = self.catalog._backend.files or self.catalog.cache
+            self._folder = Path(tempfile.mkdtemp(prefix="draft-", dir=near.staging() if near else None))
         return self._folder
 
     def _stage(self) -> None:
@@ -291,7 +291,8 @@ class Draft:
     @property
     def artifact(self) -> StoredArtifact:
         """The staged artifact, as runtimes see it."""
-        content = Content(self.catalog._backend, self.catalog._index, self.catalog._content.policy)
+        catalog = self.catalog
+        content = Content(catalog._backend, catalog._index, catalog._content.policy, catalog.cache)
         content.overlay = self._writer.staged
         content.memory = self._writer.small
         return StoredArtifact(

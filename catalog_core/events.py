@@ -65,7 +65,8 @@ class Intent:
 
 @attrs.frozen
 class Entry:
-    """One link of the journal, as read. `time` is in milliseconds since 1970 (UTC), `digest` over the stored bytes."""
+    """One link of the journal, as read. `time` is in milliseconds since 1970 (UTC), `digest` over the stored bytes,
+    `epoch` counts the changes of the primary store."""
 
     position: int
     previous: str | None
@@ -73,6 +74,7 @@ class Entry:
     intents: tuple[Intent, ...]
     blobs: Mapping[str, str]
     digest: str
+    epoch: int = 0
 
 
 def new_id() -> str:
@@ -93,10 +95,12 @@ def relies_on(digests: Iterable[str], head: Head | None) -> dict[str, Any]:
     }
 
 
-def write_entry(head: Head | None, time: int, intents: list[Intent], blobs: Mapping[str, str] | None = None) -> bytes:
+def write_entry(
+    head: Head | None, time: int, intents: list[Intent], blobs: Mapping[str, str] | None = None, epoch: int = 0
+) -> bytes:
     """The bytes of the entry after `head`. Raises `InvalidInput` when it, or one of its events, is too large."""
     value: dict[str, Any] = {
-        "epoch": 0,
+        "epoch": epoch,
         "position": 0 if head is None else head.position + 1,
         "previous": None if head is None else head.digest,
         "time": time,
@@ -145,17 +149,17 @@ def _check_event(item: Any, where: str) -> Mapping[str, Any]:
     return item
 
 
-def read_entry(data: bytes, position: int, previous: str | None, place: str = "the catalog") -> Entry:
+def read_entry(data: bytes, position: int, previous: str | None, place: str = "the catalog", epoch: int = 0) -> Entry:
     """Parse and check the bytes at `position` of the journal at `place` (for messages). Raises `IntegrityError` when
-    they do not continue the chain."""
+    they do not continue the chain, or are not of `epoch`."""
     digest = digest_of(data)
     where = f"journal entry {position} of {place} ({digest})"
     if len(data) > MAX_ENTRY:
         raise IntegrityError(f"{where} has {len(data):,} bytes; {MAX_ENTRY:,} are allowed")
     try:
         value = parse(data)
-        if value["epoch"] != 0:
-            raise UpgradeRequired(f"{where} begins another epoch", hint="upgrade: pip install -U catalog-core")
+        if value["epoch"] != epoch:
+            raise IntegrityError(f"{where} is of epoch {value['epoch']!r}, and epoch {epoch} is due")
         if value["position"] != position or value["previous"] != previous:
             raise IntegrityError(
                 f"{where} does not continue the chain: it is entry {value['position']!r} behind {value['previous']!r}, "
@@ -170,7 +174,7 @@ def read_entry(data: bytes, position: int, previous: str | None, place: str = "t
             for event in item["events"]:
                 _check_event(event, where)
             intents.append(Intent(identity, actor, made, base and Head(**base), tuple(item["events"])))
-        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest)
+        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest, value["epoch"])
         for key, text in entry.blobs.items():
             check_digest(key.partition("~")[0])
             if not isinstance(text, str):

@@ -78,6 +78,7 @@ class Index:
     def _load_head(self) -> None:
         position = self.meta("position")
         self.head = None if position is None else Head(position, self.meta("digest"))
+        self.epoch: int = self.meta("epoch") or 0  # of the newest entry
         self._reducer.load(self.meta("time") or 0)
 
     def discard(self) -> None:
@@ -167,6 +168,11 @@ class Index:
             if not cannot_write(exc):
                 raise
 
+    def looked(self) -> None:
+        """Note that the journal was asked for news just now."""
+        with self.cache():
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES ('looked', ?)", (clock.time(),))
+
     def follow(self, journal: Journal, stop: int | None = None) -> UpgradeRequired | None:
         """Catch up in a transaction of its own; in memory where the file cannot be written. Return what asks for
         a newer release, where the journal goes on with it; all before it is applied."""
@@ -190,7 +196,12 @@ class Index:
         if self.head is not None:
             self.db.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                (("position", self.head.position), ("digest", self.head.digest), ("time", self.time)),
+                (
+                    ("position", self.head.position),
+                    ("digest", self.head.digest),
+                    ("time", self.time),
+                    ("epoch", self.epoch),
+                ),
             )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
@@ -199,9 +210,10 @@ class Index:
         start = 0 if self.head is None else self.head.position + 1
         self._reducer.begin(empty=start == 0)
         newer = None
+        epoch_of = getattr(journal, "epoch_of", lambda position: 0)
         for position, data in journal.read(start, stop):
             try:
-                self.apply(position, data)
+                self.apply(position, data, epoch=epoch_of(position))
             except UpgradeRequired as exc:
                 newer = exc
                 break
@@ -209,15 +221,16 @@ class Index:
         if newer is not None:
             raise newer
 
-    def apply(self, position: int, data: bytes, *, strict: bool = False) -> None:
-        """Take one entry into the state, inside a transaction. What breaks a rule is skipped and kept as rejected;
-        with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
+    def apply(self, position: int, data: bytes, *, strict: bool = False, epoch: int = 0) -> None:
+        """Take one entry of `epoch` into the state, inside a transaction. What breaks a rule is skipped and kept as
+        rejected; with `strict` (a writer trying its own entry) it is raised as `Rejected`."""
         due = 0 if self.head is None else self.head.position + 1
         if position != due:
             raise IntegrityError(f"journal entry {position} of {self.place} came when {due} was due")
-        entry = read_entry(data, position, None if self.head is None else self.head.digest, self.place)
+        entry = read_entry(data, position, None if self.head is None else self.head.digest, self.place, epoch)
         self._reducer.apply(entry, data, strict=strict)
         self.head = Head(position, entry.digest)
+        self.epoch = entry.epoch
 
     # -- reads --------------------------------------------------------------------------------------------------
 

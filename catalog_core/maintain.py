@@ -77,10 +77,11 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
     previous: str | None = None
     known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
     try:
+        epoch_of = getattr(catalog._backend.journal, "epoch_of", lambda position: 0)
         for position, data in catalog._backend.journal.read(0):
             entries += 1
             try:
-                digest = read_entry(data, position, previous, catalog.url).digest
+                digest = read_entry(data, position, previous, catalog.url, epoch_of(position)).digest
                 if known is not None and position == known.position and digest != known.digest:
                     raise IntegrityError(
                         f"journal entry {position} of {catalog.url} is {digest}; this machine has seen {known.digest}"
@@ -137,6 +138,8 @@ def _check(content: Content, digest: str, chunk: Any, what: str) -> tuple[str | 
     try:
         if chunk is None or (chunk.pack is None and chunk.length <= 1 << 16):
             return None, len(content.blob(digest, what))
+        if content.remote is not None:
+            return None, len(content.remote.chunk(chunk, what))
         data = content.stored(chunk.pack or digest, what, chunk.offset, chunk.length)
         if len(data) != chunk.length:
             raise IntegrityError(f"{what}: {chunk.pack or digest} in {content.backend.name} is cut short")

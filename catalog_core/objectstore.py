@@ -1,46 +1,25 @@
-"""Any ObjectStore as a backend.
-
-Journal entries are `journal/<epoch>/<position div 1000>/<position>`, one object each, put `exclusive`, never deleted or
-overwritten; there are no holes, so the head is found by asking for the next one. Blobs are
-`blobs/sha256/<2 hex>/<hex>[~k]`.
-"""
+"""Any ObjectStore as a backend: `catalog_core.journal`, and blobs as `blobs/sha256/<2 hex>/<hex>[~k]`."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import random
 import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import attrs
 
-from catalog_core.digests import digest_of
-from catalog_core.errors import (
-    BackendError,
-    BlobMissing,
-    DeadlineExceeded,
-    InvalidInput,
-    KeyTaken,
-    PositionTaken,
-    ReadOnly,
-)
-from catalog_core.interfaces.backend import Capabilities, Head
+from catalog_core.errors import InvalidInput
+from catalog_core.interfaces.backend import Capabilities
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
+from catalog_core.journal import StoreJournal
 
-EPOCH = 0
 _KEY = re.compile(r"sha256:([0-9a-f]{2})([0-9a-f]{62}(?:~[0-9]+)?)\Z")
-
-
-def entry_key(position: int) -> str:
-    """The key of the journal entry at `position`."""
-    return f"journal/{EPOCH:010}/{position // 1000:010}/{position:010}"
-
-
-def _folder(position: int) -> str:
-    return entry_key(position).rpartition("/")[0]
 
 
 def blob_key(key: str) -> str:
@@ -52,20 +31,19 @@ def blob_key(key: str) -> str:
 
 
 class ObjectStoreBackend:
-    """See `interfaces.backend`; journal and blobs are parts of this object."""
+    """See `interfaces.backend`; journal and blobs are parts of this object. `bandwidth` (bytes per second) limits what
+    blobs move, all together."""
 
-    def __init__(self, store: ObjectStore, name: str, url: str) -> None:
+    def __init__(self, store: ObjectStore, name: str, url: str, *, bandwidth: int | None = None) -> None:
         self.name = name
         self.url = url
         self.store = store
-        self.journal = _Journal(self)
-        self.blobs = _Blobs(store)
+        self.blobs = _Blobs(store, _Throttle(bandwidth) if bandwidth else None)
         self.files: LocalFiles | None = _Files(store) if isinstance(store, LocalFiles) else None
-        writable = bool(getattr(store, "writable", True))
+        local, writable = self.files is not None, bool(getattr(store, "writable", True))
+        self.journal = StoreJournal(store, name, url, local=local, writable=writable)
         many = bool(getattr(store, "many_writers", True))
-        self.capabilities = Capabilities(
-            transactional=False, local=self.files is not None, writable=writable, many_writers=many
-        )
+        self.capabilities = Capabilities(transactional=False, local=local, writable=writable, many_writers=many)
 
     def close(self) -> None:
         """Close the store, if it can be closed."""
@@ -74,108 +52,103 @@ class ObjectStoreBackend:
             close()
 
 
-class _Journal:
-    def __init__(self, backend: ObjectStoreBackend) -> None:
-        self._backend = backend
-        self._head: Head | None = None
+class _Throttle:
+    """Lets so many bytes per second through, over all streams of a backend."""
 
-    def _stat(self, position: int) -> bool:
-        return self._backend.store.stat(entry_key(position)) is not None
+    def __init__(self, bandwidth: int) -> None:
+        self._bandwidth = bandwidth
+        self._due = 0.0
+        self._lock = threading.Lock()
 
-    def _read(self, position: int) -> bytes:
-        with self._backend.store.get(entry_key(position)) as stream:
-            return stream.read()
+    def wait(self, count: int) -> None:
+        """Come back when `count` more bytes may move."""
+        with self._lock:
+            now = time.monotonic()
+            self._due = max(self._due, now) + count / self._bandwidth
+            due = self._due
+        time.sleep(max(due - now, 0.0))
 
-    def head(self) -> Head | None:
-        """Gallop from the last known entry: steps of 1, 2, 4 … until one is missing, then halve."""
-        low = -1 if self._head is None else self._head.position
-        step = 1
-        while self._stat(low + step):
-            low += step
-            step *= 2
-        high = low + step
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._stat(middle):
-                low = middle
-            else:
-                high = middle
-        if low >= 0 and (self._head is None or low != self._head.position):
-            self._head = Head(low, digest_of(self._read(low)))
-        return self._head
 
-    def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """See `interfaces.backend.Journal.read`."""
-        position = start
-        while stop is None or position < stop:
-            try:
-                data = self._read(position)
-            except BlobMissing as exc:
-                known = self._head is not None and position <= self._head.position
-                # who reads all of it also looks behind the end: a hole looks like one
-                whole = start == 0 and stop is None
-                if known or (whole and any(self._backend.store.list("journal/", entry_key(position)))):
-                    url, name = self._backend.url, self._backend.name
-                    raise BlobMissing(
-                        f"{url}: journal entry {position} is missing", hint="restore it from a copy", backend=name
-                    ) from exc
-                return
-            yield position, data
-            position += 1
+class _Throttled(io.RawIOBase):
+    """A stream whose bytes wait for the throttle. `borrowed`: it outlives this view of it."""
 
-    def append(
-        self, build: Callable[[Head | None], bytes], blobs: Mapping[str, bytes], deadline: float
-    ) -> tuple[int, bytes]:
-        """See `interfaces.backend.Journal.append`."""
-        if blobs:
-            raise BackendError("this store has no transactions: blobs are put before the entry")
-        if not self._backend.capabilities.writable:
-            raise ReadOnly(f"{self._backend.url} may not be written", hint="check the rights of the folder")
-        local = self._backend.files is not None
-        wait = 0.001
-        while True:
-            head = self.head()
-            position = 0 if head is None else head.position + 1
-            try:
-                data = build(head)
-            except PositionTaken:  # the caller knows of a later entry already
-                if time.monotonic() > deadline:
-                    raise
-                continue
-            try:
-                if local and head and _folder(position) != _folder(head.position):
-                    last = self._read(head.position)  # its writer may not have lived to sync the folder it is in
-                    self._backend.store.put(entry_key(head.position), io.BytesIO(last), len(last), "content")
-                self._backend.store.put(entry_key(position), io.BytesIO(data), len(data), "exclusive")
-                won = True
-            except KeyTaken:
-                won = self._read(position) == data  # our own put, whose answer was lost
-            except BackendError:
-                if local or not self._stat(position):  # a local put that failed may be there and not durable
-                    raise
-                won = self._read(position) == data
-            if won:
-                self._head = Head(position, digest_of(data))
-                return position, data
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(f"others kept winning the journal of {self._backend.url}", hint="try again")
-            time.sleep(random.uniform(0, wait))
-            wait = min(wait * 2, 0.05)
+    STEP = 64 << 10
+
+    def __init__(self, stream: BinaryIO, throttle: _Throttle, *, borrowed: bool = False) -> None:
+        self._stream = stream
+        self._throttle = throttle
+        self._borrowed = borrowed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._stream.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._stream.read(min(len(buffer), self.STEP))
+        self._throttle.wait(len(part))
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        if not self._borrowed:
+            self._stream.close()
+        super().close()
+
+
+def _same(checksums: Mapping[str, str], key: str, stream: BinaryIO, size: int) -> bool:
+    """Whether what the store reports of an object speaks for the bytes of `stream`, which stays where it is. A store
+    that reports nothing is believed by the size."""
+    if not checksums:
+        return True
+    if "sha256" in checksums:
+        return key.partition("~")[0] == "sha256:" + checksums["sha256"]
+    name = next((name for name in ("md5", "adler32") if name in checksums), None)
+    if name is None or not stream.seekable():
+        return False
+    begun = stream.tell()
+    found = checksum(name, stream, size)
+    stream.seek(begun)
+    return found == checksums[name]
+
+
+def checksum(name: str, stream: BinaryIO, size: int) -> str:
+    """The `adler32`, `md5` or `sha256` of the next `size` bytes, in hexadecimal."""
+    adler, state = 1, None if name == "adler32" else hashlib.new(name, usedforsecurity=False)
+    while size and (block := stream.read(min(1 << 20, size))):
+        size -= len(block)
+        if state is None:
+            adler = zlib.adler32(block, adler)
+        else:
+            state.update(block)
+    return f"{adler:08x}" if state is None else state.hexdigest()
 
 
 class _Blobs:
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, throttle: _Throttle | None = None) -> None:
         self._store = store
+        self._throttle = throttle
 
     def put(self, key: str, stream: BinaryIO, size: int) -> None:
-        """See `interfaces.backend.Blobs.put`."""
-        info = None if isinstance(self._store, LocalFiles) else self._store.stat(blob_key(key))  # a local one syncs it
-        if info is None or info.size != size:
+        """See `interfaces.backend.Blobs.put`. What is there counts if its size is right and, where the store reports a
+        checksum, that; a local store is asked to make it durable in any case."""
+        info = None if isinstance(self._store, LocalFiles) else self._store.stat(blob_key(key))
+        if info is None or info.size != size or not _same(info.checksums, key, stream, size):
+            if self._throttle:
+                stream = io.BufferedReader(_Throttled(stream, self._throttle, borrowed=True), _Throttled.STEP)
             self._store.put(blob_key(key), stream, size, "content")
 
     def open(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
         """See `interfaces.backend.Blobs.open`."""
-        return self._store.get(blob_key(key), start, length)
+        stream = self._store.get(blob_key(key), start, length)
+        return io.BufferedReader(_Throttled(stream, self._throttle), _Throttled.STEP) if self._throttle else stream
 
     def stat(self, key: str) -> BlobInfo | None:
         """See `interfaces.backend.Blobs.stat`."""

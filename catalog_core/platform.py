@@ -109,6 +109,11 @@ def cache_dir() -> tuple[Path | None, str]:
     return None, "; ".join([*refused, "so the index is kept in memory"])
 
 
+def offline() -> bool:
+    """Whether $CATALOG_OFFLINE forbids the network."""
+    return os.environ.get("CATALOG_OFFLINE", "") not in ("", "0")
+
+
 @functools.cache
 def actor() -> str:
     """Who changes are signed by: $CATALOG_ACTOR, else user@host."""

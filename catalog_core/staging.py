@@ -6,8 +6,9 @@ import io
 import mmap
 import os
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +21,10 @@ from catalog_core.layout import SMALL, Chunk, Layout
 from catalog_core.names import check_file
 
 ALIGN = 64
-LOOSE = 64  # so many small files of a version are blobs of their own
+LOOSE = 64  # so many small files of a version are blobs of their own,
+LOOSE_FAR = 8  # or so many in a remote store, where each costs a request
 THREADS = 2
+UPLOADS = 4  # at a time; each is at most one chunk
 Progress = Callable[[int, int], None]
 
 
@@ -87,6 +90,7 @@ class Writer:
         self.staged: dict[str, Path] = {}
         self.written = 0
         self.shared = 0
+        self._sizes: dict[str, int | None] = {}  # of blobs of a remote store that were asked for
 
     def add_small(self, data: bytes, digest: str | None = None) -> str:
         """Keep a small blob for the commit; return its digest."""
@@ -113,7 +117,7 @@ class Writer:
             return digest, len(data)
         pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
         with ThreadPoolExecutor(THREADS + 1) as pool:
-            digest, chunks = self._add_large(source, pieces, pool)
+            digest, chunks = (self._add_large if self.backend.files else self._upload)(source, pieces, pool)
         self.layout[digest] = chunks
         return digest, source.size
 
@@ -125,7 +129,7 @@ class Writer:
             for digest, chunks in self.layout.items()
             if chunks[0].pack is None and digest in self.small and digest != lock
         ]
-        if len(loose) <= LOOSE:
+        if len(loose) <= (LOOSE if self.backend.capabilities.local else LOOSE_FAR):
             return
         data = b"".join(self.small[digest] for digest in loose)
         name, at = digest_of(data), 0
@@ -160,20 +164,31 @@ class Writer:
         if not rows or rows[0][2] != length:
             return None
         pack, offset, _ = rows[0]
-        info = self.backend.blobs.stat(self.index.key(pack))
-        if info is None or info.size < offset + length:
+        size = self._size(self.index.key(pack))
+        if size is None or size < offset + length:
             return None
         return (
             Chunk(digest, length)
-            if pack == digest and offset == 0 and info.size == length
+            if pack == digest and offset == 0 and size == length
             else Chunk(digest, length, pack, offset)
         )
+
+    def _size(self, key: str) -> int | None:
+        """The size of a stored blob, or None; a remote store is asked once a draft."""
+        if key in self._sizes:
+            return self._sizes[key]
+        info = self.backend.blobs.stat(key)
+        size = None if info is None else info.size
+        if not self.backend.capabilities.local:
+            self._sizes[key] = size
+        return size
 
     def _add_large(
         self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor
     ) -> tuple[str, tuple[Chunk, ...]]:
         hashes = iter([pool.submit(digest_of_parts, piece) for piece in pieces])
         files = self.backend.files
+        assert files is not None
         chunks: list[Chunk | None] = []
         digests: list[str] = []
         fresh: list[tuple[int, str, int, int]] = []
@@ -205,7 +220,7 @@ class Writer:
                 known = self._known(digest, length)
                 if known is None and digest in own:
                     known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
-                if known is not None and known.pack and length <= SMALL and files is not None:
+                if known is not None and known.pack and length <= SMALL:
                     # a header must not keep the pack of another version alive: where anything is new, it is new too
                     if pack is None:
                         held.append((number, digest, piece, at))
@@ -215,28 +230,17 @@ class Writer:
                     if whole is None:
                         whole = pool.submit(digest_of_parts, source.parts)
                     own[digest] = number
-                    if files is None:
-                        key = self.index.key(digest)
-                        self.backend.blobs.put(key, io.BufferedReader(_Joined(piece), 1 << 20), length)
-                        known = Chunk(digest, length)
-                        self.written += length
-                    else:
-                        if pack is None:
-                            path, pack = durable.stage(files.staging())
-                            for item in held:
-                                write(*item)
-                        write(number, digest, piece, at)
+                    if pack is None:
+                        path, pack = durable.stage(files.staging())
+                        for item in held:
+                            write(*item)
+                    write(number, digest, piece, at)
                 else:
                     self.shared += length
                 chunks.append(known)
                 at += length
                 self.progress(at, source.size)
-            listing = digest_of("\n".join(digests).encode())
-            if whole is None:
-                rows = self.index.rows("SELECT digest FROM files WHERE chunks = ?", (listing,))
-                digest = rows[0][0] if rows else digest_of_parts(source.parts)
-            else:
-                digest = whole.result()
+            digest = self._whole(source, digests) if whole is None else whole.result()
             if pack is not None and path is not None:
                 name = self._seal(pack, path, position == source.size and len(fresh) == len(pieces), digest)
                 for number, chunk, length, offset in fresh:
@@ -247,6 +251,58 @@ class Writer:
                 pack.close()
                 path.unlink(missing_ok=True)
         return digest, tuple(self._settled(chunk, chunks) for chunk in chunks)
+
+    def _whole(self, source: Source, digests: list[str]) -> str:
+        """The digest of a file of which all chunks were known: known too, or computed."""
+        listing = digest_of("\n".join(digests).encode())
+        rows = self.index.rows("SELECT digest FROM files WHERE chunks = ?", (listing,))
+        return rows[0][0] if rows else digest_of_parts(source.parts)
+
+    def _upload(
+        self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor
+    ) -> tuple[str, tuple[Chunk, ...]]:
+        """Put the chunks that a remote store lacks, several at a time. A second try after a kill finds what the first
+        one stored."""
+        hashes = iter([pool.submit(digest_of_parts, piece) for piece in pieces])
+        whole: Future[str] | None = None
+        chunks: list[Chunk] = []
+        sent: set[str] = set()
+        waiting: deque[tuple[Future[None], int]] = deque()
+        done = 0
+
+        def finish(future: Future[None], length: int) -> None:
+            nonlocal done
+            future.result()
+            done += length
+            self.progress(done, source.size)
+
+        with ThreadPoolExecutor(UPLOADS) as line:
+            try:
+                for piece in pieces:
+                    length = sum(part.nbytes for part in piece)
+                    digest = next(hashes).result()
+                    known = self._known(digest, length)
+                    chunks.append(known or Chunk(digest, length))
+                    if known is not None or digest in sent:
+                        self.shared += length
+                        done += length
+                        continue
+                    if whole is None:
+                        whole = pool.submit(digest_of_parts, source.parts)
+                    sent.add(digest)
+                    self.written += length
+                    stream = io.BufferedReader(_Joined(piece), 1 << 20)
+                    put = line.submit(self.backend.blobs.put, self.index.key(digest), stream, length)
+                    waiting.append((put, length))
+                    if len(waiting) > UPLOADS:
+                        finish(*waiting.popleft())
+                while waiting:
+                    finish(*waiting.popleft())
+            finally:
+                for future, _ in waiting:
+                    future.cancel()
+        digest = self._whole(source, [chunk.digest for chunk in chunks]) if whole is None else whole.result()
+        return digest, tuple(chunks)
 
     @staticmethod
     def _settled(chunk: Chunk | None, chunks: list[Chunk | None]) -> Chunk:

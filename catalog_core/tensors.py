@@ -284,10 +284,13 @@ def read(
     shared = reader.meta.get("shared", {})
     if not isinstance(shared, dict) or not all(isinstance(s, str) and s in entries for s in shared.values()):
         raise SerializationError(f"the table of tied tensors names what is not in {name}")
-    if names is None:
+    if names is None and not getattr(reader, "scattered", False):
         whole = reader.view(name, writable=writable)
         result = {entry.name: make(whole[entry.start : entry.end], entry) for entry in header.entries}
         return {**result, **{other: result[stored] for other, stored in shared.items()}}
+    if names is None:  # each is mapped where it lies
+        reader.fetch(name)
+        names = [*entries, *shared]
     names = list(names)
     missing = sorted(set(names) - entries.keys() - shared.keys())
     if missing:

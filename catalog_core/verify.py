@@ -95,6 +95,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
     content = artifact._content
     places: dict[str, list[Any]] = {}
     for chunks in artifact.layout.values():
+        content.fetch([chunk for chunk in chunks if chunk.pack is None], artifact.what)
         for chunk in chunks:
             name = chunk.pack or chunk.digest
             path = None if name in content.memory else content.path_of(name)

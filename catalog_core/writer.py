@@ -55,10 +55,10 @@ def _commit(
     transactional = backend.capabilities.transactional
     with index.lock:
         stored, inlined = _place(backend, index, blobs)
-        held = False
+        held, epoch = False, 0
 
         def build(head: Head | None) -> bytes:
-            nonlocal held
+            nonlocal held, epoch
             if held:
                 index.__exit__(Rejected, None, None)
                 held = False
@@ -74,8 +74,9 @@ def _commit(
                     hint="set the clock, then repeat",
                 )
             intent = Intent(identity, actor, now, head, tuple(events(index)))
-            data = write_entry(head, now, [intent], inlined)
-            index.apply(0 if head is None else head.position + 1, data, strict=True)
+            epoch = getattr(backend.journal, "epoch", 0)
+            data = write_entry(head, now, [intent], inlined, epoch)
+            index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
             if not transactional:  # the store may take long: others must not wait for our trial
                 index.__exit__(Rejected, None, None)
                 held = False
@@ -92,7 +93,7 @@ def _commit(
             with index:
                 at = 0 if index.head is None else index.head.position + 1
                 if at == position:
-                    index.apply(position, data)
+                    index.apply(position, data, epoch=epoch)
                 elif at < position:
                     index.catch_up(backend.journal)
     return position

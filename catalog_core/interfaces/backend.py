@@ -31,7 +31,12 @@ class Capabilities:
 
 
 class Journal(Protocol):
-    """An ordered, append-only, gap-free list of entries, each a JSON text of at most 1 MiB."""
+    """An ordered, append-only, gap-free list of entries, each a JSON text of at most 1 MiB.
+
+    Where a journal can change its primary store it has `epoch`, the number that new entries carry, and
+    `epoch_of(position)` (else 0), and where the search for the head needs many requests, `look_from(head)`, to begin
+    it at an entry that is known.
+    """
 
     def head(self) -> Head | None:
         """The last entry, or None where there is none. Never older than what this process appended or read."""

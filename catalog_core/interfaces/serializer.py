@@ -29,6 +29,10 @@ class Reader(Protocol):
 
     meta: Mapping[str, Any]
     files: Mapping[str, int]
+    scattered: bool  # the pieces of a file are files of their own: a view of all of it would be a copy
+
+    def fetch(self, name: str) -> None:
+        """Bring all of `name` near, if it is far: several pieces at a time. Without it each view fetches its own."""
 
     def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
         """The bytes of `name` from `start`: mapped where they lie in one piece on a local disk, else assembled.

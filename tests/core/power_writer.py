@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import catalog_core
-from catalog_core import capture, catalog, draft, objectstore, platform, plugins  # noqa: F401  (before the forks)
+from catalog_core import capture, catalog, draft, journal, platform, plugins  # noqa: F401  (before the forks)
 
 fsync, link = os.fsync, os.link
 SHORT = 2  # entries in a folder of the journal, instead of 1000
@@ -95,7 +95,7 @@ def live(scenario: dict[str, Any], life: dict[str, Any], acknowledged: int) -> N
 
 def main() -> None:
     """Run the plan."""
-    objectstore.entry_key = lambda position: f"journal/{0:010}/{position // SHORT:010}/{position:010}"
+    journal.entry_key = lambda position, epoch=0: f"journal/{epoch:010}/{position // SHORT:010}/{position:010}"
     platform.cache_dir = lambda: (None, "the index is in memory: it needs no disk, and strace no time for it")
     plugins.registry()
     capture.environment(), capture.provenance()  # once for all lives

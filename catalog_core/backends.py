@@ -1,0 +1,20 @@
+"""From a configured place to a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from catalog_core.config import Target
+from catalog_core.objectstore import ObjectStoreBackend
+from catalog_core.plugins import check_options, registry
+
+
+def connect(target: Target, *, create: bool) -> Any:
+    """The backend at `target` (interfaces.backend.Backend); an ObjectStore that its plug-in makes is wrapped. Raises
+    what the plug-in raises, `MissingPlugin`, `ConfigError`."""
+    spec = registry().backend_for(target.url)
+    check_options(spec, target)
+    made = registry().load(spec.factory, extra=spec.extra)(target.url, dict(target.options), create)
+    if hasattr(made, "journal"):
+        return made
+    return ObjectStoreBackend(made, spec.name, target.url, bandwidth=target.bandwidth)

@@ -1,0 +1,278 @@
+"""The journal on a remote store: segments, requests, epochs, and the turns of near and far writers."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from catalog_core.catalog import Catalog
+from catalog_core.digests import digest_of
+from catalog_core.errors import BlobMissing, IntegrityError, ReadOnly
+from catalog_core.events import Intent, event, new_id, write_entry
+from catalog_core.interfaces.backend import Head
+from catalog_core.interfaces.store import ObjectStore
+from catalog_core.journal import BLOCK, Epoch, StoreJournal, entry_key, identity, segment_key
+from catalog_core.objectstore import ObjectStoreBackend
+from catalog_core.testing.faults import FaultyStore
+from catalog_core.testing.memory import MemoryStore
+
+
+def journal_of(store: ObjectStore, *, writable: bool = True) -> StoreJournal:
+    return StoreJournal(store, "memory", "memory://x", local=False, writable=writable)
+
+
+def put(store: ObjectStore, key: str, data: bytes) -> None:
+    store.put(key, io.BytesIO(data), len(data), "hint")
+
+
+def chain(count: int, head: Head | None = None, epoch: int = 0) -> list[bytes]:
+    """So many entries that continue each other."""
+    entries = []
+    for _ in range(count):
+        position = 0 if head is None else head.position + 1
+        created = event("catalog.created", catalog="c" * 32, format=1, hash="sha256")
+        tags = event("tags.set", model="m", number=1, set={"n": position}, unset=[])
+        intent = Intent(new_id(), "a@b", 1_000 + position, head, (created if head is None else tags,))
+        data = write_entry(head, 1_000 + position, [intent], epoch=epoch)
+        head = Head(position, digest_of(data))
+        entries.append(data)
+    return entries
+
+
+def fill(store: ObjectStore, entries: list[bytes]) -> None:
+    """Append as one writer would."""
+    journal = journal_of(store)
+    for data in entries:
+        assert journal.append(lambda head, data=data: data, {}, time.monotonic() + 30)[1] == data  # type: ignore[misc]
+
+
+def test_the_last_of_a_block_packs_it_and_a_newcomer_needs_few_requests() -> None:
+    store, entries = MemoryStore(), chain(BLOCK**2 + 3 * BLOCK + 5)
+    fill(store, entries)
+    counted = FaultyStore(store)
+    journal = journal_of(counted, writable=False)
+    head = journal.head()
+    assert head == Head(len(entries) - 1, digest_of(entries[-1]))
+    assert list(journal.read(0, head.position + 1)) == list(enumerate(entries))
+    assert counted.calls["get"] == 1 + 1 + 3 + 5  # the hint, one level of each, and what is in no block yet
+    assert counted.calls.total() < 30
+
+
+def test_a_hundred_thousand_entries_cost_a_newcomer_at_most_150_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path))
+    store, entries = MemoryStore(), chain(100_000 - 1)  # the worst: one short of the next block, on each level
+    for position, data in enumerate(entries):
+        put(store, entry_key(position), data)
+    journal = journal_of(store)
+    for last in range(BLOCK - 1, len(entries), BLOCK):
+        journal._packed(last)
+    counted = FaultyStore(store)
+    with Catalog(ObjectStoreBackend(counted, "memory", "memory://newcomer"), "far") as catalog:
+        assert catalog.position == len(entries) - 1
+    assert counted.calls.total() <= 150
+    print(dict(counted.calls))
+    again = FaultyStore(store)
+    with Catalog(ObjectStoreBackend(again, "memory", "memory://newcomer"), "far") as catalog:
+        assert catalog.position == len(entries) - 1
+    assert again.calls.total() <= 4, again.calls
+
+
+@pytest.mark.parametrize("damage", ["gone", "flipped", "cut", "other entries", "a bomb"])
+def test_a_segment_is_only_a_cache(damage: str) -> None:
+    import zlib
+
+    store, entries = MemoryStore(), chain(2 * BLOCK + 1)
+    fill(store, entries)
+    key = segment_key(BLOCK, BLOCK)
+    good = store.get(key).read()
+    if damage == "gone":
+        store.delete([key])
+    elif damage == "flipped":
+        put(store, key, good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    elif damage == "cut":
+        put(store, key, good[:-9])
+    elif damage == "a bomb":
+        put(store, key, zlib.compress(bytes(1 << 29)))
+    else:
+        put(store, key, zlib.compress(b"\n".join(entries[BLOCK : 2 * BLOCK][::-1])))
+    assert list(journal_of(store).read(0)) == list(enumerate(entries))
+    assert zlib.decompress(store.get(key).read()) == b"\n".join(entries[BLOCK : 2 * BLOCK]), "it is packed anew"
+    store.delete([key])
+    assert list(journal_of(store, writable=False).read(0)) == list(enumerate(entries))
+    assert store.stat(key) is None, "a reader without rights leaves it"
+
+
+def test_a_forged_segment_that_is_a_chain_of_its_own_is_refused(place: Path) -> None:
+    import zlib
+
+    store, entries = MemoryStore(), chain(BLOCK + 3)
+    fill(store, entries)
+    put(store, segment_key(0, BLOCK), zlib.compress(b"\n".join(chain(BLOCK))))
+    with pytest.raises(IntegrityError, match=r"entry 32 .* does not continue the chain"):
+        Catalog(ObjectStoreBackend(store, "memory", "memory://forged"), "forged")
+
+
+def test_a_hole_is_an_error_for_whoever_reads_across_it() -> None:
+    store, entries = MemoryStore(), chain(2 * BLOCK)
+    fill(store, entries)
+    store.delete([entry_key(40), segment_key(BLOCK, BLOCK)])
+    journal = journal_of(store)
+    with pytest.raises(BlobMissing, match="entry 40 is missing"):
+        list(journal.read(0))
+
+
+@pytest.mark.parametrize("hint", [b"", b"x", b"-5", b"7", b"63", b"64", b"99999999", b"9" * 40])
+def test_the_hint_of_the_head_may_say_anything(hint: bytes) -> None:
+    store, entries = MemoryStore(), chain(2 * BLOCK)
+    fill(store, entries)
+    put(store, "hints/head", hint)
+    assert journal_of(store).head() == Head(63, digest_of(entries[63]))
+
+
+def begin(store: ObjectStore, number: int, position: int, digest: str | None, owner: str, previous: str | None) -> str:
+    """Write an epoch record; return its digest."""
+    record = Epoch(number, position, digest, owner, "a@b", 5, previous)
+    put(store, record.key, record.to_bytes())
+    return digest_of(record.to_bytes())
+
+
+def test_entries_behind_a_fork_are_void_and_the_new_epoch_goes_on_from_it() -> None:
+    store, old = MemoryStore(), chain(50)
+    fill(store, old)
+    mine = identity(store, create=True)
+    assert mine is not None
+    assert identity(store) == mine
+    begin(store, 1, 39, digest_of(old[39]), mine, None)
+    new = chain(40, Head(39, digest_of(old[39])), epoch=1)
+    fill(store, new)
+    journal = journal_of(store)
+    assert (journal.epoch, journal.epoch_of(39), journal.epoch_of(40), journal.owned) == (1, 0, 1, True)
+    assert list(journal.read(0)) == list(enumerate(old[:40] + new))
+    assert journal.head() == Head(79, digest_of(new[-1]))
+    assert store.get(entry_key(45, 0)).read() == old[45], "what is void is kept"
+    assert store.stat(segment_key(32, 32, 0)) is None, "no block lies across the fork"
+    assert store.stat(segment_key(32, 32, 1)) is None
+
+
+def test_a_store_that_is_not_the_owner_is_read_only_also_for_who_has_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    from catalog_core import journal as module
+
+    store, entries = MemoryStore(), chain(5)
+    fill(store, entries[:4])
+    journal = journal_of(store)
+    assert journal.owned
+    monkeypatch.setattr(module, "FENCE", 0.0)
+    begin(store, 1, 3, digest_of(entries[3]), "somebody else", None)
+    with pytest.raises(ReadOnly, match="another store is the primary since epoch 1"):
+        journal.append(lambda head: entries[4], {}, time.monotonic() + 5)
+    assert list(journal.read(0)) == list(enumerate(entries[:4]))
+
+
+def test_epochs_must_continue_each_other() -> None:
+    store = MemoryStore()
+    begin(store, 1, 3, "sha256:" + "0" * 64, "x", None)
+    begin(store, 2, 5, "sha256:" + "1" * 64, "x", "sha256:" + "2" * 64)
+    with pytest.raises(IntegrityError, match="does not continue the epoch before"):
+        journal_of(store).epochs()
+    put(store, "epochs/0000000002", b'{"number": 2}')
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        journal_of(store).epochs()
+
+
+def test_an_index_that_followed_a_void_branch_is_computed_anew(place: Path) -> None:
+    store = MemoryStore()
+    entries = chain(12)
+    fill(store, entries[:10])
+    url = "memory://void"
+    Catalog(ObjectStoreBackend(store, "memory", url), "old").close()  # its index has seen entry 9
+    begin(store, 1, 5, digest_of(entries[5]), "somebody else", None)
+    with Catalog(ObjectStoreBackend(store, "memory", url), "old", max_staleness=0) as catalog:
+        assert catalog.position == 5
+        assert not catalog.writable
+    new = chain(2, Head(5, digest_of(entries[5])), epoch=1)
+    for position, data in enumerate(new, 6):
+        put(store, entry_key(position, 1), data)
+    with Catalog(ObjectStoreBackend(store, "memory", url), "old", max_staleness=0) as catalog:
+        assert catalog.position == 7
+
+
+class Slow:
+    """A store behind a slow line: each call takes a while, at both ends."""
+
+    def __init__(self, store: ObjectStore, latency: float) -> None:
+        self.store, self.latency = store, latency
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            time.sleep(self.latency / 2)
+            result = getattr(self.store, name)(*args)
+            time.sleep(self.latency / 2)
+            return result
+
+        return call
+
+
+def test_a_writer_behind_a_slow_line_gets_its_turn() -> None:
+    store = MemoryStore()
+    fill(store, chain(1))
+    stop, fast = threading.Event(), [0, 0]
+
+    def extend(head: Head | None) -> bytes:
+        return chain(1, head)[0]
+
+    def rush(number: int) -> None:
+        journal = journal_of(store)
+        while not stop.is_set():
+            journal.append(extend, {}, time.monotonic() + 30)
+            fast[number] += 1
+
+    threads = [threading.Thread(target=rush, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    times = []
+    try:
+        journal = journal_of(Slow(store, 0.05))  # type: ignore[arg-type]
+        for _ in range(2):
+            begun = time.monotonic()
+            journal.append(extend, {}, begun + 25)
+            times.append(time.monotonic() - begun)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert max(times) < 15, times
+    assert min(fast) > 100, "and the others go on"
+    assert [info.key for info in store.list("inbox/")] == []
+
+
+def test_the_ticket_of_a_dead_writer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from catalog_core import journal as module
+
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module._Turn, "EVERY", 0.0)
+    store, entries = MemoryStore(), chain(20)
+    put(store, f"inbox/{1:020}-dead", b"")
+    begun = time.monotonic()
+    fill(store, entries)
+    assert 0.4 < time.monotonic() - begun < 2.0
+    assert store.stat(f"inbox/{1:020}-dead") is not None
+
+
+def test_epoch_records_are_values() -> None:
+    record = Epoch(1, 3, "sha256:" + "0" * 64, "o", "a@b", 5)
+    assert Epoch.of(record.to_bytes(), "here") == record
+    assert attrs.evolve(record, number=2).key == "epochs/0000000002"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path

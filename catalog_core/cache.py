@@ -112,7 +112,7 @@ class Cache:
             return
 
     def settle(self, path: Path) -> None:
-        """Make a file durable: what is trusted from now on must outlive a power cut. A fetch alone does not wait for it."""
+        """Make a file durable: what is trusted from now on must outlive a power cut. A fetch does not wait."""
         with durable.translated(str(path)), path.open("rb") as file:
             os.fsync(file.fileno())
 

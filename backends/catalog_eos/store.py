@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -168,14 +168,14 @@ class EosStore:
             return None if found is None else key
         return f"{key}/{ENTRY}" if self.calls.stat(f"{key}/{ENTRY}") else None
 
-    def _upload(self, stream: BinaryIO, size: int, *, entry: bool = False, patience: float = RETRY) -> tuple[str, int]:
-        """Write a new file, or a folder with an `entry`, and check it; again under another name where the connection
-        breaks. Returns its name and its adler32."""
+    def _upload(self, stream: BinaryIO, size: int, *, claim: str = "", patience: float = RETRY) -> tuple[str, int]:
+        """Write a new file, or for a `claim` a folder with an `entry`, and check it; again under another name where the
+        connection breaks. Returns its name and its adler32."""
         start = stream.tell() if stream.seekable() else None
         left: Patience | None = None
         while True:
-            path = f"{TEMPORARY}/{secrets.token_hex(12)}"
-            file = f"{path}/{ENTRY}" if entry else path
+            path = f"{TEMPORARY}/{claim}~{secrets.token_hex(12)}"
+            file = f"{path}/{ENTRY}" if claim else path
             try:
                 adler = self.calls.upload(file, stream, size)
                 if not self.calls.good(file, size, adler):
@@ -184,7 +184,7 @@ class EosStore:
                     )
                 return path, adler
             except BaseException as exc:
-                self._forget(path, folder=entry)
+                self._forget(path, folder=bool(claim))
                 left = left or Patience(patience)
                 if not isinstance(exc, Interrupted) or start is None or not left.again():
                     raise
@@ -209,16 +209,17 @@ class EosStore:
         end, since, number, pause = now + 3 * self._lease, now, 1, 0.002
         won = sent = False
         while now < end:
-            if self.calls.make(self._claim(key, number)):
+            if self.calls.make(f"{CLAIMS}/{_claim(key, number)}"):
                 won = True
+                self._fence([_claim(key, n) for n in range(1, number)])
                 if self._place(key) is None:
-                    sent = self._publish(key, data, number, now) or sent
+                    sent = self._publish(key, data, _claim(key, number), now) or sent
                 since = time.monotonic()
             place = self._place(key)
             if place is not None:
                 if won:  # whoever takes one of these names now will see the key
                     for n in range(1, number + 1):
-                        self.calls.remove_folder(self._claim(key, n))
+                        self.calls.remove_folder(f"{CLAIMS}/{_claim(key, n)}")
                 if sent and self._read(place) == data:
                     return
                 raise KeyTaken(f"{key} is taken", backend="eos")
@@ -233,8 +234,15 @@ class EosStore:
             f"{self.calls.where}: {key} is claimed by others, who do not finish", hint="try again", backend="eos"
         )
 
-    def _claim(self, key: str, number: int) -> str:
-        return f"{CLAIMS}/{key.replace('/', ',')}.{number}"
+    def _fence(self, claims: Sequence[str]) -> None:
+        """Take away what earlier claimants would publish: a rename of theirs that is still on its way finds nothing."""
+        if not claims:
+            return
+        for name, _ in self.calls.entries(TEMPORARY):
+            if name.partition("~")[0] in claims:
+                away = f"{TEMPORARY}/~{secrets.token_hex(12)}"
+                if self.calls.move(f"{TEMPORARY}/{name}", away):
+                    self._forget(away, folder=True)
 
     def _read(self, path: str) -> bytes | None:
         stream = self.calls.open(path, 0, None)
@@ -243,7 +251,7 @@ class EosStore:
         with stream:
             return stream.read()
 
-    def _publish(self, key: str, data: bytes, number: int, asked: float) -> bool:
+    def _publish(self, key: str, data: bytes, claim: str, asked: float) -> bool:
         """Move an entry to `key`, with a claim that was asked for at `asked`; whether it may be there now.
 
         Nobody passes this claim over before `asked` + the lease; so no rename is begun in its second half, and until
@@ -252,7 +260,7 @@ class EosStore:
         half = asked + self._lease / 2
         folder = ""
         try:
-            folder, _ = self._upload(io.BytesIO(data), len(data), entry=True, patience=half - time.monotonic())
+            folder, _ = self._upload(io.BytesIO(data), len(data), claim=claim, patience=half - time.monotonic())
             if time.monotonic() > half:
                 self._forget(folder, folder=True)
                 return False
@@ -260,19 +268,23 @@ class EosStore:
                 moved = self.calls.move(folder, key, once=True)
             except Interrupted:
                 return True  # nobody knows; what is on its way must stay whole
-        except CatalogError:
+        except BaseException:
             if folder:
                 self._forget(folder, folder=True)
             if self._place(key) is not None:
                 return False  # where rename refuses what is there
             if time.monotonic() < half:
-                self.calls.remove_folder(self._claim(key, number))
+                self.calls.remove_folder(f"{CLAIMS}/{claim}")
             raise
         inside = f"{key}/{folder.rpartition('/')[2]}"
         if moved and self.calls.stat(inside) is not None:  # EOS puts the later folder into the earlier one
             self._forget(inside, folder=True)
             return False
         return moved
+
+
+def _claim(key: str, number: int) -> str:
+    return f"{key.replace('/', ',')}.{number}"
 
 
 def _check(key: str) -> None:

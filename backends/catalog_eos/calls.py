@@ -1,5 +1,9 @@
 """The few calls of a file system from which `store` makes its five verbs: `remote` has them over XRootD, `mounted` on a
-mounted /eos. Paths are relative to the catalog's folder. Errors are those of `catalog_core.errors`."""
+mounted /eos.
+
+Paths are relative to the catalog's folder. Errors are those of `catalog_core.errors`. A call finds by itself a server
+that comes back within seconds, unless it is to be made only `once`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import attrs
 
 from catalog_core.errors import BackendError
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 
 
 class Interrupted(BackendError):
@@ -42,7 +46,7 @@ class Calls(Protocol):
     def checksums(self, path: str) -> Mapping[str, str]:
         """What the server itself computed of a file; nothing where it computes none."""
 
-    def open(self, path: str, start: int, length: int | None) -> BinaryIO | None:
+    def open(self, path: str, start: int, length: int | None, *, once: bool = False) -> BinaryIO | None:
         """A range of a file; None where there is no such file."""
 
     def stat(self, path: str) -> Found | None:
@@ -56,12 +60,12 @@ class Calls(Protocol):
 
     def move(self, source: str, target: str, *, once: bool = False) -> bool:
         """Rename, making the folders above `target`; False where `source` is missing, which a second try finds if the
-        answer to the first was lost. `once` makes no second try."""
+        answer to the first was lost."""
 
-    def remove(self, path: str) -> bool:
+    def remove(self, path: str, *, once: bool = False) -> bool:
         """Remove a file; False where it is a folder. A missing one is no error."""
 
-    def remove_folder(self, path: str) -> None:
+    def remove_folder(self, path: str, *, once: bool = False) -> None:
         """Remove an empty folder. A missing one, or one that is not empty, is no error."""
 
 

@@ -49,7 +49,7 @@ class Mounted:
         """See `Calls.checksums`."""
         return {}
 
-    def open(self, path: str, start: int, length: int | None) -> BinaryIO | None:
+    def open(self, path: str, start: int, length: int | None, *, once: bool = False) -> BinaryIO | None:
         """See `Calls.open`."""
         try:
             return durable.open_range(self._root / path, path, "eos", start, length)
@@ -98,7 +98,7 @@ class Mounted:
             durable.sync_folder(final.parent)
         return True
 
-    def remove(self, path: str) -> bool:
+    def remove(self, path: str, *, once: bool = False) -> bool:
         """See `Calls.remove`."""
         with durable.translated(str(self._root / path)):
             try:
@@ -111,7 +111,7 @@ class Mounted:
                 raise
         return True
 
-    def remove_folder(self, path: str) -> None:
+    def remove_folder(self, path: str, *, once: bool = False) -> None:
         """See `Calls.remove_folder`."""
         try:
             os.rmdir(self._root / path)

@@ -8,8 +8,8 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -22,13 +22,16 @@ from catalog_eos import status
 from catalog_eos.calls import BLOCK, Found, Interrupted, Patience, block
 from catalog_eos.options import Options
 
-# the client's defaults wait 480 s for a dead server; what the user exported (XRD_…) wins over these
+# The client's defaults wait 480 s for a dead server, and refuse for half an hour (StreamErrorWindow) to connect to one
+# that was away once. What the user exported (XRD_…) wins over these.
 SETTINGS = {
-    "TimeoutResolution": 1, "RequestTimeout": 8, "ConnectionWindow": 2, "ConnectionRetry": 1, "StreamTimeout": 4,
+    "TimeoutResolution": 1, "RequestTimeout": 8, "ConnectionWindow": 2, "ConnectionRetry": 1, "StreamTimeout": 15,
+    "StreamErrorWindow": 0,
 }  # fmt: skip
-PATIENCE = 8.0
+PATIENCE = 8.0  # for how many seconds a call is made again that found no server
 IN_FLIGHT = 4
-DATA_TIMEOUT = 60  # for blocks on a slow line; a server that says nothing at all is noticed by StreamTimeout
+THREADS = 16
+SLOW = 10_000_000  # bytes per second that a server's disk reaches at least, when it syncs or sums
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 CLAIM_MODE = 0o777  # an existing folder of just the asked mode counts as made; the server's umask keeps this one apart
 _settled = False
@@ -65,8 +68,9 @@ class Remote:
     def __init__(self, url: str, options: Options) -> None:
         settle()
         self.where = url
-        self.server, self._root = split(url)
+        self.server, self.path = split(url)
         self._timeout = options.timeout
+        self.patient = 3 * options.timeout  # for blocks, of which several share the line
         self._token = _Token(options.token_file) if options.token_file else None
         self._system = client.FileSystem(self.server)
         self._tells_adler = False  # whether the server has shown that its checksums here are adler32
@@ -75,7 +79,7 @@ class Remote:
 
     def _path(self, path: str, *hints: str) -> str:
         opaque = [*hints, *([f"authz={self._token.read()}"] if self._token else [])]
-        return f"{self._root}/{path}".rstrip("/") + ("?" + "&".join(opaque) if opaque else "")
+        return f"{self.path}/{path}".rstrip("/") + ("?" + "&".join(opaque) if opaque else "")
 
     def _url(self, path: str, *hints: str) -> str:
         return f"{self.server}/{self._path(path, *hints)}"
@@ -127,7 +131,7 @@ class Remote:
         """See `Calls.entries`."""
         found, listing = self.ask(
             f"list {path or self.where}",
-            lambda: self._system.dirlist(self._path(path), DirListFlags.STAT, timeout=DATA_TIMEOUT),
+            lambda: self._system.dirlist(self._path(path), DirListFlags.STAT, timeout=self.patient),
             status.MISSING,
         )
         if found:
@@ -178,23 +182,25 @@ class Remote:
             self._make_all(target.rpartition("/")[0])  # EOS does not make the folders above
         raise BackendError(f"{self.where}: {target} cannot be made", backend="eos")
 
-    def remove(self, path: str) -> bool:
+    def remove(self, path: str, *, once: bool = False) -> bool:
         """See `Calls.remove`."""
         found, _ = self.ask(
             f"remove {path}",
-            lambda: self._system.rm(self._path(path), timeout=self._timeout),
+            lambda: self._system.rm(self._path(path), timeout=2 if once else self._timeout),
             status.MISSING, status.IS_FOLDER, status.FS_ERROR,
             writing=True,
+            patience=0 if once else PATIENCE,
         )  # fmt: skip
         return found in (0, status.MISSING)
 
-    def remove_folder(self, path: str) -> None:
+    def remove_folder(self, path: str, *, once: bool = False) -> None:
         """See `Calls.remove_folder`."""
         self.ask(
             f"remove {path}",
-            lambda: self._system.rmdir(self._path(path), timeout=self._timeout),
+            lambda: self._system.rmdir(self._path(path), timeout=2 if once else self._timeout),
             status.MISSING, status.FS_ERROR, status.EXISTS, status.EXISTS_OLD,
             writing=True,
+            patience=0 if once else PATIENCE,
         )  # fmt: skip
 
     # -- checksums --------------------------------------------------------------------------------------------------
@@ -223,20 +229,15 @@ class Remote:
         hints = ["eos.app=catalog", f"eos.targetsize={size}"]
         if size == len(first) and self._tells_adler:
             hints.append(f"eos.checksum={adler:08x}")
-        file = client.File()
-        self.ask(
-            f"create {path}",
-            lambda: file.open(
-                self._url(path, *hints), OpenFlags.DELETE | OpenFlags.MAKEPATH, FILE_MODE, timeout=self._timeout
-            ),
-            writing=True,
+        file = self._file(
+            f"create {path}", self._url(path, *hints), OpenFlags.DELETE | OpenFlags.MAKEPATH, FILE_MODE, writing=True
         )
         what = f"write {path}"
         pending: deque[tuple[Future[Any], bytes]] = deque()
         try:
             offset, part = 0, first
             while part:
-                pending.append((_later(file.write, part, offset, len(part), DATA_TIMEOUT), part))
+                pending.append((_later(file.write, part, offset, len(part), timeout=self.patient), part))
                 offset += len(part)
                 if len(pending) == IN_FLIGHT:
                     self._finished(pending, what)
@@ -244,47 +245,59 @@ class Remote:
                 adler = zlib.adler32(part, adler)
             while pending:
                 self._finished(pending, what)
-            answer, _ = file.sync(timeout=DATA_TIMEOUT)
+            answer, _ = _safely(file.sync, timeout=self.patient + size // SLOW)
             if not answer.ok:
                 raise self.failure(answer, what, writing=True)
         except BaseException:
             for future, _part in pending:  # the client must not outlive its buffers
-                _wait(future)
-            file.close(timeout=self._timeout)  # may well say that all is fine
+                future.result()
+            _safely(file.close, timeout=1)  # may well say that all is fine
             raise
-        answer, _ = file.close(timeout=DATA_TIMEOUT)
+        answer, _ = _safely(file.close, timeout=self.patient + size // SLOW)
         if not answer.ok:
             raise self.failure(answer, what, writing=True)
         return adler
 
     def _finished(self, pending: deque[tuple[Future[Any], bytes]], what: str) -> None:
-        answer, _ = _wait(pending[0][0])
+        answer, _ = pending[0][0].result()
         pending.popleft()
         if not answer.ok:
             raise self.failure(answer, what, writing=True)
 
-    def open(self, path: str, start: int, length: int | None) -> BinaryIO | None:
+    def open(self, path: str, start: int, length: int | None, *, once: bool = False) -> BinaryIO | None:
         """See `Calls.open`."""
         reader = Reader(self, path, start, length)
-        if not reader.reopen():
+        if not reader.reopen(patience=0 if once else PATIENCE):
             return None
         if reader.left <= BLOCK:
             with reader:
                 return io.BytesIO(reader.read())
         return reader  # type: ignore[return-value]
 
-    def open_file(self, path: str) -> tuple[Any, Found] | None:
+    def open_file(self, path: str, patience: float) -> tuple[Any, Found] | None:
         """An open file and what it is; None where it is missing or a folder."""
-        file = client.File()
-        found, _ = self.ask(
-            f"read {path}",
-            lambda: file.open(self._url(path), OpenFlags.READ, timeout=self._timeout),
-            status.MISSING, status.IS_FOLDER,
-        )  # fmt: skip
-        if found:
+        what = f"read {path}"
+        file = self._file(what, self._url(path), OpenFlags.READ, 0, status.MISSING, status.IS_FOLDER, patience=patience)
+        if file is None:
             return None
-        _, info = self.ask(f"read {path}", lambda: file.stat(timeout=self._timeout))
+        answer, info = _safely(file.stat, timeout=self._timeout)
+        if not answer.ok:
+            raise self.failure(answer, what)
         return file, _found(info)
+
+    def _file(
+        self, what: str, url: str, flags: int, mode: int, *accept: int, writing: bool = False, patience: float = 0
+    ) -> Any:
+        """A file of the client's, open; None where its answer is one of those to `accept`."""
+        files = []
+
+        def call() -> tuple[Any, Any]:
+            files.append(client.File())  # one that failed to open stays broken
+            answer: tuple[Any, Any] = files[-1].open(url, flags, mode, timeout=self._timeout)
+            return answer
+
+        found, _ = self.ask(what, call, *accept, writing=writing, patience=patience)
+        return None if found else files[-1]
 
 
 class Reader(io.BufferedIOBase):
@@ -299,30 +312,33 @@ class Reader(io.BufferedIOBase):
         self._was: Found | None = None
         self._pending: deque[tuple[Future[Any], int, int]] = deque()
         self._block = memoryview(b"")
-        self.left = 0  # bytes that were not handed out yet
+        self.left = self._size = 0  # bytes that were not handed out yet, and all of them
 
     def readable(self) -> bool:
         """Yes."""
         return True
 
-    def reopen(self) -> bool:
+    def reopen(self, patience: float = PATIENCE) -> bool:
         """Open the file, or open it again; False where it is missing."""
-        opened = self._remote.open_file(self._path)
+        opened = self._remote.open_file(self._path, patience)
         if opened is None:
             return False
         self._file, found = opened
         if self._was is None:
             self._was = found
             rest = max(found.size - self._next, 0)
-            self.left = rest if self._length is None else min(self._length, rest)
-        elif (found.size, found.time) != (self._was.size, self._was.time):
-            raise BackendError(f"{self._remote.where}: {self._path} changed while it was read", backend="eos")
+            self.left = self._size = rest if self._length is None else min(self._length, rest)
+        self._compare(found)
         return True
+
+    def _compare(self, found: Found) -> None:
+        if found != self._was:
+            raise BackendError(f"{self._remote.where}: {self._path} changed while it was read", backend="eos")
 
     def _drain(self) -> None:
         """Wait for what was asked for: the client must not outlive its file."""
         for future, _, _ in self._pending:
-            _wait(future)
+            future.result()
         self._pending.clear()
 
     def _fill(self) -> None:
@@ -330,12 +346,20 @@ class Reader(io.BufferedIOBase):
         asked = sum(size for _, _, size in self._pending)
         while len(self._pending) < IN_FLIGHT and asked < self.left:
             size = min(BLOCK, self.left - asked)
-            self._pending.append((_later(self._file.read, self._next, size, DATA_TIMEOUT), self._next, size))
+            self._pending.append(
+                (_later(self._file.read, self._next, size, timeout=self._remote.patient), self._next, size)
+            )
             self._next += size
             asked += size
         future, offset, size = self._pending[0]
-        answer, data = _wait(future)
+        answer, data = future.result()
         self._pending.popleft()
+        if (
+            answer.ok and size == self.left and size < self._size
+        ):  # the client by itself may have opened another file anew
+            answer, info = _safely(self._file.stat, True, timeout=self._remote.patient)
+            if answer.ok:
+                self._compare(_found(info))
         if not answer.ok or len(data) != size:
             self._drain()
             data = self._once_more(answer, offset, size)
@@ -345,17 +369,20 @@ class Reader(io.BufferedIOBase):
     def _once_more(self, answer: Any, offset: int, size: int) -> bytes:
         """A block that failed, from the file opened anew."""
         left = Patience(PATIENCE)
-        what = f"read {self._path}"
         while True:
             if answer.ok:
                 raise BackendError(f"{self._remote.where}: {self._path} ended early", backend="eos")
-            error = self._remote.failure(answer, what)
+            error = self._remote.failure(answer, f"read {self._path}")
             if not isinstance(error, Interrupted) or not left.again():
                 raise error
-            self._file.close(timeout=1)
-            if not self.reopen():
+            _safely(self._file.close, timeout=1)
+            try:
+                found = self.reopen(0)
+            except Interrupted:
+                continue
+            if not found:
                 raise BackendError(f"{self._remote.where}: {self._path} vanished while it was read", backend="eos")
-            answer, data = self._file.read(offset, size, timeout=DATA_TIMEOUT)
+            answer, data = _safely(self._file.read, offset, size, timeout=self._remote.patient)
             if answer.ok and len(data) == size:
                 return bytes(data)
 
@@ -396,7 +423,7 @@ class Reader(io.BufferedIOBase):
         """Close the file."""
         if not self.closed and self._file is not None:
             self._drain()
-            self._file.close(timeout=1)
+            _safely(self._file.close, timeout=1)
         super().close()
 
 
@@ -424,19 +451,29 @@ def _found(info: Any) -> Found:
     return Found(int(info.size), float(info.modtime), bool(info.flags & StatInfoFlags.IS_DIR))
 
 
-def _later(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """Start a call of a file; the future holds the client's answer and value."""
-    future: Future[Any] = Future()
-    started = call(*arguments, callback=lambda answer, value, hosts: future.set_result((answer, value)))
-    if not started.ok:
-        future.set_result((started, None))
-    return future
+class _Closed:
+    """The answer in place of the `ValueError` that the client raises for a file that it closed after a failure."""
+
+    ok, status, code, errno, message = False, 1, 107, 0, "the client closed the file"
 
 
-def _wait(future: Future[Any]) -> tuple[Any, Any]:
-    """The client's answer, which its own time limit brings; more than that is a fault of the client."""
+def _safely(call: Callable[..., tuple[Any, Any]], *arguments: Any, timeout: int) -> tuple[Any, Any]:
+    """Make a call of a file."""
     try:
-        result: tuple[Any, Any] = future.result(2 * DATA_TIMEOUT)
-    except FutureTimeout as exc:
-        raise Interrupted("XRootD's client does not answer", hint="end this process", backend="eos") from exc
-    return result
+        return call(*arguments, timeout=timeout)
+    except ValueError:
+        return _Closed, None
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, "xrootd")
+
+
+def _later(call: Callable[..., tuple[Any, Any]], *arguments: Any, timeout: int) -> Future[tuple[Any, Any]]:
+    """Make a call of a file beside others.
+
+    Threads of ours wait for the answer: a callback would run in a thread of the client and take the interpreter's lock
+    there, while a fork anywhere in this process holds that lock and waits for the client's threads.
+    """
+    return _pool(os.getpid()).submit(_safely, call, *arguments, timeout=timeout)

@@ -20,7 +20,7 @@ LOST = frozenset([1, 102, 103, 104, 105, 106, 107, 108, 109, 202, 206, 207, 303]
 LOST_ERRNO = frozenset([3004, 3008, 3024])  # a handle of before the restart; an overloaded server
 
 _TOKENS = re.compile(
-    r"(authz=)[^&\s,;)\]'\"]+|(zteos64:)[\w+/=.%:-]+|(bearer(?:%20|[\s+])+)[^&\s,;)\]'\"]+|(eyJ)[\w-]+\.[\w.-]+"
+    r"(authz=)[^&\s,;)\]'\"]+|(zteos64(?::|%3a))[\w+/=.%:-]+|(bearer(?:%20|[\s+])+)[^&\s,;)\]'\"]+|(eyJ)[\w-]+\.[\w.-]+"
     r"|(//[^/\s:@]+:)[^/\s@]+(?=@)",
     re.IGNORECASE,
 )

@@ -17,7 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-from catalog_core.errors import BackendError, BlobMissing, CatalogError, DeadlineExceeded, InvalidInput, KeyTaken
+from catalog_core.errors import (
+    BackendError,
+    BlobMissing,
+    CatalogError,
+    DeadlineExceeded,
+    InvalidInput,
+    KeyTaken,
+    NoSpace,
+)
 from catalog_core.interfaces.store import BlobInfo, Mode
 from catalog_eos.calls import Calls, Found, Interrupted, Patience, block
 from catalog_eos.options import Options
@@ -44,8 +52,10 @@ class EosStore:
         """Whether the race for an exclusive key has passed on this very place (`catalog doctor` runs it)."""
         if self._many is None:
             try:
-                with self.get(PROOF) as stream:
-                    self._many = json.loads(stream.read(1 << 16)).get("result") == "passed"
+                stream = self.calls.open(
+                    PROOF, 0, 1 << 16, once=True
+                )  # opening must not wait for a server that is away
+                self._many = stream is not None and json.load(stream).get("result") == "passed"
             except (CatalogError, ValueError, AttributeError):
                 return False
         return self._many
@@ -179,9 +189,7 @@ class EosStore:
             try:
                 adler = self.calls.upload(file, stream, size)
                 if not self.calls.good(file, size, adler):
-                    raise Interrupted(
-                        f"{self.calls.where}: {path} did not arrive whole", hint="try again", backend="eos"
-                    )
+                    self._complain(file, size)
                 return path, adler
             except BaseException as exc:
                 self._forget(path, folder=bool(claim))
@@ -190,16 +198,27 @@ class EosStore:
                     raise
             stream.seek(start)
 
+    def _complain(self, file: str, size: int) -> None:
+        """Say what is wrong with an upload that the server took without complaint."""
+        found = self.calls.stat(file)
+        if found is not None and found.size < size:  # a server may write a part, and answer that all is well
+            raise NoSpace(
+                f"{self.calls.where}: the server kept {found.size} of {size} bytes: the disk is full, as it seems",
+                hint="free space; nothing was published",
+                backend="eos",
+            )
+        raise Interrupted(f"{self.calls.where}: {file} did not arrive whole", hint="try again", backend="eos")
+
     def _forget(self, path: str, folder: bool = False) -> None:
         """Remove a temporary, as far as that is possible: `sweep_uploads` takes what stays."""
         try:
-            self._remove_entry(path) if folder else self.calls.remove(path)
+            self._remove_entry(path, once=True) if folder else self.calls.remove(path, once=True)
         except CatalogError:
             pass
 
-    def _remove_entry(self, folder: str) -> None:
-        self.calls.remove(f"{folder}/{ENTRY}")
-        self.calls.remove_folder(folder)
+    def _remove_entry(self, folder: str, *, once: bool = False) -> None:
+        self.calls.remove(f"{folder}/{ENTRY}", once=once)
+        self.calls.remove_folder(folder, once=once)
 
     # -- exclusive --------------------------------------------------------------------------------------------------
 

@@ -179,9 +179,9 @@ def test_what_is_left_is_noticed(xrootd: XrootdServer) -> None:
     sleeper, successor = _overtaken(url, pinned=True)
     np.testing.assert_array_equal(sleeper.load("m@2")["w"], np.ones(3))
     successor.save("m", {"w": np.full(3, 3.0)})
-    with pytest.raises(IntegrityError, match="entry 3 .* does not continue the chain"):
+    with pytest.raises(IntegrityError, match=r"entry 3 .* does not continue the chain"):
         sleeper.save("m", {"w": np.zeros(1)})
-    with pytest.raises(IntegrityError, match="entry 3 .* does not continue the chain"):
+    with pytest.raises(IntegrityError, match=r"entry 3 .* does not continue the chain"):
         memory_catalog(open_store(url, {}, False))
 
 

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,11 @@ def _race(url: str, rules: str, processes: int, rounds: int) -> None:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_of_several_processes_one_wins(xrootd: XrootdServer, rules: str, processes: int) -> None:
     _race(xrootd.fresh()[0], rules, processes, 100)
+
+
+@pytest.mark.parametrize("rules", ["posix", "eos"])
+def test_of_several_processes_on_a_mounted_folder_one_wins(tmp_path: Path, rules: str) -> None:
+    _race(f"eos://{tmp_path}/models", rules, 3, 100)
 
 
 @pytest.mark.campaign

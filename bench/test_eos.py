@@ -35,8 +35,9 @@ def test_upload_and_download(benchmark, server: xrootd_server.XrootdServer, size
     size = min(size, 512_000_000)
     url = server.fresh()[0]
     store, (host, folder) = open_store(url, {}, True), split(url)
-    data = memoryview(os.urandom(1_000_000) * (size // 1_000_000))
-    starts = range(0, size, CHUNK)
+    whole = os.urandom(1_000_000) * (size // 1_000_000)
+    data = memoryview(whole)
+    chunks = {start: whole[start : start + CHUNK] for start in range(0, size, CHUNK)}
 
     def bare_put() -> None:
         file = client.File()
@@ -51,15 +52,14 @@ def test_upload_and_download(benchmark, server: xrootd_server.XrootdServer, size
         assert client.FileSystem(host).query(QueryCode.CHECKSUM, f"{folder}/bare")[0].ok
 
     def put() -> None:
-        store.put("blob", io.BytesIO(data), size, "content")
+        store.put("blob", io.BytesIO(whole), size, "content")
 
     def put_chunk(start: int) -> None:
-        part = data[start : start + CHUNK]
-        store.put(f"chunk{start}", io.BytesIO(part), len(part), "content")
+        store.put(f"chunk{start}", io.BytesIO(chunks[start]), len(chunks[start]), "content")
 
     def put_chunks() -> None:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(put_chunk, starts))
+            list(pool.map(put_chunk, chunks))
 
     def bare_get() -> None:
         file = client.File()
@@ -75,7 +75,7 @@ def test_upload_and_download(benchmark, server: xrootd_server.XrootdServer, size
                 pass
 
     def settle() -> None:
-        store.delete(["bare", "blob", *(f"chunk{start}" for start in starts)])
+        store.delete(["bare", "blob", *(f"chunk{start}" for start in chunks)])
         os.sync()
 
     times = interleaved(

@@ -223,17 +223,17 @@ class EosStore:
     # -- exclusive --------------------------------------------------------------------------------------------------
 
     def _put_exclusive(self, key: str, data: bytes) -> None:
-        """Win a claim, then publish; or wait until somebody else has, passing over a claim whose lease ran out."""
+        """Win a claim, then publish; or wait until somebody else has, passing over a claim that stood for a lease."""
         now = time.monotonic()
         end, since, number, pause = now + 3 * self._lease, now, 1, 0.002
         won = sent = False
+        seen: float | None = None  # when the claim that we wait for was made, by the server's clock
         while now < end:
             if self.calls.make(f"{CLAIMS}/{_claim(key, number)}"):
                 won = True
                 self._fence([_claim(key, n) for n in range(1, number)])
                 if self._place(key) is None:
                     sent = self._publish(key, data, _claim(key, number), now) or sent
-                since = time.monotonic()
             place = self._place(key)
             if place is not None:
                 if won:  # whoever takes one of these names now will see the key
@@ -243,12 +243,15 @@ class EosStore:
                     return
                 raise KeyTaken(f"{key} is taken", backend="eos")
             now = time.monotonic()
-            if now - since > self._lease:
-                number, since = number + 1, now
-            else:
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.1)
-                now = time.monotonic()
+            if seen is None or now - since > self._lease:
+                claim = self.calls.stat(f"{CLAIMS}/{_claim(key, number)}")
+                if claim is not None and claim.time == seen:
+                    number, seen = number + 1, None
+                    continue
+                seen, since = None if claim is None else claim.time, now  # a new one has all of its lease before it
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+            now = time.monotonic()
         raise DeadlineExceeded(
             f"{self.calls.where}: {key} is claimed by others, who do not finish", hint="try again", backend="eos"
         )
@@ -258,7 +261,7 @@ class EosStore:
         if not claims:
             return
         for name, _ in self.calls.entries(TEMPORARY):
-            if name.partition("~")[0] in claims:
+            if name.rpartition("~")[0] in claims:
                 away = f"{TEMPORARY}/~{secrets.token_hex(12)}"
                 if self.calls.move(f"{TEMPORARY}/{name}", away):
                     self._forget(away, folder=True)

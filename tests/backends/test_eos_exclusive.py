@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -200,6 +202,29 @@ def test_a_claim_of_the_dead_is_passed_over_and_swept(xrootd: XrootdServer) -> N
     assert [name for name, _ in dead.calls.entries("claims")] == ["never.1"]
     assert dead.sweep_uploads(-1) == 0  # somebody may hold it
     assert _eos(url, lease=0.0).sweep_uploads(-1) == 1
+
+
+def test_a_claim_that_was_made_anew_is_waited_for_anew(xrootd: XrootdServer) -> None:
+    url = xrootd.fresh()[0]
+    store = _eos(url, lease=2.0)
+    assert store.calls.make("claims/k~1.1")  # of somebody
+    outcome: list[str] = []
+    begun = time.monotonic()
+    waiting = threading.Thread(target=lambda: outcome.append(_put(store, b"text", "k~1")))
+    waiting.start()
+    waiting.join(1)
+    os.utime(xrootd.path(url) / "claims/k~1.1", (1, 1))  # of somebody else, since now
+    waiting.join(30)
+    assert outcome == ["won"]
+    assert time.monotonic() - begun > 4
+
+
+def test_the_fence_knows_a_key_with_a_tilde(xrootd: XrootdServer) -> None:
+    store = _eos(xrootd.fresh()[0])
+    for name in ("k~1.1~aa", "k~2.1~aa", "~bb"):
+        store.calls.upload(f"tmp/{name}/entry", io.BytesIO(b"x"), 1)
+    store._fence(["k~1.1"])
+    assert sorted(name for name, _ in store.calls.entries("tmp")) == ["k~2.1~aa", "~bb"]
 
 
 def test_a_put_that_fails_gives_its_claim_back(xrootd: XrootdServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,6 @@ from xrootd_server import XrootdServer
 from catalog_core import Catalog
 from catalog_core.errors import IntegrityError, KeyTaken, ReadOnly
 from catalog_core.testing.memory import memory_catalog
-from catalog_eos.options import Options
-from catalog_eos.remote import Remote
 from catalog_eos.store import EosStore, open_store
 
 pytestmark = pytest.mark.server
@@ -121,7 +119,7 @@ def _held(store: EosStore, gate: Gate) -> Iterator[list[str]]:
 
 def _eos(url: str, gate: Gate | None = None, lease: float = 12.0, pinned: bool = False) -> EosStore:
     """A store on a server with EOS's rename."""
-    rules = EosRules(Remote(url, Options()), gate or (lambda source, target: None), pinned)
+    rules = EosRules(open_store(url, {}, True).calls, gate or (lambda source, target: None), pinned)
     return EosStore(rules, lease)  # type: ignore[arg-type]
 
 
@@ -142,7 +140,7 @@ def test_who_holds_a_claim_is_waited_for_even_inside_its_rename(xrootd: XrootdSe
 def test_a_rename_that_comes_after_its_successors_loses(xrootd: XrootdServer, rules: str) -> None:
     url = xrootd.fresh()[0]
     gate = Gate()
-    early = EosStore(Remote(url, Options()), 2.0) if rules == "posix" else _eos(url, lease=2.0)
+    early = EosStore(open_store(url, {}, True).calls, 2.0) if rules == "posix" else _eos(url, lease=2.0)
     early.calls = Late(early.calls, gate)  # type: ignore[assignment]
     with _held(early, gate) as first:
         assert _put(_eos(url, lease=1.0), b"late") == "won"  # it took the second claim

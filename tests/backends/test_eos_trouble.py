@@ -26,6 +26,7 @@ pytestmark = pytest.mark.server
 MB = 1 << 20
 LIMIT = 15.0  # seconds in which an operation ends, one way or the other
 DATA = random.Random(1).randbytes(40 * MB)
+TIMERS: list[threading.Timer] = []  # starts that are still to come
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ def server(xrootd_servers: dict[str, XrootdServer]) -> Iterator[XrootdServer]:
     """One that may be killed."""
     with XrootdServer() as server:
         yield server
+        while TIMERS:
+            TIMERS.pop().join(30)
 
 
 def put(store: EosStore, key: str, data: bytes, mode: str = "content") -> None:
@@ -66,7 +69,8 @@ class Pipe:
 def restart(server: XrootdServer, after: float) -> None:
     """Kill the server; it is back `after` seconds later."""
     server.kill()
-    threading.Timer(after, server.start).start()
+    TIMERS.append(threading.Timer(after, server.start))
+    TIMERS[-1].start()
 
 
 # -- death of the server ----------------------------------------------------------------------

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 import pytest
+import xrootd_server
 
 # A package of its own, with tests of its own: `third_party/test_stranger.py` runs them where it is installed.
 collect_ignore = ["third_party/catalog_stranger"]
@@ -14,3 +19,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(kind) for kind in KINDS):
             item.add_marker(pytest.mark.unit)
+
+
+@pytest.fixture(scope="session")
+def xrootd_installed() -> None:
+    """XRootD's server is a system package: skips where it is missing, and fails there in CI."""
+    reason = xrootd_server.missing()
+    if reason is not None and os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def xrootd_servers(xrootd_installed: None) -> Iterator[dict[str, xrootd_server.XrootdServer]]:
+    """A server of each kind, and the credentials of alice in the environment: the client library reads them once in a
+    process, so they are set before its first connection, and other users get processes of their own."""
+    kinds = ("plain", "sss", "tokens")
+    before = dict(os.environ)
+    with contextlib.ExitStack() as stack:
+        servers = {kind: stack.enter_context(xrootd_server.XrootdServer(kind)) for kind in kinds}
+        for server in servers.values():
+            os.environ.update(server.credentials())
+        yield servers
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def xrootd(xrootd_servers: dict[str, xrootd_server.XrootdServer]) -> xrootd_server.XrootdServer:
+    """A server that lets everybody in."""
+    return xrootd_servers["plain"]

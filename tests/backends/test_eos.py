@@ -1,0 +1,74 @@
+"""The store on EOS keeps the contracts, on a real XRootD server in three configurations and on a mounted folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xrootd_server import XrootdServer, missing
+
+from catalog_core import Catalog
+from catalog_core.errors import NotFound
+from catalog_core.objectstore import ObjectStoreBackend
+from catalog_core.testing.contract import BackendContract, ObjectStoreContract
+from catalog_eos.store import EosStore, open_store
+
+pytestmark = pytest.mark.server
+PLACES = ["plain", "sss", "tokens", "mounted"]
+
+
+@pytest.fixture(params=PLACES)
+def url(request: pytest.FixtureRequest, xrootd_servers: dict[str, XrootdServer], tmp_path: Path) -> str:
+    """A new place for a catalog."""
+    if request.param == "mounted":
+        return f"eos://{tmp_path}/models"
+    return xrootd_servers[request.param].fresh()[0]
+
+
+@pytest.fixture
+def store(url: str) -> EosStore:
+    return open_store(url, {}, True)
+
+
+class TestStore(ObjectStoreContract):
+    """On every place."""
+
+
+class TestBackend(BackendContract):
+    @pytest.fixture
+    def backend(self, url: str, store: EosStore) -> ObjectStoreBackend:
+        return ObjectStoreBackend(store, "eos", url)
+
+
+def test_the_server_is_installed_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for apt-get: what it is asked for, and what is said where it may not run."""
+    apt = tmp_path / "apt-get"
+    apt.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/log\n: > {tmp_path}/xrootd\n/bin/chmod +x {tmp_path}/xrootd\n')
+    for program in (apt, tmp_path / "cc"):
+        program.touch()
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CATALOG_TEST_INSTALL", raising=False)
+    reason = missing()
+    assert reason is not None
+    assert reason.startswith("XROOTD IS NOT INSTALLED")
+    monkeypatch.setenv("CATALOG_TEST_INSTALL", "1")
+    assert missing() is None
+    update, install = (tmp_path / "log").read_text().splitlines()
+    assert update.startswith("update")
+    assert "xrootd-server" in install
+
+
+def test_a_catalog_is_kept_there_and_opened_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(NotFound):
+        Catalog.open(url, create=False)
+    with Catalog.open(url) as catalog:
+        for factor in (1, 2):
+            catalog.save("m", {"w": np.arange(200_000, dtype=np.float32) * factor}, alias="champion")
+        catalog.version("m@1").delete()
+        assert catalog.gc(grace=0).blobs > 0
+    with Catalog.open(url, create=False) as catalog:
+        np.testing.assert_array_equal(catalog.load("m@champion")["w"], np.arange(200_000, dtype=np.float32) * 2)
+        assert catalog.fsck().clean

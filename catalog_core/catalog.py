@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog_core.artifact import StoredArtifact
+    from catalog_core.cache import Pin
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
@@ -493,6 +494,17 @@ class Catalog:
 
         version = self.version(ref)
         return transfer.copy(version, target, check_name(name or version.model))
+
+    def pin(self, ref: str | Version) -> Pin:
+        """Fetch a version of a remote catalog into the cache and keep it there, to be used with CATALOG_OFFLINE set.
+        Raises `NotFound`, `InvalidInput` (a local catalog), `IntegrityError`, `BackendError`, `NoSpace`."""
+        from catalog_core import maintain
+
+        return maintain.pin(self, self.version(ref))
+
+    def unpin(self, ref: str | Version) -> bool:
+        """Let the files of a version leave the cache again; whether it was pinned."""
+        return self.cache is not None and self.cache.unpin(self.version(ref, deleted=True).ref, self.url)
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 

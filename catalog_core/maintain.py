@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core.cache import Pin
 from catalog_core.content import Content
 from catalog_core.digests import digest_of, digest_of_stream
-from catalog_core.errors import CatalogError, Conflict, IntegrityError, Rejected
+from catalog_core.errors import CatalogError, Conflict, IntegrityError, InvalidInput, Rejected
 from catalog_core.events import event, read_entry
 from catalog_core.layout import Layout, read_layout
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
+    from catalog_core.handles import Version
     from catalog_core.staging import Progress
 
 BATCH = 5000
@@ -176,6 +178,23 @@ def _overlong(catalog: Catalog) -> list[Finding]:
     return result
 
 
+def pin(catalog: Catalog, version: Version) -> Pin:
+    """Fetch all that a version needs into the cache, checked, and keep it there."""
+    cache, content = catalog.cache, catalog._content
+    if cache is None:
+        raise InvalidInput(f"{catalog.url} is a local catalog: there is nothing to fetch", reference=version.ref)
+    artifact = catalog._artifact(version)
+    chunks = [chunk for parts in artifact.layout.values() for chunk in parts]
+    lock = artifact.manifest.environment.get("distributions")
+    content.fetch(chunks, version.ref)
+    for digest in {chunk.digest for chunk in chunks if not content._lies_alone(chunk)} | ({lock} if lock else set()):
+        content.blob(digest, version.ref)
+    needed = {version.digest, version._layout, *[chunk.digest for chunk in chunks]}
+    kept = Pin(version.ref, catalog.url, frozenset(needed))
+    cache.pin(kept)
+    return kept
+
+
 def _needed(catalog: Catalog) -> set[str]:
     """The digests that versions which are not deleted, cards and attachments need."""
     index = catalog._index
@@ -240,7 +259,7 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
             if exc.code != "head-moved":
                 raise
             continue
-        temporaries = backend.files.sweep_uploads(grace) if backend.files else 0
+        temporaries = backend.sweep_uploads(grace) if hasattr(backend, "sweep_uploads") else 0
         return Collected(len(keys), size, temporaries, tuple(keys))
     raise Conflict(
         "others kept publishing while the sweep was computed", hint="run `catalog gc` again at a quieter time"

@@ -45,6 +45,11 @@ class ObjectStoreBackend:
         many = bool(getattr(store, "many_writers", True))
         self.capabilities = Capabilities(transactional=False, local=local, writable=writable, many_writers=many)
 
+    def sweep_uploads(self, older_than: float) -> int:
+        """Remove what killed writers left, older than so many seconds, where the store can; return how many."""
+        sweep = getattr(self.store, "sweep_uploads", None)
+        return sweep(older_than) if sweep else 0
+
     def close(self) -> None:
         """Close the store, if it can be closed."""
         close = getattr(self.store, "close", None)

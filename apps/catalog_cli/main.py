@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": ("care", "Run a version in a fresh process and check what it gives."),
     "fsck": ("care", "Check every entry and every byte of the catalog."),
     "gc": ("care", "Collect what no version needs."),
+    "cache": ("cache", "Show, trim, check or pin what was fetched from remote catalogs."),
     "config": ("care", "Show the configuration and where it comes from."),
     "plugins": ("care", "Show the plug-ins, and what is wrong with them."),
     "doctor": ("care", "Check this catalog and this machine."),

@@ -29,7 +29,7 @@ def cuts(size: int) -> list[tuple[int, int, int]]:
 
 def md5_of_parts(source: Source) -> str:
     """What the service reports as `opc-multipart-md5` for an object that was cut as here."""
-    md5s = [hashlib.md5(b"".join(source.blocks(at, size))).digest() for _, at, size in cuts(source.size)]
+    md5s = [hashlib.md5(source.piece(at, size)).digest() for _, at, size in cuts(source.size)]
     return f"{base64.b64encode(hashlib.md5(b''.join(md5s)).digest()).decode()}-{len(md5s)}"
 
 
@@ -48,7 +48,6 @@ class Parts:
         self._source = source
         self._resume = resume
         self._lock = threading.Lock()  # the source has one place at a time
-        self._etags: dict[int, str] = {}
 
     def put(self, meta: dict[str, str], condition: dict[str, str]) -> None:
         """Send all parts, then commit. Raises the SDK's `ServiceError` where the condition does not hold, or somebody
@@ -59,6 +58,7 @@ class Parts:
         if upload is None:
             upload = self._create(meta, condition)
         there = {part.part_number: part for part in self._calls.parts(self._name, upload)}
+        etags: dict[int, str] = {}
         todo = iter(cuts(self._source.size))
         stop = threading.Event()
 
@@ -69,20 +69,21 @@ class Parts:
                     if cut is None:
                         return
                     number, at, size = cut
-                    data = b"".join(self._source.blocks(at, size))
+                    data = self._source.piece(at, size)
                 try:
-                    self._etags[number] = self._send(upload, number, data, there.get(number))
+                    etags[number] = self._send(upload, number, data, there.get(number))
                 except BaseException:
-                    stop.set()
+                    stop.set()  # the others need not go on
                     raise
 
-        workers = min(self._calls.options.parallel, len(cuts(self._source.size)))
-        with ThreadPoolExecutor(workers, "catalog-oci") as pool:
-            done = [pool.submit(work) for _ in range(workers)]
+        with ThreadPoolExecutor(self._calls.options.parallel, "catalog-oci") as pool:
+            try:
+                for future in [pool.submit(work) for _ in range(self._calls.options.parallel)]:
+                    future.result()
+            finally:
+                stop.set()  # one that failed, or an interrupt, ends the others
         try:
-            for future in done:
-                future.result()
-            self._commit(upload, set(there) - set(self._etags), condition)
+            self._commit(upload, etags, set(there) - set(etags), condition)
         except ServiceError as exc:
             if exc.status == 412:  # another object has the name: nobody needs these parts
                 self._calls.abort(self._name, upload)
@@ -129,13 +130,12 @@ class Parts:
         )
         return str(sent.headers["etag"])
 
-    def _commit(self, upload: str, extra: set[int], condition: dict[str, str]) -> None:
+    def _commit(self, upload: str, etags: dict[int, str], extra: set[int], condition: dict[str, str]) -> None:
         from oci.object_storage.models import CommitMultipartUploadDetails, CommitMultipartUploadPartDetails
 
         details = CommitMultipartUploadDetails(
             parts_to_commit=[
-                CommitMultipartUploadPartDetails(part_num=number, etag=etag)
-                for number, etag in sorted(self._etags.items())
+                CommitMultipartUploadPartDetails(part_num=number, etag=etag) for number, etag in sorted(etags.items())
             ],
             parts_to_exclude=sorted(extra),
         )

@@ -39,14 +39,19 @@ class Source:
             stream, self._start = self.spooled, 0
         self._stream = stream
 
-    def blocks(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start`, in blocks. Whoever reads has the stream until it is done."""
+    def blocks(self) -> Iterator[bytes]:
+        """All bytes, in blocks. Whoever reads has the stream until it is done."""
+        self._stream.seek(self._start)
+        yield from _blocks(self._stream, self.size)
+
+    def piece(self, start: int, size: int) -> bytes:
+        """`size` bytes from `start`."""
         self._stream.seek(self._start + start)
-        yield from _blocks(self._stream, self.size if size is None else size)
+        return b"".join(_blocks(self._stream, size, size))
 
     def body(self) -> bytes | Body:
         """For one request."""
-        return b"".join(self.blocks()) if self.size <= SMALL else Body(self)
+        return self.piece(0, self.size) if self.size <= SMALL else Body(self)
 
     def sha256(self) -> str:
         """Base64, as the service writes digests."""
@@ -90,11 +95,11 @@ class Body:
         return next(self._blocks, b"")
 
 
-def _blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+def _blocks(stream: BinaryIO, size: int, most: int = BLOCK) -> Iterator[bytes]:
     left = size
     while left:
         try:
-            block = stream.read(min(left, BLOCK))
+            block = stream.read(min(left, most))
         except OSError as exc:
             raise BackendError(f"what is to be stored cannot be read: {exc.strerror or exc}", backend="oci") from exc
         if not block:

@@ -1,0 +1,53 @@
+"""What the table of a catalog in the configuration may hold beside its URL."""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.parse
+from typing import Any
+
+import attrs
+
+_text = attrs.validators.optional(attrs.validators.instance_of(str))
+
+
+def _endpoint(_: Any, __: Any, value: str | None) -> None:
+    """`https`, or `http` to this machine alone: what is sent must not be seen or changed on the way."""
+    if value is None:
+        return
+    url = urllib.parse.urlsplit(value)
+    if not url.hostname or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
+        raise ValueError("service_endpoint must be https://host[:port]")
+    if url.scheme == "http" and not _loopback(url.hostname):
+        raise ValueError("service_endpoint must be https (http is for this machine only)")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@attrs.frozen
+class Options:
+    """`oci_profile`: the profile in the configuration file of Oracle's tools, `oci_config_file` (default: where those
+    tools look, `~/.oci/config`). `auth`: `api_key`, `security_token`, `instance_principal` or `resource_principal`;
+    None takes what the profile has. `region` and `service_endpoint` override the profile's. `deadline`: how long one
+    request is tried, in seconds; large bodies get more, see `calls.SLOWEST`. `parallel`: parts of one large blob that
+    travel at once."""
+
+    oci_profile: str = attrs.field(default="DEFAULT", validator=attrs.validators.instance_of(str))
+    oci_config_file: str | None = attrs.field(default=None, validator=_text)
+    auth: str | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(
+            attrs.validators.in_(("api_key", "security_token", "instance_principal", "resource_principal"))
+        ),
+    )
+    region: str | None = attrs.field(default=None, validator=_text)
+    service_endpoint: str | None = attrs.field(default=None, validator=[_text, _endpoint])
+    deadline: float = attrs.field(default=20.0, converter=float, validator=attrs.validators.gt(0))
+    parallel: int = attrs.field(
+        default=4, validator=[attrs.validators.instance_of(int), attrs.validators.in_(range(1, 33))]
+    )

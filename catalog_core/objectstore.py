@@ -8,6 +8,7 @@ overwritten; there are no holes, so the head is found by asking for the next one
 from __future__ import annotations
 
 import io
+import json
 import random
 import re
 import time
@@ -31,6 +32,7 @@ from catalog_core.interfaces.backend import Capabilities, Head
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
 
 EPOCH = 0
+PROBE = "probes/exclusive"  # a hint: the result of the race of `catalog doctor`, as JSON
 _KEY = re.compile(r"sha256:([0-9a-f]{2})([0-9a-f]{62}(?:~[0-9]+)?)\Z")
 
 
@@ -51,6 +53,16 @@ def blob_key(key: str) -> str:
     return f"blobs/sha256/{match[1]}/{match[1]}{match[2]}"
 
 
+def proven(store: ObjectStore) -> bool:
+    """Whether `catalog doctor` found that an `exclusive` put has one winner on this server."""
+    try:
+        with store.get(PROBE) as stream:
+            found = json.loads(stream.read(4096))
+    except (BackendError, BlobMissing, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("result") == "passed"
+
+
 class ObjectStoreBackend:
     """See `interfaces.backend`; journal and blobs are parts of this object."""
 
@@ -62,7 +74,8 @@ class ObjectStoreBackend:
         self.blobs = _Blobs(store)
         self.files: LocalFiles | None = _Files(store) if isinstance(store, LocalFiles) else None
         writable = bool(getattr(store, "writable", True))
-        many = bool(getattr(store, "many_writers", True))
+        many = getattr(store, "many_writers", True)
+        many = proven(store) if many is None else bool(many)
         self.capabilities = Capabilities(
             transactional=False, local=self.files is not None, writable=writable, many_writers=many
         )

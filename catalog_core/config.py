@@ -78,8 +78,6 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
             check_catalog(name)
         except InvalidName as exc:
             raise ConfigError(f"{path}: {exc.message}", hint=exc.hint) from exc
-        if isinstance(table, dict) and table.get("backend") == "hybrid":
-            table = {"url": f"hybrid://{name}", **table}
         if not isinstance(table, dict) or not isinstance(table.get("url"), str):
             raise ConfigError(f'{path}: [catalogs.{name}] needs url = "…"')
         options = {key: value for key, value in table.items() if key not in ("url", "backend", *GENERAL)}

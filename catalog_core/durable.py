@@ -87,18 +87,24 @@ def sync(file: BinaryIO, path: Path) -> None:
         file.close()
 
 
+def blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of `stream`, up to a MiB at a time. Raises `BackendError` if it ends early."""
+    left = size
+    while left:
+        block = stream.read(min(BLOCK, left))
+        if not block:
+            raise BackendError(f"{size - left} of {size} bytes came, then the stream ended")
+        left -= len(block)
+        yield block
+
+
 def write_new(folder: Path, stream: BinaryIO, size: int) -> Path:
     """Write the next `size` bytes of `stream` to a new staged file, synced. Raises `BackendError` if it ends early."""
     path, file = stage(folder)
     try:
         with translated(str(folder)), file:
-            left = size
-            while left:
-                block = stream.read(min(BLOCK, left))
-                if not block:
-                    raise BackendError(f"{size - left} of {size} bytes came, then the stream ended")
+            for block in blocks(stream, size):
                 write_all(file, block)
-                left -= len(block)
             sync(file, path)
     except BaseException:
         path.unlink(missing_ok=True)

@@ -188,7 +188,7 @@ class StoreJournal:
             last = self.epochs()[-1]
             raise ReadOnly(
                 f"{self._url} is a copy: another store is the primary since epoch {last.number} (by {last.actor})",
-                hint="open the hybrid catalog, or the primary itself",
+                hint="open the primary",
             )
 
     # -- reading ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import threading
 import time
@@ -14,11 +15,12 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from catalog_core.errors import InvalidInput
+from catalog_core.errors import BackendError, BlobMissing, InvalidInput
 from catalog_core.interfaces.backend import Capabilities
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
 from catalog_core.journal import StoreJournal
 
+PROBE = "probes/exclusive"  # a hint: the result of the race of `catalog doctor`, as JSON
 _KEY = re.compile(r"sha256:([0-9a-f]{2})([0-9a-f]{62}(?:~[0-9]+)?)\Z")
 
 
@@ -28,6 +30,16 @@ def blob_key(key: str) -> str:
     if not match:
         raise InvalidInput(f"not the key of a blob: {key[:100]!r}")
     return f"blobs/sha256/{match[1]}/{match[1]}{match[2]}"
+
+
+def proven(store: ObjectStore) -> bool:
+    """Whether `catalog doctor` found that an `exclusive` put has one winner on this server."""
+    try:
+        with store.get(PROBE) as stream:
+            found = json.loads(stream.read(4096))
+    except (BackendError, BlobMissing, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("result") == "passed"
 
 
 class ObjectStoreBackend:
@@ -42,8 +54,13 @@ class ObjectStoreBackend:
         self.files: LocalFiles | None = _Files(store) if isinstance(store, LocalFiles) else None
         local, writable = self.files is not None, bool(getattr(store, "writable", True))
         self.journal = StoreJournal(store, name, url, local=local, writable=writable)
-        many = bool(getattr(store, "many_writers", True))
-        self.capabilities = Capabilities(transactional=False, local=local, writable=writable, many_writers=many)
+        self.capabilities = Capabilities(transactional=False, local=local, writable=writable)
+
+    @property
+    def many_writers(self) -> bool:
+        """Whether several writers at a time are safe, as far as anybody has shown. May ask the store."""
+        many = getattr(self.store, "many_writers", True)
+        return proven(self.store) if many is None else bool(many)
 
     def sweep_uploads(self, older_than: float) -> int:
         """Remove what killed writers left, older than so many seconds, where the store can; return how many."""

@@ -22,12 +22,11 @@ class Head:
 class Capabilities:
     """What a backend can do. `transactional`: `append` runs its `build` inside the store's own transaction, and
     stores the given blobs in the same one. `local`: blobs are files that can be mapped. `writable`: this process may
-    write. `many_writers`: False where only one writer at a time is safe, as far as anybody has shown."""
+    write."""
 
     transactional: bool = False
     local: bool = False
     writable: bool = True
-    many_writers: bool = True
 
 
 class Journal(Protocol):

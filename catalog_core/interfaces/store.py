@@ -30,7 +30,8 @@ class ObjectStore(Protocol):
     """Five verbs. Errors: `BackendError` and its children, vendor errors chained; never a bare `OSError`.
 
     What a store may say of itself, as attributes: `writable` (bool, else True); `many_writers` (bool, else True): False
-    where nobody has shown yet that `exclusive` has one winner on this server.
+    where `exclusive` may have two winners; None where that depends on the server, so that the core believes it only
+    after `catalog doctor` raced there (`probes/exclusive` says so).
     """
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from catalog_core.errors import BackendError, BlobMissing, KeyTaken
+from catalog_core.durable import blocks
+from catalog_core.errors import BlobMissing, KeyTaken
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore
 
 if TYPE_CHECKING:
@@ -33,18 +34,11 @@ class MemoryStore:
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""
-        parts = []
-        left = size
-        while left:
-            part = stream.read(left)
-            if not part:
-                raise BackendError(f"{size - left} of {size} bytes came, then the stream ended", backend="memory")
-            parts.append(part)
-            left -= len(part)
+        data = b"".join(blocks(stream, size))
         with self._lock:
             if mode == "exclusive" and key in self._objects:
                 raise KeyTaken(f"{key} is taken", backend="memory")
-            self._objects[key] = (b"".join(parts), time.time())
+            self._objects[key] = (data, time.time())
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
         """See `ObjectStore.get`."""

@@ -427,14 +427,14 @@ def test_several_writers_are_declared_where_the_race_has_passed(xrootd: XrootdSe
     assert not open_store(url, {}, True).many_writers
     put(open_store(url, {}, True), "probes/exclusive", json.dumps({"result": "passed"}).encode(), "hint")
     assert open_store(url, {}, True).many_writers
-    assert ObjectStoreBackend(open_store(url, {}, True), "eos", url).capabilities.many_writers
+    assert ObjectStoreBackend(open_store(url, {}, True), "eos", url).many_writers
 
 
 def test_opening_where_no_server_is_does_not_wait(server: XrootdServer) -> None:
     url = server.fresh()[0]
     server.kill()
     begun = time.monotonic()
-    assert not ObjectStoreBackend(open_store(url, {}, False), "eos", url).capabilities.many_writers
+    assert not ObjectStoreBackend(open_store(url, {}, False), "eos", url).many_writers
     assert time.monotonic() - begun < 3
 
 

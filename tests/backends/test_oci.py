@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from oci_server import OCIServer
 
+from catalog_core import doctor
+from catalog_core.config import Target
+from catalog_core.errors import CatalogError, KeyTaken
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.contract import BackendContract, ObjectStoreContract
 from catalog_oci.store import OCIStore, open_store
@@ -39,3 +45,88 @@ class TestBackend(BackendContract):
     @pytest.fixture
     def backend(self, store: OCIStore) -> ObjectStoreBackend:
         return ObjectStoreBackend(store, "oci", "oci://test")
+
+
+FAULTS: list[Any] = [503, 429, "drop", "after", "cut"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_any_single_fault_the_result_is_right(server: OCIServer, store: OCIStore, fault: Any) -> None:
+    content = bytes(range(256)) * 400
+    for number, (verb, call) in enumerate(
+        {
+            "exclusive": lambda: store.put("x", io.BytesIO(content), len(content), "exclusive"),
+            "content": lambda: store.put("c", io.BytesIO(content), len(content), "content"),
+            "get": lambda: store.get("x").read(),
+            "stat": lambda: store.stat("x"),
+            "list": lambda: [info.key for info in store.list("")],
+            "delete": lambda: store.delete(["c"]),
+        }.items()
+    ):
+        server.control(faults=[fault])
+        found: Any = call()
+        server.control(faults=[])
+        assert verb != "get" or found == content, number
+        assert verb != "list" or found == ["c", "x"]
+    assert store.get("x").read() == content
+    assert [info.key for info in store.list("")] == ["x"]
+
+
+def test_a_loser_is_not_taken_for_a_winner_whose_answer_was_lost(server: OCIServer, store: OCIStore) -> None:
+    store.put("k", io.BytesIO(b"first"), 5, "exclusive")
+    server.control(faults=["after"])
+    with pytest.raises(KeyTaken):
+        store.put("k", io.BytesIO(b"first"), 5, "exclusive")
+    server.control(faults=[])
+    assert store.get("k").read() == b"first"
+
+
+def test_wrong_places_and_credentials_are_one_clear_sentence(server: OCIServer) -> None:
+    url, options = server.fresh()
+    bucket, _, rest = url.removeprefix("oci://").partition("@")
+    for wrong in (f"oci://not-there@{rest}", f"oci://{bucket}@elsewhere/{rest.partition('/')[2]}"):
+        with pytest.raises(CatalogError) as caught:
+            open_store(wrong, {"deadline": 3.0, **options}, True).stat("x")
+        assert len(str(caught.value)) < 600
+    with pytest.raises(CatalogError) as caught:
+        open_store(url, {**options, "oci_profile": "NOBODY", "deadline": 3.0}, True).stat("x")
+    assert "NOBODY" in str(caught.value)
+
+
+def test_a_skewed_clock_is_named(server: OCIServer, store: OCIStore) -> None:
+    server.control(settings={"skew": 900.0})
+    try:
+        with pytest.raises(CatalogError, match="clock"):
+            store.stat("x")
+    finally:
+        server.control(settings={"skew": 0.0})
+
+
+def test_the_doctor_passes_and_leaves_no_race_to_chance(
+    server: OCIServer, store: OCIStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path))
+    url, options = server.fresh()
+    checks = {check.id: check for check in doctor.examine(Target("probe", url, options), rounds=5)}
+    wrong = {name: check.cause for name, check in checks.items() if check.result == "failed"}
+    assert not wrong, wrong
+    assert checks["race"].result == "passed"
+    assert {"credentials", "signature", "clock", "bucket", "versioning", "retention"} <= checks.keys()
+
+
+def test_a_whole_catalog_lives_there(
+    server: OCIServer, store: OCIStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from catalog_core.catalog import Catalog
+
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path))
+    model = {"w": np.random.default_rng(0).integers(0, 256, 9 << 20, np.uint8)}
+    with Catalog(ObjectStoreBackend(store, "oci", "oci://whole"), "whole", max_staleness=0) as catalog:
+        catalog._create()
+        version = catalog.save("m", model, tags={"a": 1}, alias="champion")
+        assert np.array_equal(catalog.load("m@champion")["w"], model["w"])
+        assert catalog.fsck().clean
+        version.delete()
+        assert catalog.gc(grace=-1).blobs > 0

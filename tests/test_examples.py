@@ -198,7 +198,7 @@ def test_every_block_has_a_known_language() -> None:
 def test_few_examples_are_not_run_and_each_says_why() -> None:
     left = [(name_of(page), block.line, block.why) for page in PAGES for block in blocks(page) if block.why]
     print(*left, sep="\n")
-    assert len(left) <= 8, left
+    assert len(left) <= 12, left
     assert all(len(why) > 20 for _, _, why in left)
 
 

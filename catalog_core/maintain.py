@@ -259,7 +259,8 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
             if exc.code != "head-moved":
                 raise
             continue
-        temporaries = backend.sweep_uploads(grace) if hasattr(backend, "sweep_uploads") else 0
+        sweeper = backend.files or backend  # a remote store may have abandoned uploads as well
+        temporaries = sweeper.sweep_uploads(grace) if hasattr(sweeper, "sweep_uploads") else 0
         return Collected(len(keys), size, temporaries, tuple(keys))
     raise Conflict(
         "others kept publishing while the sweep was computed", hint="run `catalog gc` again at a quieter time"

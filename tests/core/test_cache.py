@@ -314,3 +314,17 @@ def test_sizes(text: str, count: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ConfigError, match="the limit is"):
         parse_size(text, "the limit")
+
+
+def test_gc_clears_what_killed_uploads_left_in_a_remote_store() -> None:
+    class Untidy(MemoryStore):
+        asked: float | None = None
+
+        def sweep_uploads(self, older_than: float) -> int:
+            self.asked = older_than
+            return 3
+
+    store = Untidy()
+    with catalog_on(store) as catalog:
+        assert catalog.gc(grace=77.0).temporaries == 3
+    assert store.asked == 77.0

@@ -14,7 +14,12 @@ def connect(target: Target, *, create: bool) -> Any:
     what the plug-in raises, `MissingPlugin`, `ConfigError`."""
     spec = registry().backend_for(target.url)
     check_options(spec, target)
-    made = registry().load(spec.factory, extra=spec.extra)(target.url, dict(target.options), create)
+    factory = registry().load(spec.factory, spec.extra)
+    try:
+        made = factory(target.url, dict(target.options), create)
+    except ModuleNotFoundError:
+        with registry().importing(spec.factory, spec.extra):
+            raise
     if hasattr(made, "journal"):
         return made
     return ObjectStoreBackend(made, spec.name, target.url, bandwidth=target.bandwidth)

@@ -30,17 +30,17 @@ def examine(target: config.Target, *, write: bool = True, rounds: int = ROUNDS) 
     """
     yield from _machine()
     spec = plugins.registry().backend_for(target.url)
-    if spec.doctor is not None:
-        own = list(plugins.registry().load(spec.doctor, spec.extra)(target.url, dict(target.options)))
-        yield from own
-        if any(check.result == "failed" for check in own):
-            return
     opened: list[Any] = []
     yield _timed("open", lambda: opened.append(connect(target, create=write)))
     if not opened:
         return
     backend = opened[0]
     try:
+        if spec.doctor is not None:
+            own = list(plugins.registry().load(spec.doctor, spec.extra)(target.url, dict(target.options)))
+            yield from own
+            if any(check.result == "failed" for check in own):
+                return
         store = getattr(backend, "store", None)
         if store is None:
             yield Check("probe", "skipped", 0.0, f"{spec.name} is no object store: its transactions keep the promises")

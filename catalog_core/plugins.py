@@ -9,7 +9,8 @@ import functools
 import importlib
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -114,8 +115,15 @@ class Registry:
     def load(self, factory: str, extra: str | None = None) -> Any:
         """Import `package.module:attribute`. Raises `MissingPlugin` where a dependency is not installed."""
         module, _, attribute = factory.partition(":")
-        try:
+        with self.importing(factory, extra):
             return getattr(importlib.import_module(module), attribute)
+
+    @contextmanager
+    def importing(self, factory: str, extra: str | None = None) -> Iterator[None]:
+        """What a plug-in imports in here may be missing: `MissingPlugin` says how to install it."""
+        module = factory.partition(":")[0]
+        try:
+            yield
         except ModuleNotFoundError as exc:
             if exc.name and (module == exc.name or module.startswith(exc.name + ".")):
                 raise PluginError(f"{factory} cannot be imported: {exc}") from exc

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
@@ -248,4 +249,6 @@ def _same(source: Source, found: Mapping[str, str]) -> bool:
 
 def open_store(url: str, options: Mapping[str, object], create: bool) -> OCIStore:
     """Open `oci://bucket@namespace/prefix`. Nothing is asked of the service yet; the bucket has to exist."""
+    if find_spec("oci") is None:  # it takes half a second to import, and is not needed yet
+        raise ModuleNotFoundError("No module named 'oci'", name="oci")
     return OCIStore(url, Options(**options))  # type: ignore[arg-type]

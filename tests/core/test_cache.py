@@ -19,7 +19,6 @@ from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.faults import FaultyStore
 from catalog_core.testing.memory import MemoryStore
 
-pytestmark = pytest.mark.unit
 MB = 1 << 20
 
 
@@ -226,9 +225,7 @@ def test_what_is_pinned_works_without_a_network(monkeypatch: pytest.MonkeyPatch,
     assert nothing.calls.total() == 0
 
 
-def test_a_catalog_that_was_never_seen_cannot_be_opened_offline(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_local_catalog_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     with Catalog.open(folder) as catalog:
         catalog.save("m", {"w": np.ones(3)})
@@ -238,6 +235,12 @@ def test_a_catalog_that_was_never_seen_cannot_be_opened_offline(
     with Catalog.open(folder) as catalog:  # a local one needs no network
         assert "w" in catalog.load("m")
         catalog.save("m", {"w": np.ones(4)})
+
+
+@pytest.mark.server
+def test_what_was_never_seen_cannot_be_opened_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("XRootD")
+    monkeypatch.setenv("CATALOG_OFFLINE", "1")
     with pytest.raises(NotFound, match="never opened here"):
         Catalog.open("root://127.0.0.1:1//eos/none")
 

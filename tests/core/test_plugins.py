@@ -141,3 +141,24 @@ def test_options_are_checked_by_the_class_of_the_backend(monkeypatch: pytest.Mon
         with pytest.raises(ConfigError, match=r"catalog\.toml.*profil") as caught:
             plugins.check_options(spec, config.Target("ab", "x://", bad, "catalog.toml"))
         assert "Attribute(" not in caught.value.message and len(caught.value.message) < 150
+
+
+@pytest.mark.parametrize(
+    ("url", "needs"), [("root://127.0.0.1:1//eos/x", "XRootD"), ("oci://b@n/x", "oci"), ("s3://bucket/x", "obstore")]
+)
+def test_a_client_that_is_not_installed_is_told_with_the_way_out(url: str, needs: str) -> None:
+    import subprocess
+    import sys
+
+    block = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {needs!r}: raise ModuleNotFoundError(name, name={needs!r})\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from catalog_core import Catalog\n"
+        f"Catalog.open({url!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=60)
+    assert "MissingPlugin" in done.stderr, done.stderr
+    assert "pip install 'catalog-core[" in done.stderr

@@ -6,13 +6,15 @@ from typing import Any
 
 from catalog_core.config import Target
 from catalog_core.objectstore import ObjectStoreBackend
+from catalog_core.platform import offline
 from catalog_core.plugins import check_options, registry
 
 
 def connect(target: Target, *, create: bool) -> Any:
     """The backend at `target` (interfaces.backend.Backend); an ObjectStore that its plug-in makes is wrapped. Raises
-    what the plug-in raises, `MissingPlugin`, `ConfigError`."""
+    what the plug-in raises, `MissingPlugin`, `ConfigError`. Nothing far away is made while CATALOG_OFFLINE is set."""
     spec = registry().backend_for(target.url)
+    create = create and (spec.local or not offline())
     check_options(spec, target)
     factory = registry().load(spec.factory, spec.extra)
     try:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 
@@ -88,26 +89,29 @@ class Cache:
             return None
         return path
 
-    def add(self, staged: Path, digest: str) -> Path:
-        """Give a checked file of the staging folder its name."""
-        path = self._file(digest)
-        with durable.translated(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            size = staged.stat().st_size
-            os.replace(staged, path)
+    def add(self, digest: str, write: Callable[[BinaryIO], None]) -> None:
+        """Keep what `write` writes into a new file; it has checked that these are the bytes of `digest`."""
+        final = self._file(digest)
+        path, file = durable.stage(self.staging())
+        try:
+            with durable.translated(str(path)), file:
+                write(file)
+                os.fchmod(file.fileno(), 0o444)
+                size = file.tell()
+            with durable.translated(str(final)):
+                final.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, final)
+        finally:
+            path.unlink(missing_ok=True)
         self._added += size
         if self._added > self.limit // 50:  # counting all files takes a while
             self._added = 0
             self.trim()
-        return path
 
-    def add_bytes(self, data: bytes, digest: str) -> None:
+    def add_bytes(self, digest: str, data: bytes) -> None:
         """Keep a small blob, if there is room."""
         try:
-            path, file = durable.stage(self.staging())
-            with durable.translated(str(path)), file:
-                durable.write_all(file, data)
-            self.add(path, digest)
+            self.add(digest, lambda file: durable.write_all(file, data))
         except NoSpace:
             return
 

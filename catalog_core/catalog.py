@@ -57,8 +57,7 @@ class Catalog:
         self.actor = actor or platform.actor()
         self._progress: Progress | None = None
         self._newer: UpgradeRequired | None = None
-        can = backend.capabilities
-        remote = not (can.local or can.transactional)
+        remote = backend.capabilities.remote
         self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
         self._checked = -1e9
         self._offline = remote and platform.offline()
@@ -73,8 +72,6 @@ class Catalog:
         self._index = Index(path, backend.url)
         self.cache = None if place is None or not remote else Cache(place / "cache")
         self._content = Content(backend, self._index, policy, self.cache)
-        if self._content.remote is not None:
-            self._content.remote.offline = self._offline
         self._settle()
 
     @classmethod
@@ -92,11 +89,10 @@ class Catalog:
         (again whenever the file changed) or `never`; `actor` is who signs changes; for `max_staleness` seconds after
         a look at the journal (2 for a remote one, 0 for a local one) it is not asked for news. Raises `NotFound`,
         `ConfigError`, `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`."""
-        from catalog_core import backends, config, platform
+        from catalog_core import backends, config
 
         settings = config.resolve(target)
-        offline = platform.offline()
-        made = backends.connect(settings, create=create and not offline)
+        made = backends.connect(settings, create=create)
         stale = settings.max_staleness if max_staleness is None else max_staleness
         catalog = cls(made, settings.name, policy=policy, actor=actor, max_staleness=stale)
         if catalog._index.head is None:

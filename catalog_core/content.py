@@ -16,7 +16,7 @@ import attrs
 from catalog_core.cache import Cache
 from catalog_core.digests import digest_of, digest_of_parts
 from catalog_core.errors import BlobMissing, IntegrityError
-from catalog_core.fetch import Fetcher
+from catalog_core.fetch import Fetcher, check, missing
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import SMALL, Chunk, Layout
@@ -58,8 +58,7 @@ class Content:
     def __init__(
         self, backend: Backend, index: Index, policy: Policy = "first-use", cache: Cache | None = None
     ) -> None:
-        can = backend.capabilities
-        self.remote = None if can.local or can.transactional else Fetcher(backend, index, cache)
+        self.remote = Fetcher(backend, index, cache) if backend.capabilities.remote else None
         self._fetched: dict[str, str] = {}  # digest → stamp of a file that this process fetched and checked
         self.backend = backend
         self.index = index
@@ -86,27 +85,21 @@ class Content:
 
     def _remote_blob(self, digest: str, what: str) -> bytes:
         assert self.remote is not None
-        path = self.remote.path(digest)
-        if path is not None:
-            try:
-                data = path.read_bytes()
-                if digest_of(data) == digest:
-                    return data
-            except OSError:
-                pass
-        data = self.remote.whole(digest, what)
-        if self.remote.cache is not None:
-            self.remote.cache.add_bytes(data, digest)
+        data = self.remote.cached(digest)
+        if data is None:
+            data = self.remote.whole(digest, what)
+            if self.remote.cache is not None:
+                self.remote.cache.add_bytes(digest, data)
         return data
 
     def fetch(self, chunks: Sequence[Chunk], what: str) -> None:
         """Bring the chunks of a remote store near, several at a time; nothing to do for a local one."""
         if self.remote is None or self.remote.cache is None:
             return
-        missing = [chunk for chunk in chunks if self._lies_alone(chunk) and self.remote.path(chunk.digest) is None]
-        if missing:
-            self.remote.fetch(missing, what)
-            for chunk in missing:
+        far = [chunk for chunk in chunks if self._lies_alone(chunk) and self.remote.path(chunk.digest) is None]
+        if far:
+            self.remote.fetch(far, what)
+            for chunk in far:
                 path = self.remote.path(chunk.digest)
                 if path is not None:
                     self._fetched[chunk.digest] = stamp_of(path)[0]
@@ -128,19 +121,10 @@ class Content:
             with self.backend.blobs.open(key, start, length) as stream:
                 return stream.read()
         except BlobMissing as exc:
-            raise BlobMissing(
-                f"{what}: blob {key} is missing from {self.backend.name} ({self.backend.url})",
-                hint="catalog fsck",
-                backend=self.backend.name,
-            ) from exc
+            raise missing(self.backend, key, what) from exc
 
     def _check(self, actual: str, digest: str, what: str) -> None:
-        if actual != digest:
-            raise IntegrityError(
-                f"{what}: chunk {digest} in {self.backend.name} ({self.backend.url}) holds other bytes ({actual})",
-                hint="the stored bytes were damaged; `catalog fsck` lists all, restore them from a copy",
-                backend=self.backend.name,
-            )
+        check(self.backend, actual, digest, what)
 
     def path_of(self, digest: str) -> Path | None:
         """The local file of a blob or pack, staged or stored, or None."""

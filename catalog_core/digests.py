@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
@@ -34,6 +35,18 @@ def digest_of_stream(stream: BinaryIO) -> str:
     while block := stream.read(1 << 20):
         state.update(block)
     return "sha256:" + state.hexdigest()
+
+
+def checksum(name: str, stream: BinaryIO, size: int) -> str:
+    """The `adler32`, `md5` or `sha256` of the next `size` bytes, in hexadecimal."""
+    adler, state = 1, None if name == "adler32" else hashlib.new(name, usedforsecurity=False)
+    while size and (block := stream.read(min(1 << 20, size))):
+        size -= len(block)
+        if state is None:
+            adler = zlib.adler32(block, adler)
+        else:
+            state.update(block)
+    return f"{adler:08x}" if state is None else state.hexdigest()
 
 
 def check_digest(text: object) -> str:

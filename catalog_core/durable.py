@@ -87,13 +87,13 @@ def sync(file: BinaryIO, path: Path) -> None:
         file.close()
 
 
-def blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """The next `size` bytes of `stream`, up to a MiB at a time. Raises `BackendError` if it ends early."""
+def blocks(stream: BinaryIO, size: int, most: int = BLOCK, backend: str | None = None) -> Iterator[bytes]:
+    """The next `size` bytes of `stream`, up to `most` at a time. Raises `BackendError` if it ends early."""
     left = size
     while left:
-        block = stream.read(min(BLOCK, left))
+        block = stream.read(min(most, left))
         if not block:
-            raise BackendError(f"{size - left} of {size} bytes came, then the stream ended")
+            raise BackendError(f"{size - left} of {size} bytes came, then the stream ended", backend=backend)
         left -= len(block)
         yield block
 

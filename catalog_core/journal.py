@@ -16,9 +16,8 @@ import random
 import secrets
 import time
 import zlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
 import attrs
@@ -36,6 +35,7 @@ from catalog_core.errors import (
 )
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
+from catalog_core.parallel import in_order
 
 BLOCK = 32
 LEVELS = (BLOCK**3, BLOCK**2, BLOCK)
@@ -310,20 +310,8 @@ class StoreJournal:
             for first, size in pieces:
                 yield first, self._piece(first, size)
             return
-        with ThreadPoolExecutor(THREADS) as pool:
-            waiting: deque[tuple[int, Future[list[bytes] | None]]] = deque()
-            rest = iter(pieces)
-            try:
-                for first, size in rest:
-                    waiting.append((first, pool.submit(self._piece, first, size)))
-                    if len(waiting) >= 2 * THREADS:
-                        at, due = waiting.popleft()
-                        yield at, due.result()
-                for at, due in waiting:
-                    yield at, due.result()
-            finally:
-                for _, due in waiting:
-                    due.cancel()
+        parts = in_order(lambda piece: self._piece(*piece), pieces, THREADS, 2 * THREADS)
+        yield from zip((first for first, _ in pieces), parts, strict=True)
 
     def _piece(self, first: int, size: int) -> list[bytes] | None:
         if size > 1:

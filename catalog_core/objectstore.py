@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import attrs
 
+from catalog_core.digests import checksum
 from catalog_core.errors import BackendError, BlobMissing, InvalidInput
 from catalog_core.interfaces.backend import Capabilities
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
@@ -139,18 +138,6 @@ def _same(checksums: Mapping[str, str], key: str, stream: BinaryIO, size: int) -
     found = checksum(name, stream, size)
     stream.seek(begun)
     return found == checksums[name]
-
-
-def checksum(name: str, stream: BinaryIO, size: int) -> str:
-    """The `adler32`, `md5` or `sha256` of the next `size` bytes, in hexadecimal."""
-    adler, state = 1, None if name == "adler32" else hashlib.new(name, usedforsecurity=False)
-    while size and (block := stream.read(min(1 << 20, size))):
-        size -= len(block)
-        if state is None:
-            adler = zlib.adler32(block, adler)
-        else:
-            state.update(block)
-    return f"{adler:08x}" if state is None else state.hexdigest()
 
 
 class _Blobs:

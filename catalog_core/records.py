@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
+
+from catalog_core.errors import CatalogError
 
 
 @attrs.frozen
@@ -100,3 +103,13 @@ class Check:
     result: str
     seconds: float = 0.0
     cause: str = ""
+
+
+def checked(name: str, ask: Callable[[], tuple[str, str]]) -> Check:
+    """The check `name`, whose result and cause are what `ask` returns; an error of ours is a failure."""
+    begun = time.monotonic()
+    try:
+        result, cause = ask()
+    except CatalogError as exc:
+        result, cause = "failed", str(exc)
+    return Check(name, result, time.monotonic() - begun, cause)

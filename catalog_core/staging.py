@@ -6,7 +6,6 @@ import io
 import mmap
 import os
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
@@ -19,6 +18,7 @@ from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import SMALL, Chunk, Layout
 from catalog_core.names import check_file
+from catalog_core.parallel import in_order
 
 ALIGN = 64
 LOOSE = 64  # so many small files of a version are blobs of their own,
@@ -267,40 +267,32 @@ class Writer:
         whole: Future[str] | None = None
         chunks: list[Chunk] = []
         sent: set[str] = set()
-        waiting: deque[tuple[Future[None], int]] = deque()
         done = 0
 
-        def finish(future: Future[None], length: int) -> None:
-            nonlocal done
-            future.result()
+        def lacking() -> Iterator[tuple[str, list[memoryview], int]]:
+            nonlocal whole, done
+            for piece in pieces:
+                length = sum(part.nbytes for part in piece)
+                digest = next(hashes).result()
+                known = self._known(digest, length)
+                chunks.append(known or Chunk(digest, length))
+                if known is not None or digest in sent:
+                    self.shared += length
+                    done += length
+                    continue
+                whole = whole or pool.submit(digest_of_parts, source.parts)
+                sent.add(digest)
+                self.written += length
+                yield self.index.key(digest), piece, length
+
+        def put(item: tuple[str, list[memoryview], int]) -> int:
+            key, piece, length = item
+            self.backend.blobs.put(key, io.BufferedReader(_Joined(piece), 1 << 20), length)
+            return length
+
+        for length in in_order(put, lacking(), UPLOADS, UPLOADS + 1):
             done += length
             self.progress(done, source.size)
-
-        with ThreadPoolExecutor(UPLOADS) as line:
-            try:
-                for piece in pieces:
-                    length = sum(part.nbytes for part in piece)
-                    digest = next(hashes).result()
-                    known = self._known(digest, length)
-                    chunks.append(known or Chunk(digest, length))
-                    if known is not None or digest in sent:
-                        self.shared += length
-                        done += length
-                        continue
-                    if whole is None:
-                        whole = pool.submit(digest_of_parts, source.parts)
-                    sent.add(digest)
-                    self.written += length
-                    stream = io.BufferedReader(_Joined(piece), 1 << 20)
-                    put = line.submit(self.backend.blobs.put, self.index.key(digest), stream, length)
-                    waiting.append((put, length))
-                    if len(waiting) > UPLOADS:
-                        finish(*waiting.popleft())
-                while waiting:
-                    finish(*waiting.popleft())
-            finally:
-                for future, _ in waiting:
-                    future.cancel()
         digest = self._whole(source, [chunk.digest for chunk in chunks]) if whole is None else whole.result()
         return digest, tuple(chunks)
 

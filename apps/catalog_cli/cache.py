@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from catalog_cli.output import Meter, json_option, opened, put, reference
+from catalog_cli.output import json_option, metered, opened, put, reference
 from catalog_core import platform
 from catalog_core.cache import Cache, parse_size
 from catalog_core.errors import NotFound
@@ -46,10 +44,7 @@ def trim_command(ctx: click.Context, to: str | None) -> None:
 @click.pass_context
 def verify_command(ctx: click.Context) -> None:
     """Read every file; remove the damaged ones, which are then fetched again."""
-    if sys.stderr.isatty():
-        meter = ctx.obj["meter"] = Meter("cache verify")
-        ctx.call_on_close(meter.stop)
-    bad = _cache().verify(ctx.obj["meter"].update if "meter" in ctx.obj else None)
+    bad = _cache().verify(metered(ctx))
     put(ctx, {"damaged": bad}, lines=[*[f"removed {digest}" for digest in bad], f"{len(bad)} damaged"])
 
 

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -49,14 +49,20 @@ def opened(ctx: click.Context, *, create: bool = False) -> Catalog:
     """The catalog that was asked for, closed when the command ends. Only the default one is made by looking."""
     target = ctx.obj["catalog"]
     default = target is None and not os.environ.get("CATALOG")
-    if sys.stderr.isatty():
-        meter = ctx.obj["meter"] = Meter(str(ctx.info_name))
-        ctx.call_on_close(meter.stop)
+    progress = metered(ctx)
     catalog = Catalog.open(target, create=create or default)
     ctx.call_on_close(catalog.close)
-    if "meter" in ctx.obj:
-        catalog._progress = ctx.obj["meter"].update
+    catalog._progress = progress
     return catalog
+
+
+def metered(ctx: click.Context) -> Callable[[int, int], None] | None:
+    """Show a meter until the command ends; what it is to be told, or None where nobody would see it."""
+    if not sys.stderr.isatty():
+        return None
+    meter = ctx.obj["meter"] = Meter(str(ctx.info_name))
+    ctx.call_on_close(meter.stop)
+    return meter.update
 
 
 class Meter:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
+from catalog_core.durable import blocks
 from catalog_core.errors import BackendError
 
 BLOCK = 2 << 20
@@ -71,15 +72,7 @@ class Calls(Protocol):
 
 def block(stream: BinaryIO, size: int) -> bytes:
     """The next `size` bytes of a stream. Raises `BackendError` if it ends before."""
-    parts = []
-    left = size
-    while left:
-        part = stream.read(left)
-        if not part:
-            raise BackendError(f"{size - left} of {size} bytes came, then the stream ended", backend="eos")
-        parts.append(part)
-        left -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(blocks(stream, size, size, "eos"))
 
 
 class Patience:

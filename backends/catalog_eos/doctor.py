@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog_core.errors import CatalogError
-from catalog_core.records import Check
+from catalog_core.records import Check, checked
 from catalog_eos.calls import Calls
 from catalog_eos.options import Options
 from catalog_eos.store import CLAIMS, TEMPORARY
@@ -34,7 +34,7 @@ def checks(url: str, options: Mapping[str, Any]) -> Iterator[Check]:
         from catalog_eos.mounted import Mounted
 
         mounted = Mounted(url)
-        yield _timed("eos.folder", lambda: _folder(mounted))
+        yield checked("eos.folder", lambda: _folder(mounted))
         yield from _writing(mounted)
         return
     import XRootD
@@ -42,27 +42,18 @@ def checks(url: str, options: Mapping[str, Any]) -> Iterator[Check]:
     from catalog_eos.remote import Remote
 
     yield Check("xrootd.client", "passed", 0.0, f"version {XRootD.client.__version__}")
-    yield _timed("xrootd.credentials", lambda: _credentials(chosen))
+    yield checked("xrootd.credentials", lambda: _credentials(chosen))
     remote = Remote(url, chosen)
-    server = _timed("xrootd.server", lambda: _server(remote))
+    server = checked("xrootd.server", lambda: _server(remote))
     yield server
     if server.result == "failed":
         return
-    yield _timed("xrootd.folder", lambda: _folder(remote))
+    yield checked("xrootd.folder", lambda: _folder(remote))
     yield from _writing(remote)
-    yield _timed("xrootd.space", lambda: _space(remote))
+    yield checked("xrootd.space", lambda: _space(remote))
 
 
 Found = tuple[str, str]
-
-
-def _timed(name: str, check: Callable[[], Found]) -> Check:
-    begun = time.monotonic()
-    try:
-        result, cause = check()
-    except CatalogError as exc:
-        result, cause = "failed", str(exc)
-    return Check(name, result, time.monotonic() - begun, cause)
 
 
 def _server(remote: Any) -> Found:
@@ -101,7 +92,7 @@ def _writing(calls: Calls) -> Iterator[Check]:
     skew = found.time - before
     result = "passed" if -2 <= skew <= took + 2 else "warned" if abs(skew) < SKEW else "failed"
     yield Check("eos.clock", result, 0.0, f"the server's clock and ours differ by {max(abs(skew) - took, 0):.0f} s")
-    yield _timed("eos.exclusive", lambda: _exclusive(calls, claim))
+    yield checked("eos.exclusive", lambda: _exclusive(calls, claim))
 
 
 def _exclusive(calls: Calls, claim: str) -> Found:

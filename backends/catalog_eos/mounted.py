@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from catalog_core import durable
+from catalog_core.digests import checksum
 from catalog_core.errors import BlobMissing, InvalidInput
-from catalog_eos.calls import BLOCK, Found
+from catalog_eos.calls import Found
 
 
 class Mounted:
@@ -39,11 +41,8 @@ class Mounted:
         found = self.stat(path)
         if found is None or found.folder or found.size != size:
             return False
-        seen = 1
         with durable.translated(path), (self._root / path).open("rb", buffering=0) as file:
-            while part := file.read(BLOCK):
-                seen = zlib.adler32(part, seen)
-        return seen == adler
+            return checksum("adler32", file, size) == f"{adler:08x}"
 
     def checksums(self, path: str) -> Mapping[str, str]:
         """See `Calls.checksums`."""
@@ -63,7 +62,7 @@ class Mounted:
                 info = (self._root / path).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return Found(info.st_size, info.st_mtime, (self._root / path).is_dir())
+        return Found(info.st_size, info.st_mtime, stat.S_ISDIR(info.st_mode))
 
     def entries(self, path: str) -> list[tuple[str, Found]]:
         """See `Calls.entries`."""

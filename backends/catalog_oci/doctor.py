@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from catalog_core.errors import BackendError, CatalogError, ReadOnly
-from catalog_core.records import Check
+from catalog_core.errors import BackendError, ReadOnly
+from catalog_core.records import Check, checked
 from catalog_oci.calls import SKEW, Calls, clock_skew
 from catalog_oci.login import expiry
 from catalog_oci.options import Options
@@ -25,13 +25,9 @@ def checks(url: str, options: Mapping[str, Any]) -> Iterator[Check]:
         if blocked:
             yield Check(name, "skipped", 0.0, f"needs {blocked!r}")
             continue
-        began = time.monotonic()
-        try:
-            result, cause = ask()
-        except CatalogError as exc:
-            result, cause = "failed", str(exc)
-        yield Check(name, result, time.monotonic() - began, cause)
-        if result == "failed" and name in NAMES[:4]:
+        check = checked(name, ask)
+        yield check
+        if check.result == "failed" and name in NAMES[:4]:
             blocked = name
     examination.calls.close()
 

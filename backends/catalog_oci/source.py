@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from catalog_core.durable import BLOCK, blocks
 from catalog_core.errors import BackendError
 
-BLOCK = 1 << 20
 SMALL = 4 << 20  # what is not larger is held in memory
 
 
@@ -96,13 +96,7 @@ class Body:
 
 
 def _blocks(stream: BinaryIO, size: int, most: int = BLOCK) -> Iterator[bytes]:
-    left = size
-    while left:
-        try:
-            block = stream.read(min(left, most))
-        except OSError as exc:
-            raise BackendError(f"what is to be stored cannot be read: {exc.strerror or exc}", backend="oci") from exc
-        if not block:
-            raise BackendError(f"{size - left} of {size} bytes came, then the stream ended", backend="oci")
-        left -= len(block)
-        yield block
+    try:
+        yield from blocks(stream, size, most, "oci")
+    except OSError as exc:
+        raise BackendError(f"what is to be stored cannot be read: {exc.strerror or exc}", backend="oci") from exc

@@ -28,6 +28,11 @@ class Capabilities:
     local: bool = False
     writable: bool = True
 
+    @property
+    def remote(self) -> bool:
+        """Whether each look at it costs a request, and its bytes are worth a cache."""
+        return not (self.local or self.transactional)
+
 
 class Journal(Protocol):
     """An ordered, append-only, gap-free list of entries, each a JSON text of at most 1 MiB.

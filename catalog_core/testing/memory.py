@@ -34,7 +34,7 @@ class MemoryStore:
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""
-        data = b"".join(blocks(stream, size))
+        data = b"".join(blocks(stream, size, backend="memory"))
         with self._lock:
             if mode == "exclusive" and key in self._objects:
                 raise KeyTaken(f"{key} is taken", backend="memory")

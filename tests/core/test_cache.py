@@ -232,6 +232,9 @@ def test_a_local_catalog_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_p
         with pytest.raises(InvalidInput, match="local catalog"):
             catalog.pin("m")
     monkeypatch.setenv("CATALOG_OFFLINE", "1")
+    for new in (tmp_path / "new", f"file://{tmp_path / 'shared'}"):
+        with Catalog.open(new) as catalog:  # and is made without one
+            catalog.save("m", {"w": np.ones(3)})
     with Catalog.open(folder) as catalog:  # a local one needs no network
         assert "w" in catalog.load("m")
         catalog.save("m", {"w": np.ones(4)})
@@ -282,7 +285,7 @@ def test_the_oldest_leave_first_and_old_remains_are_swept(tmp_path: Path) -> Non
     cache = Cache(tmp_path / "c", limit=1 << 30)
     for number in range(10):
         data = bytes([number]) * 1000
-        cache.add_bytes(data, digest_of(data))
+        cache.add_bytes(digest_of(data), data)
         path = cache.path(digest_of(data))
         assert path is not None
         os.utime(path, (1e9 + number, 1e9 + number))
@@ -301,7 +304,7 @@ def test_a_full_cache_trims_itself(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", limit=100_000)
     for number in range(400):
         data = number.to_bytes(4, "big") * 250
-        cache.add_bytes(data, digest_of(data))
+        cache.add_bytes(digest_of(data), data)
     assert cache.usage().bytes <= 103_000
 
 
@@ -331,3 +334,18 @@ def test_gc_clears_what_killed_uploads_left_in_a_remote_store() -> None:
     with catalog_on(store) as catalog:
         assert catalog.gc(grace=77.0).temporaries == 3
     assert store.asked == 77.0
+
+
+def test_what_cannot_be_written_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from catalog_core import durable
+
+    def full(file: BinaryIO, part: Any) -> None:
+        file.write(bytes(part)[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = Cache(tmp_path / "c")
+    monkeypatch.setattr(durable, "write_all", full)
+    cache.add_bytes(digest_of(bytes(1000)), bytes(1000))
+    assert [path for path in (tmp_path / "c").rglob("*") if path.is_file()] == []

@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from catalog_core import config
 from catalog_core.config import Target
+from catalog_core.digests import digest_of
+from catalog_core.errors import ConfigError
+from catalog_core.interfaces.store import ObjectStore, Place
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.platform import offline
 from catalog_core.plugins import check_options, registry
+from catalog_core.specs import BackendSpec
 
 
 def connect(target: Target, *, create: bool) -> Any:
     """The backend at `target` (interfaces.backend.Backend); an ObjectStore that its plug-in makes is wrapped. Raises
     what the plug-in raises, `MissingPlugin`, `ConfigError`. Nothing far away is made while CATALOG_OFFLINE is set."""
     spec = registry().backend_for(target.url)
+    more: dict[str, Any]
     create = create and (spec.local or not offline())
     check_options(spec, target)
     factory = registry().load(spec.factory, spec.extra)
+    url, more = target.url, {}
+    if spec.parts:
+        parts = places(spec, target)
+        more = {"parts": parts, "stale": target.stale}
+        url += "#" + digest_of("\n".join(part.url for part in parts.values()).encode())[7:15]  # two may bear one name
     try:
-        made = factory(target.url, dict(target.options), create)
+        made = factory(url, dict(target.options), create, **more)
     except ModuleNotFoundError:
         with registry().importing(spec.factory, spec.extra):
             raise
     if hasattr(made, "journal"):
         return made
-    return ObjectStoreBackend(made, spec.name, target.url, bandwidth=target.bandwidth)
+    return ObjectStoreBackend(made, spec.name, url, bandwidth=target.bandwidth)
+
+
+def places(spec: BackendSpec, target: Target) -> Mapping[str, Place]:
+    """The catalogs that the options of `target` name as its parts. Raises `ConfigError`, `NotFound`."""
+    names: list[str] = []
+    for option in spec.parts:
+        value = target.options.get(option, ())
+        names += [value] if isinstance(value, str) else value
+    return {name: _place(config.resolve(name), target) for name in names}
+
+
+def _place(part: Target, whole: Target) -> Place:
+    if registry().backend_for(part.url).parts:
+        raise ConfigError(f"{whole.source}: [catalogs.{whole.name}]: {part.name!r} has parts itself")
+
+    def connected(create: bool) -> ObjectStore:
+        backend = connect(part, create=create)
+        if not isinstance(backend, ObjectStoreBackend):
+            backend.close()
+            raise ConfigError(
+                f"{whole.source}: [catalogs.{whole.name}]: {part.name!r} ({part.url}) keeps its journal in a database",
+                hint="a part is a store of objects: file://, root://, oci://, s3://; `catalog copy` moves versions",
+            )
+        return backend.store
+
+    return Place(part.url, connected)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from catalog_core.errors import IntegrityError, InvalidInput, NotFound, ReadOnly, UpgradeRequired
+from catalog_core.errors import (
+    BackendError,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    NotReplicated,
+    PublishedNotReplicated,
+    ReadOnly,
+    UpgradeRequired,
+)
 from catalog_core.handles import Model, Page, Version
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
 from catalog_core.values import check_limit
@@ -22,10 +31,14 @@ if TYPE_CHECKING:
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
+    from catalog_core.events import Intent
     from catalog_core.interfaces.backend import Head
     from catalog_core.maintain import Collected, Findings
+    from catalog_core.reconcile import Void
+    from catalog_core.replicas import Audit, Replica
     from catalog_core.show import Event
     from catalog_core.staging import Progress, Writer
+    from catalog_core.sync import Synced
     from catalog_core.verify import Report
 
 
@@ -43,6 +56,7 @@ class Catalog:
         policy: Policy = "first-use",
         actor: str | None = None,
         max_staleness: float | None = None,
+        stale: bool = False,
     ) -> None:
         from catalog_core import platform, plugins
         from catalog_core.cache import Cache
@@ -60,6 +74,7 @@ class Catalog:
         remote = backend.capabilities.remote
         self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
         self._checked = -1e9
+        self._stale = stale
         self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
         path: Path | None = None
@@ -72,6 +87,7 @@ class Catalog:
         self._index = Index(path, backend.url)
         self.cache = None if place is None or not remote else Cache(place / "cache")
         self._content = Content(backend, self._index, policy, self.cache)
+        self._follower = self._follow()
         self._settle()
 
     @classmethod
@@ -83,18 +99,24 @@ class Catalog:
         policy: Policy = "first-use",
         actor: str | None = None,
         max_staleness: float | None = None,
+        stale: bool | None = None,
     ) -> Self:
         """Open a catalog: a configured name, a URL, or a folder; nothing opens the default. Created on first use
         unless `create=False` (`NotFound` then). `policy` says when local bytes are checked: `always`, `first-use`
         (again whenever the file changed) or `never`; `actor` is who signs changes; for `max_staleness` seconds after
-        a look at the journal (2 for a remote one, 0 for a local one) it is not asked for news. Raises `NotFound`,
-        `ConfigError`, `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`."""
+        a look at the journal (2 for a remote one, 0 for a local one) it is not asked for news; with `stale`, what is
+        known here, or on a replica, is good enough while the store (the primary) is away. Raises `NotFound`,
+        `ConfigError`, `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`, `BackendError`."""
+        from attrs import evolve
+
         from catalog_core import backends, config
 
         settings = config.resolve(target)
+        if stale is not None:
+            settings = evolve(settings, stale=stale)
         made = backends.connect(settings, create=create)
-        stale = settings.max_staleness if max_staleness is None else max_staleness
-        catalog = cls(made, settings.name, policy=policy, actor=actor, max_staleness=stale)
+        pause = settings.max_staleness if max_staleness is None else max_staleness
+        catalog = cls(made, settings.name, policy=policy, actor=actor, max_staleness=pause, stale=settings.stale)
         if catalog._index.head is None:
             if catalog._offline:
                 raise NotFound(f"{settings.url} was never opened here, and CATALOG_OFFLINE is set")
@@ -119,11 +141,34 @@ class Catalog:
                 raise
             self._refresh(force=True)
 
-    def _settle(self) -> None:
+    def _follow(self) -> Any:
+        """What lets the replicas of a hybrid follow; None where there are none, or somebody else sees to it."""
+        from catalog_core.interfaces.store import Replicated
+
+        store = getattr(self._backend, "store", None)
+        if not isinstance(store, Replicated) or store.durability == "manual":
+            return None
+        from catalog_core.sync import Follower
+
+        return Follower(self)
+
+    def _settle(self, *, force: bool = False) -> None:
         """Hold the index against the journal: it must continue it, else it is computed anew."""
         if self._offline:
             return
-        if self._max_staleness > 0 and 0 <= time.time() - (self._index.meta("looked") or 0) < self._max_staleness:
+        try:
+            self._hold(force)
+        except BackendError:
+            if not self._stale or self._index.head is None:
+                raise
+            self._checked = time.monotonic()
+
+    def _hold(self, force: bool) -> None:
+        if (
+            not force
+            and self._max_staleness > 0
+            and 0 <= time.time() - (self._index.meta("looked") or 0) < self._max_staleness
+        ):
             self._checked = time.monotonic()
             return
         mine, index, journal = self._index.head, self._index, self._backend.journal
@@ -137,6 +182,8 @@ class Catalog:
             else:
                 first = next(iter(journal.read(0, 1)), None)
                 same = first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]
+                if same and self._stale and self._is_ahead():
+                    return
                 if same and getattr(journal, "epoch", 0) <= index.epoch:  # no other store became the primary
                     raise IntegrityError(
                         f"the journal of {self._backend.url} went back or was rewritten: this machine has seen "
@@ -146,11 +193,30 @@ class Catalog:
                 index.reset()
         self._refresh(force=True)
 
+    def _is_ahead(self) -> bool:
+        """Whether a replica that stands in for the primary ends at an entry that this machine has seen and passed."""
+        from catalog_core.digests import parse
+
+        head = self._backend.journal.head()
+        if head is None or self._index.head is None or head.position >= self._index.head.position:
+            return False
+        rows = self._index.rows("SELECT data FROM entries WHERE position = ?", (head.position + 1,))
+        return bool(rows) and parse(rows[0][0])["previous"] == head.digest
+
     def _refresh(self, *, force: bool = False) -> None:
-        """Bring the index to the journal's head, unless it was looked at less than `max_staleness` ago."""
+        """Bring the index to the journal's head, unless it was looked at less than `max_staleness` ago. With `stale`,
+        what is known will do while the store is away."""
         now = time.monotonic()
         if self._offline or (not force and now - self._checked < self._max_staleness):
             return
+        try:
+            self._catch_up(now)
+        except BackendError:
+            if not self._stale or self._index.head is None:
+                raise
+            self._checked = time.monotonic()
+
+    def _catch_up(self, now: float) -> None:
         index = self._index
         head = self._backend.journal.head()
         if head != index.head and head is not None:
@@ -168,14 +234,17 @@ class Catalog:
     def _commit(
         self,
         *listed: dict[str, Any],
-        events: Callable[[Any], list[dict[str, Any]]] | None = None,
+        events: Callable[[Any], list[dict[str, Any]] | Intent] | None = None,
         blobs: Mapping[str, bytes] | None = None,
     ) -> int:
         from catalog_core import writer
 
-        return writer.commit(
+        position = writer.commit(
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )
+        if self._follower is not None:
+            self._follower.follow()
+        return position
 
     def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:
         """Store a blob, and commit the event that names it (`digest`); again, where a sweep came between."""
@@ -224,9 +293,19 @@ class Catalog:
             )
             return [published] if alias is None else [published, event("alias.set", **same, alias=alias, seen="any")]
 
-        self._commit(events=events, blobs=writer.fresh)
+        behind: NotReplicated | None = None
+        try:
+            self._commit(events=events, blobs=writer.fresh)
+        except NotReplicated as exc:
+            behind = exc
         version = self._version(name, numbers[-1])
         writer.remember()
+        if behind is not None:
+            raise PublishedNotReplicated(
+                f"{version.ref} is published, and not on every replica yet: {behind.__cause__}",
+                version=version,
+                hint=behind.hint,
+            ) from behind
         return version
 
     @property
@@ -578,8 +657,53 @@ class Catalog:
 
         return maintain.gc(self, grace, dry_run)
 
+    # -- replicas -----------------------------------------------------------------------------------------------
+
+    def sync(self, *parts: str, dry_run: bool = False, progress: Progress | None = None) -> list[Synced]:
+        """Bring the replicas of a hybrid (or only `parts`) up to its primary: what they lack, and no more; what came
+        stays when it is stopped. With `dry_run` it only counts, in bytes. Raises `InvalidInput` (no hybrid),
+        `BackendError` (a part is away; the others were served), `IntegrityError`, `ReadOnly`, `NoSpace`."""
+        from catalog_core import sync
+
+        return sync.sync(self, parts or None, create=not dry_run, dry_run=dry_run, progress=progress)
+
+    def replicas(self, *, blobs: bool = True) -> list[Replica]:
+        """The state of every part of a hybrid: position, lag, and with `blobs` the versions of which it lacks some or
+        has damaged ones, by what its store reports. Raises `InvalidInput` (no hybrid)."""
+        from catalog_core import replicas
+
+        return replicas.replicas(self, blobs=blobs)
+
+    def audit(self, *, deep: bool = False, mend: bool = False, progress: Progress | None = None) -> Audit:
+        """Check what every part of a hybrid stores, by sizes and checksums that the stores report, or, `deep`, by
+        reading all of it. `mend` brings good bytes to where they lack. Raises `BackendError` where a part is away."""
+        from catalog_core import replicas
+
+        return replicas.audit(self, deep=deep, mend=mend, progress=progress)
+
+    def failover(self, part: str, *, force: bool = False) -> int:
+        """Make a part of a hybrid the primary, in a new epoch; return the position behind which that begins. What the
+        old primary alone has beyond it is void there, and `reconcile` offers it. Raises `NotFound`, `Conflict` (this
+        machine has seen more than the part has, unless `force`), `BackendError`, `ReadOnly`."""
+        from catalog_core import replicas
+
+        return replicas.failover(self, part, force=force)
+
+    def reconcile(
+        self, *, apply: bool = False, renumber: bool = False, take: Iterable[str] = (), drop: Iterable[str] = ()
+    ) -> list[Void]:
+        """What an old primary acknowledged and no other part has, intent by intent. With `apply` what can be written as
+        it was is, with its id, actor and signature; with `renumber` also versions whose number was given away; `take`
+        and `drop` are ids of conflicts that are to win, or to stay void for good. Raises `NotFound`, `ReadOnly`,
+        `BlobMissing`."""
+        from catalog_core import reconcile
+
+        return reconcile.reconcile(self, apply=apply, renumber=renumber, take=take, drop=drop)
+
     def close(self) -> None:
-        """Release files and connections."""
+        """Release files and connections; replicas that are to follow have some seconds to do so."""
+        if self._follower is not None:
+            self._follower.close()
         self._index.close()
         self._backend.close()
 

@@ -16,7 +16,7 @@ from catalog_core.errors import ConfigError, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
 from catalog_core.plugins import registry
 
-GENERAL = ("max_staleness", "bandwidth")
+GENERAL = ("max_staleness", "bandwidth", "stale")
 SECRETS = frozenset(
     [
         "password",
@@ -39,8 +39,8 @@ SECRETS = frozenset(
 @attrs.frozen
 class Target:
     """A catalog to open: its name, URL, and the options of its backend; `source` says where that stands. The rest holds
-    for every backend: `max_staleness` (seconds, see `Catalog.open`) and `bandwidth` (bytes per second, of all
-    transfers of a process together), both None where nothing is said."""
+    for every backend: `max_staleness` (seconds) and `stale`, see `Catalog.open`, and `bandwidth` (bytes per second, of
+    all transfers of a process together); None where nothing is said."""
 
     name: str
     url: str
@@ -48,6 +48,7 @@ class Target:
     source: str = "given"
     max_staleness: float | None = None
     bandwidth: int | None = None
+    stale: bool = False
 
 
 @attrs.frozen
@@ -78,7 +79,7 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
             check_catalog(name)
         except InvalidName as exc:
             raise ConfigError(f"{path}: {exc.message}", hint=exc.hint) from exc
-        if not isinstance(table, dict) or not isinstance(table.get("url"), str):
+        if not isinstance(table, dict) or not isinstance(_url(name, table), str):
             raise ConfigError(f'{path}: [catalogs.{name}] needs url = "…"')
         options = {key: value for key, value in table.items() if key not in ("url", "backend", *GENERAL)}
         for key in options:
@@ -86,7 +87,7 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
                 raise ConfigError(
                     f"{path}: [catalogs.{name}] may not set {key!r}", hint="secrets stay out of this file"
                 )
-        url = _absolute(table["url"], path.parent, path)
+        url = _absolute(_url(name, table), path.parent, path)
         catalogs[name] = Target(name, url, options, str(path), **_general(table, f"{path}: [catalogs.{name}]"))
     default = data.get("default")
     if default is not None and not isinstance(default, str):
@@ -94,6 +95,19 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
     if default is not None and ("://" in default or default.startswith((".", "/", "~"))):
         default = _absolute(default, path.parent, path)
     return default, catalogs
+
+
+def _url(name: str, table: Mapping[str, Any]) -> Any:
+    """The URL of a table: given, or made of its backend and the catalogs that it names as its parts."""
+    backend = table.get("backend")
+    if "url" in table or not isinstance(backend, str):
+        return table.get("url")
+    spec = registry().backends.get(backend)
+    if spec is None or not spec.parts:
+        return None
+    values = [table.get(option, ()) for option in spec.parts]
+    names = [part for value in values for part in ([value] if isinstance(value, str) else value)]
+    return f"{backend}://{name}/{'+'.join(map(str, names))}"
 
 
 def _general(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -107,7 +121,10 @@ def _general(table: Mapping[str, Any], where: str) -> dict[str, Any]:
         bandwidth = parse_size(str(bandwidth), f"{where}: bandwidth")
         if bandwidth < 1:
             raise ConfigError(f"{where}: bandwidth is {bandwidth}", hint='bytes per second, like "20MB"')
-    return {"max_staleness": stale, "bandwidth": bandwidth}
+    reads = table.get("stale", False)
+    if type(reads) is not bool:
+        raise ConfigError(f"{where}: stale is {reads!r}", hint="true or false")
+    return {"max_staleness": stale, "bandwidth": bandwidth, "stale": reads}
 
 
 def _secret(key: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from catalog_core import config, platform, plugins
-from catalog_core.backends import connect
+from catalog_core.backends import connect, places
 from catalog_core.errors import KeyTaken
 from catalog_core.interfaces.store import ObjectStore
 from catalog_core.objectstore import PROBE
@@ -37,7 +37,8 @@ def examine(target: config.Target, *, write: bool = True, rounds: int = ROUNDS) 
     backend = opened[0]
     try:
         if spec.doctor is not None:
-            own = list(plugins.registry().load(spec.doctor, spec.extra)(target.url, dict(target.options)))
+            more = {"parts": places(spec, target)} if spec.parts else {}
+            own = list(plugins.registry().load(spec.doctor, spec.extra)(target.url, dict(target.options), **more))
             yield from own
             if any(check.result == "failed" for check in own):
                 return

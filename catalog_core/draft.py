@@ -15,7 +15,15 @@ from catalog_core.codec import converter, manifest_to_json
 from catalog_core.content import Content
 from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.durable import translated
-from catalog_core.errors import CatalogError, Conflict, InvalidInput, Rejected, SerializationError, VerificationFailed
+from catalog_core.errors import (
+    CatalogError,
+    Conflict,
+    InvalidInput,
+    PublishedNotReplicated,
+    Rejected,
+    SerializationError,
+    VerificationFailed,
+)
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_key, check_name, nearest
@@ -78,6 +86,7 @@ class Draft:
         self._options = options or {}
         self._folder: Path | None = None
         self._ended: str | None = None  # saved, or discarded
+        self._behind: Version | None = None  # saved, and not on every replica
         self._writer = Writer(catalog._backend, catalog._index, catalog._progress)
         try:
             self._stage()
@@ -319,7 +328,12 @@ class Draft:
 
     def save(self, *, alias: str | None = None, force: bool = False) -> Version:
         """Publish the draft as the next version; durable when this returns. Raises `VerificationFailed` after a
-        failed `verify`, unless `force`; `InvalidInput` where it was saved or discarded before."""
+        failed `verify`, unless `force`; `InvalidInput` where it was saved or discarded before; `PublishedNotReplicated`
+        where a replica did not follow: then call it again."""
+        if self._behind is not None:  # the version stands; what is missing is copies of it
+            self.catalog.sync()
+            version, self._behind = self._behind, None
+            return version
         self._check_open()
         if self.report is not None and not self.report.passed and not force:
             raise VerificationFailed(
@@ -334,6 +348,12 @@ class Draft:
             try:
                 version = self._publish(alias)
                 break
+            except PublishedNotReplicated as exc:
+                self._behind = exc.version
+                self._ended = f"saved as {exc.version.ref}"
+                self._clear()
+                self.catalog._registry.saved(exc.version)
+                raise
             except Rejected as exc:
                 if exc.code != "swept":
                     raise

@@ -17,6 +17,8 @@
     ├── UpgradeRequired                the catalog was written by a newer release
     ├── ReadOnly                       the catalog or its place cannot be written
     │   └── UnsafePlace                SQLite is not safe on this file system
+    ├── NotReplicated                  a change is made, and not yet on every copy
+    │   └── PublishedNotReplicated     so is a version
     └── BackendError                   the store failed
         ├── DeadlineExceeded, NoSpace
         └── KeyTaken, PositionTaken    an exclusive put was lost (handled by the core)
@@ -143,6 +145,19 @@ class ReadOnly(CatalogError):
 
 class UnsafePlace(ReadOnly):
     """SQLite would be written on a network or FUSE file system, where it loses data."""
+
+
+class NotReplicated(CatalogError):
+    """The change stands in the primary, and is not on every replica yet. Do not repeat it: `sync` completes it."""
+
+
+class PublishedNotReplicated(NotReplicated):
+    """`version` is published, and not on every replica yet. Do not save it again: `catalog.sync()`, or `save()` of the
+    same draft, completes it."""
+
+    def __init__(self, message: str, *, version: Any, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, reference=version.ref)
+        self.version = version
 
 
 class BackendError(CatalogError):

@@ -43,24 +43,28 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         "model.deleted": ("model", "reason"),
         "model.restored": ("model", ""),
         "blobs.swept": ("keys versions", ""),
+        "intents.dropped": ("ids", "reason"),
     }.items()
 }
 
 
 @attrs.frozen
 class Intent:
-    """What one actor wants, whole. `id` is kept across retries: the reducer accepts it once."""
+    """What one actor wants, whole. `id` is kept across retries: the reducer accepts it once. `more` are further fields
+    of the stored form: `replayed` (who brought it here from a void branch), and `signature` and `key`, reserved."""
 
     id: str
     actor: str
     time: int
     based_on: Head | None
     events: tuple[Mapping[str, Any], ...]
+    more: Mapping[str, Any] = attrs.field(factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The stored form; `signature` and `key` are reserved."""
+        """The stored form."""
         base = None if self.based_on is None else {"position": self.based_on.position, "digest": self.based_on.digest}
-        return {"id": self.id, "actor": self.actor, "time": self.time, "based_on": base, "events": list(self.events)}
+        own = {"id": self.id, "actor": self.actor, "time": self.time, "based_on": base, "events": list(self.events)}
+        return {**self.more, **own}
 
 
 @attrs.frozen

@@ -5,8 +5,7 @@ overwritten. There are no holes, so the head is found by asking for the next one
 block of 32, 32² or 32³ entries packs it into one object, `segments/<epoch>/<first>-<last>`: a cache, checked by the
 chain, so that a newcomer reads many entries with few requests. `hints/head` says about where the head is.
 
-An *epoch* (`epochs/<number>`) names the store that may write, and the entry of the former epoch behind which its own
-begin. Entries of the former epoch beyond that are void; `catalog reconcile` finds them.
+Which store may write, and under which epoch a position is kept, is told by `catalog_core.epochs`.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
-import attrs
-
-from catalog_core.digests import canonical, digest_of, parse
+from catalog_core.digests import digest_of
+from catalog_core.epochs import Line, identity, line_of, read_epochs
 from catalog_core.errors import (
     BackendError,
     BlobMissing,
-    CatalogError,
+    Conflict,
     DeadlineExceeded,
     IntegrityError,
     KeyTaken,
@@ -45,7 +43,6 @@ FENCE = 2.0  # seconds for which a writer trusts that no new epoch began
 PATIENCE = 5.0  # seconds for which a ticket of another writer is waited for
 LOSSES = 4  # lost races after which a writer takes a ticket,
 SLOW = 1.0  # or seconds, if it lost one
-IDENTITY = "identity"
 
 
 def entry_key(position: int, epoch: int = 0) -> str:
@@ -62,75 +59,6 @@ def segment_key(first: int, count: int, epoch: int = 0) -> str:
     return f"segments/{epoch:010}/{first:010}-{first + count - 1:010}"
 
 
-@attrs.frozen
-class Epoch:
-    """A record of who may write. `position` and `digest` are those of the last entry that it takes over from the epoch
-    before; `owner` is the identity of the store that holds the primary copy; `previous` is the digest of the record
-    before it (None for the first one)."""
-
-    number: int
-    position: int
-    digest: str | None
-    owner: str
-    actor: str
-    time: int
-    previous: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Where it is kept."""
-        return f"epochs/{self.number:010}"
-
-    def to_bytes(self) -> bytes:
-        """The stored form."""
-        return canonical(attrs.asdict(self))
-
-    @classmethod
-    def of(cls, data: bytes, where: str) -> Epoch:
-        """Parse a record. Raises `IntegrityError`."""
-        try:
-            value = parse(data)
-            epoch = cls(**value)
-            if type(epoch.number) is not int or type(epoch.position) is not int or type(epoch.owner) is not str:
-                raise TypeError("number, position or owner is of another kind")
-        except (CatalogError, TypeError, ValueError) as exc:
-            raise IntegrityError(f"{where} cannot be read: {exc}", hint="restore it from another copy") from exc
-        return epoch
-
-
-def read_epochs(store: ObjectStore, where: str) -> list[Epoch]:
-    """The epoch records of a store, by number; each continues the one before. Raises `IntegrityError`."""
-    found: list[Epoch] = []
-    before: str | None = None
-    for info in store.list("epochs/"):
-        with store.get(info.key) as stream:
-            data = stream.read()
-        epoch = Epoch.of(data, f"{info.key} of {where}")
-        if found and (epoch.number != found[-1].number + 1 or epoch.previous != before):
-            raise IntegrityError(f"{info.key} of {where} does not continue the epoch before it")
-        found.append(epoch)
-        before = digest_of(data)
-    return found
-
-
-def identity(store: ObjectStore, *, create: bool = False) -> str | None:
-    """The random name of a store, by which epochs know it; made where there is none, if `create`."""
-    for _ in range(3):
-        try:
-            with store.get(IDENTITY) as stream:
-                return stream.read(64).decode("ascii", "replace")
-        except BlobMissing:
-            if not create:
-                return None
-        name = secrets.token_hex(16)
-        try:
-            store.put(IDENTITY, io.BytesIO(name.encode()), len(name), "exclusive")
-            return name
-        except KeyTaken:
-            continue
-    raise BackendError("the identity of the store is taken and cannot be read")
-
-
 class StoreJournal:
     """See `interfaces.backend.Journal`; `name` and `url` are for messages."""
 
@@ -139,53 +67,63 @@ class StoreJournal:
         self._name = name
         self._url = url
         self._local = local
-        self._writable = writable
+        self._may_write = writable
         self._head: Head | None = None
         self._recent: OrderedDict[int, bytes] = OrderedDict()
-        self._epochs: list[Epoch] | None = None
+        self._line: Line | None = None
         self._owned = True
         self._looked = -1e9
         self._tickets: dict[str, float] = {}
 
+    @property
+    def _writable(self) -> bool:
+        return self._may_write and bool(getattr(self._store, "writable", True))
+
     # -- epochs -------------------------------------------------------------------------------------------------
 
-    def epochs(self, *, fresh: bool = False) -> list[Epoch]:
-        """The epoch records of this store; empty where its first entry began the only one."""
-        if self._epochs is None or fresh:
-            found = read_epochs(self._store, self._url)
-            if found != (self._epochs or []):
+    def line(self, *, fresh: bool = False) -> Line:
+        """The epochs of this store; without any record where its first entry began the only one."""
+        if self._line is None or fresh:
+            records = read_epochs(self._store, self._url)
+            mine = identity(self._store) if records else None
+            line = line_of(records, mine, self._url)
+            if line.chain != (self._line.chain if self._line else ()):
                 self._head = None
                 self._recent.clear()
-            self._epochs = found
-            self._owned = not found or found[-1].owner == identity(self._store)
+            self._line = line
+            self._owned = line.last is None or (line.last.owner == mine and not line.rivals)
             self._looked = time.monotonic()
-        return self._epochs
+        return self._line
 
     @property
     def epoch(self) -> int:
         """The number of the present epoch."""
-        records = self.epochs()
-        return records[-1].number if records else 0
+        last = self.line().last
+        return last.number if last else 0
 
     @property
     def owned(self) -> bool:
         """Whether the present epoch lets this store be written."""
-        self.epochs()
+        self.line()
         return self._owned
 
     def epoch_of(self, position: int) -> int:
         """The epoch that a position belongs to."""
-        for record in reversed(self.epochs()):
-            if position > record.position:
-                return record.number
-        return 0
+        return self.line().epoch_of(position)
 
     def check_owned(self) -> None:
         """Raise `ReadOnly` where the present epoch gives the journal to another store."""
         if time.monotonic() - self._looked > FENCE:
-            self.epochs(fresh=True)
-        if not self._owned:
-            last = self.epochs()[-1]
+            self.line(fresh=True)
+        last = self.line().last
+        if not self._owned and last is not None:
+            rivals = self.line().rivals
+            if rivals:
+                told = " and ".join(f"{record.number} (by {record.actor})" for record in (last, *rivals))
+                raise ReadOnly(
+                    f"{self._url} has two rival epochs, {told}: two copies were made the primary",
+                    hint="choose one: catalog hybrid failover NAME",
+                )
             raise ReadOnly(
                 f"{self._url} is a copy: another store is the primary since epoch {last.number} (by {last.actor})",
                 hint="open the primary",
@@ -221,9 +159,12 @@ class StoreJournal:
 
     def _hinted(self) -> int:
         """A position that is filled, perhaps near the head."""
-        fork = self.epochs()[-1].position if self.epochs() else -1
         if self._head is not None:
-            return max(fork, self._head.position)
+            return self._head.position
+        last = self.line().last
+        fork = last.position if last else -1
+        if fork >= 0 and not self._stat(fork):  # a copy that has not come so far
+            fork = -1
         if self._local:
             return fork
         try:
@@ -288,7 +229,7 @@ class StoreJournal:
 
     def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Cut a range into the largest blocks that may be packed: pairs of first position and count."""
-        ends = [record.position + 1 for record in self.epochs()]
+        ends = [record.position + 1 for record in self.line().chain]
         position = start
         while position < end:
             size = next(
@@ -406,6 +347,28 @@ class StoreJournal:
                 losses += 1
                 time.sleep(random.uniform(0, wait))
                 wait = min(wait * 2, 0.05)
+
+    def check_line(self, line: Line) -> None:
+        """Raise `Conflict` where the store knows by now of other epochs than those of `line`."""
+        if self.line(fresh=True).chain != line.chain:
+            raise Conflict(
+                f"{self._url}: another store became the primary meanwhile", hint="open the catalog again, then repeat"
+            )
+
+    def take_over(self, position: int, data: bytes) -> None:
+        """Put an entry of the primary's journal at its place in this copy of it. Raises `IntegrityError` where another
+        one is there."""
+        try:
+            self._store.put(self._key(position), io.BytesIO(data), len(data), "exclusive")
+        except KeyTaken as exc:
+            if self._read(position) != data:
+                raise IntegrityError(
+                    f"{self._url}: journal entry {position} is another one than that of the primary",
+                    hint="it is no copy of this catalog; name an empty place as the replica",
+                ) from exc
+        self._head = Head(position, digest_of(data))
+        self._keep(position, data)
+        self._packed(position)
 
     def _put(self, head: Head | None, position: int, data: bytes) -> bool:
         """Put an entry; whether it is there now. An unknown outcome is settled by reading back."""

@@ -16,7 +16,7 @@ import attrs
 from catalog_core.digests import checksum
 from catalog_core.errors import BackendError, BlobMissing, InvalidInput
 from catalog_core.interfaces.backend import Capabilities
-from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore
+from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore, Replicated
 from catalog_core.journal import StoreJournal
 
 PROBE = "probes/exclusive"  # a hint: the result of the race of `catalog doctor`, as JSON
@@ -51,9 +51,13 @@ class ObjectStoreBackend:
         self.store = store
         self.blobs = _Blobs(store, _Throttle(bandwidth) if bandwidth else None)
         self.files: LocalFiles | None = _Files(store) if isinstance(store, LocalFiles) else None
-        local, writable = self.files is not None, bool(getattr(store, "writable", True))
-        self.journal = StoreJournal(store, name, url, local=local, writable=writable)
-        self.capabilities = Capabilities(transactional=False, local=local, writable=writable)
+        self.journal = StoreJournal(store, name, url, local=self.files is not None, writable=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do now: another part of a hybrid may become the primary."""
+        writable = bool(getattr(self.store, "writable", True))
+        return Capabilities(transactional=False, local=self.files is not None, writable=writable)
 
     @property
     def many_writers(self) -> bool:
@@ -175,6 +179,10 @@ class _Blobs:
     def delete(self, keys: Iterable[str]) -> None:
         """See `interfaces.backend.Blobs.delete`."""
         self._store.delete([blob_key(key) for key in keys])
+
+    def distrust(self, key: str) -> bool:
+        """See `interfaces.backend.Blobs.distrust`."""
+        return isinstance(self._store, Replicated) and self._store.distrust(blob_key(key))
 
 
 class _Files:

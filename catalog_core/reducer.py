@@ -440,6 +440,14 @@ class Reducer:
             self.db.execute("DELETE FROM chunks WHERE key = ?", (digest,))
             self.db.execute("DELETE FROM trusted WHERE key = ?", (digest,))
 
+    def _on_intents_dropped(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        """Nobody may bring them here from a void branch any more."""
+        self._ids = None  # from here on the table is asked: it goes back with a savepoint
+        for intent in event["ids"]:
+            if not isinstance(intent, str):
+                raise Rejected(f"{str(intent)[:60]!r} is no id of an intent", code="id")
+            self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent, entry.position))
+
 
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):

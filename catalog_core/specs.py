@@ -19,7 +19,9 @@ class BackendSpec:
     `local` says that a path follows `scheme://`: a relative one then starts at the working folder, or at the folder of
     the configuration file, and reaches the factory absolute. `doctor` ("package.module:function") is called with
     `(url: str, options: dict)` and yields `records.Check`s of what only this backend can tell (credentials, clock,
-    bucket); what every store promises, `catalog doctor` checks by itself."""
+    bucket); what every store promises, `catalog doctor` checks by itself.
+    `parts` names the options that hold names of other catalogs, one or a list. Factory and doctor then get `parts`,
+    name to `interfaces.store.Place`, and the factory a bool, stale=: whether a copy may stand in while the store is away."""
 
     name: str
     schemes: tuple[str, ...]
@@ -29,6 +31,7 @@ class BackendSpec:
     api: int = API
     local: bool = False
     doctor: str | None = None
+    parts: tuple[str, ...] = ()
 
 
 @attrs.frozen

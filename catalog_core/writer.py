@@ -17,7 +17,7 @@ from catalog_core.interfaces.backend import Backend, Head
 INLINE = 16 << 10
 INLINE_ALL = 512 << 10
 CLOCK_SLACK = 300_000
-Events = Callable[[Index], list[dict[str, Any]]]
+Events = Callable[[Index], list[dict[str, Any]] | Intent]
 
 
 def commit(
@@ -25,7 +25,8 @@ def commit(
 ) -> int:
     """Append what `events` makes of the newest state, with small `blobs` (digest → bytes); return its position.
 
-    `events` runs again after every lost race, so numbers and checks always meet the state they are written on.
+    `events` runs again after every lost race, so numbers and checks always meet the state they are written on. It may
+    return a whole `Intent`, which was made elsewhere.
     Raises `Rejected` (a rule refuses it), `ReadOnly`, `DeadlineExceeded`; nothing is stored then.
     """
     if not backend.capabilities.writable:
@@ -73,7 +74,8 @@ def _commit(
                     f"this machine's clock is {(index.time - now) // 1000} s behind the catalog's last entry",
                     hint="set the clock, then repeat",
                 )
-            intent = Intent(identity, actor, now, head, tuple(events(index)))
+            made = events(index)
+            intent = made if isinstance(made, Intent) else Intent(identity, actor, now, head, tuple(made))
             epoch = getattr(backend.journal, "epoch", 0)
             data = write_entry(head, now, [intent], inlined, epoch)
             index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)

@@ -8,6 +8,7 @@ import click
 
 from catalog_cli.output import json_option, opened, put, put_table, reference
 from catalog_core import config, doctor, platform, plugins
+from catalog_core.catalog import Catalog
 from catalog_core.show import size
 
 
@@ -24,17 +25,43 @@ def verify_command(ctx: click.Context, ref: str) -> None:
 
 
 @click.command("fsck")
+@click.option("--replicas", is_flag=True, help="Of a hybrid: what each part stores, by what the stores report.")
+@click.option("--deep", is_flag=True, help="With --replicas: read all of it.")
+@click.option("--mend", is_flag=True, help="With --replicas: bring good bytes to where they lack.")
 @json_option
 @click.pass_context
-def fsck_command(ctx: click.Context) -> None:
-    """Read and check every entry and every byte."""
+def fsck_command(ctx: click.Context, replicas: bool, deep: bool, mend: bool) -> None:
+    """Read and check every entry and every byte.
+
+    With --replicas: hold what each part of a hybrid stores against the journal, by sizes and checksums that the stores
+    report, without reading it.
+    """
     catalog = opened(ctx)
+    if replicas:
+        _audit(ctx, catalog, deep, mend)
+        return
+    if deep or mend:
+        raise click.UsageError("--deep and --mend go with --replicas")
     found = catalog.fsck(progress=catalog._progress)
     read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {size(found.bytes)} read"
     lines = [p.message if p.message.startswith(p.what) else f"{p.what}: {p.message}" for p in found.problems]
     count = len(lines)
     put(ctx, found, lines=[*lines, f"{read}: {f'{count} problem' + 's' * (count > 1) if lines else 'clean'}"])
     if not found.clean:
+        sys.exit(1)
+
+
+def _audit(ctx: click.Context, catalog: Catalog, deep: bool, mend: bool) -> None:
+    found = catalog.audit(deep=deep, mend=mend, progress=catalog._progress)
+    lines = [f"{flaw.part}: {flaw.ref}: {flaw.message}{' (mended)' if flaw.mended else ''}" for flaw in found.flaws]
+    rest = found.blobs - found.proven - len(found.flaws)
+    told = f"; of {rest:,} only the size is known (--deep reads them)" if rest else ""
+    count = f"{len(lines)} problem{'s' * (len(lines) > 1)}" if lines else "clean"
+    lines.append(f"{found.blobs:,} blobs asked for, {found.proven:,} proven by checksums{told}: {count}")
+    if found.flaws and not mend:
+        lines.append("catalog fsck --replicas --mend brings the good bytes from another part")
+    put(ctx, found, lines=lines)
+    if any(not flaw.mended for flaw in found.flaws):
         sys.exit(1)
 
 

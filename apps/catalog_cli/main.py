@@ -33,6 +33,10 @@ COMMANDS = {
     "verify": ("care", "Run a version in a fresh process and check what it gives."),
     "fsck": ("care", "Check every entry and every byte of the catalog."),
     "gc": ("care", "Collect what no version needs."),
+    "sync": ("replicas", "Bring the replicas of a hybrid up to its primary."),
+    "replicas": ("replicas", "Show how far the parts of a hybrid are."),
+    "reconcile": ("replicas", "Bring back what only an old primary has."),
+    "hybrid": ("replicas", "Choose the primary of a hybrid."),
     "cache": ("cache", "Show, trim, check or pin what was fetched from remote catalogs."),
     "config": ("care", "Show the configuration and where it comes from."),
     "plugins": ("care", "Show the plug-ins, and what is wrong with them."),
@@ -76,12 +80,13 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--catalog", "-c", metavar="NAME", help="A configured name, a URL or a folder; else $CATALOG.")
+@click.option("--stale", is_flag=True, help="While the store is away, what is known or on a replica will do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.version_option(package_name="catalog-core", prog_name="catalog")
 @click.pass_context
-def group(ctx: click.Context, catalog: str | None, as_json: bool) -> None:
+def group(ctx: click.Context, catalog: str | None, stale: bool, as_json: bool) -> None:
     """A model catalog without a server: publish, find, check and load versions of models."""
-    ctx.obj = {"catalog": catalog, "json": as_json}
+    ctx.obj = {"catalog": catalog, "stale": stale, "json": as_json}
 
 
 def main(arguments: list[str] | None = None) -> None:

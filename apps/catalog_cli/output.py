@@ -50,7 +50,7 @@ def opened(ctx: click.Context, *, create: bool = False) -> Catalog:
     target = ctx.obj["catalog"]
     default = target is None and not os.environ.get("CATALOG")
     progress = metered(ctx)
-    catalog = Catalog.open(target, create=create or default)
+    catalog = Catalog.open(target, create=create or default, stale=ctx.obj["stale"] or None)
     ctx.call_on_close(catalog.close)
     catalog._progress = progress
     return catalog

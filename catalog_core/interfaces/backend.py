@@ -61,7 +61,11 @@ class Journal(Protocol):
 
 
 class Blobs(Protocol):
-    """Immutable bytes by key: `sha256:<hex>`, or `sha256:<hex>~<k>` once the content was swept k times."""
+    """Immutable bytes by key: `sha256:<hex>`, or `sha256:<hex>~<k>` once the content was swept k times.
+
+    Where there are several copies, `distrust(key) -> bool` says that what this thread read last was wrong; it returns
+    whether another copy will be read next time (optional).
+    """
 
     def put(self, key: str, stream: BinaryIO, size: int) -> None:
         """Store a blob; idempotent; whole or absent; durable at return."""

@@ -6,7 +6,7 @@ A store may be used from several threads and processes at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
@@ -74,3 +74,37 @@ class LocalFiles(Protocol):
 
     def sweep_uploads(self, older_than: float) -> int:
         """Remove abandoned temporaries older than `older_than` seconds; return how many."""
+
+
+@attrs.frozen
+class Place:
+    """A configured catalog as a part of another one. `open(create)` connects to its store, or raises what its backend
+    raises; `url` is for messages."""
+
+    url: str
+    open: Callable[[bool], ObjectStore]
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """What a store made of several others offers besides, so that `catalog_core.sync` can bring them up to date
+    (optional). `parts` are their names; `primary` is the name of the one that may be written, None while that is away;
+    `durability` is `sync`, `async` or `manual`."""
+
+    parts: Mapping[str, object]
+    primary: str | None
+    durability: str
+
+    def look(self) -> None:
+        """Ask all parts again which of them is the primary."""
+
+    def part(self, name: str, *, create: bool = False) -> ObjectStore:
+        """The store of a part, made where there is none if `create`. Raises what it raises where it does not answer,
+        `NotFound` where there is no such part."""
+
+    def url_of(self, name: str) -> str:
+        """Where a part is, for messages."""
+
+    def distrust(self, key: str) -> bool:
+        """The bytes of `key` that this thread got last were wrong: read another copy next time, and mend the bad one.
+        Returns whether there is another copy to read."""

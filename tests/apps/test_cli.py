@@ -104,6 +104,7 @@ def test_the_commands_are_those_of_the_api() -> None:
         "open": "init", "close": None, "prepare": "save", "model": "show", "version": "show", "models": "list",
         "versions": "list", "as_of": "show", "resolve_time": "show", "load": "download", "session": "verify",
         "artifact": "show", "pin": "cache", "unpin": "cache",
+        "audit": "fsck", "failover": "hybrid",
     }  # fmt: skip
     elsewhere |= {
         "attachment": "attach", "set_card": "card", "unalias": "alias", "discard": None, "versions": "list",

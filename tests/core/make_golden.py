@@ -191,7 +191,25 @@ def unknown_version(j: Journal) -> None:
     j.add(publish("m", 2), {k: v for k, v in {**of("version.deleted", "m", 1), "v": 2}.items() if k != "critical"})
 
 
-JOURNALS = (every_event, rejected, retries, sweeps, unknown_ignored, unknown_critical, unknown_version)
+def replays(j: Journal) -> None:
+    """What came back from a void branch, and what may not."""
+    back, dropped, spared = j.id(), j.id(), j.id()
+    j.add(publish("m", 1))
+    about = {"by": "carol", "epoch": 0, "position": 2, "events": [publish("m", 1)]}
+    now = START + 1000 * len(j.entries)
+    intent = Intent(back, "alice", now - 500, j.head, (publish("m", 2),), {"replayed": about, "signature": "reserved"})
+    data = write_entry(j.head, now, [intent])
+    j.head = Head(len(j.entries), digest_of(data))
+    j.entries.append(data)
+    j.add(publish("m", 3), id=back)  # it is here already
+    j.add(event("intents.dropped", ids=[dropped], reason="reconciled"))
+    j.add(publish("m", 3), id=dropped)
+    j.add(event("intents.dropped", ids=[spared]), of("version.deleted", "m", 9))  # rejected: it drops nothing
+    j.add(publish("m", 3), id=spared)
+    j.add(event("intents.dropped", ids=[7]))
+
+
+JOURNALS = (every_event, rejected, replays, retries, sweeps, unknown_ignored, unknown_critical, unknown_version)
 
 
 def main(folder: Path) -> None:

@@ -50,8 +50,11 @@ def opened(place: Path) -> Iterator[Callable[[str], Catalog]]:
 
 
 def test_every_kind_of_journal_is_there() -> None:
-    assert {"every-event", "rejected", "retries", "sweeps", "unknown-ignored", "unknown-critical"} <= set(NAMES)
-    types = {event["type"] for intent in _intents("every-event") for event in intent["events"]}
+    assert {"every-event", "rejected", "replays", "retries", "sweeps", "unknown-ignored", "unknown-critical"} <= set(
+        NAMES
+    )
+    intents = _intents("every-event") + _intents("replays")
+    types = {event["type"] for intent in intents for event in intent["events"]}
     from catalog_core.events import FIELDS
 
     assert types == set(FIELDS)

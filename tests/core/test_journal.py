@@ -13,11 +13,12 @@ import pytest
 
 from catalog_core.catalog import Catalog
 from catalog_core.digests import digest_of
+from catalog_core.epochs import Epoch, identity
 from catalog_core.errors import BlobMissing, IntegrityError, ReadOnly
 from catalog_core.events import Intent, event, new_id, write_entry
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
-from catalog_core.journal import BLOCK, Epoch, StoreJournal, entry_key, identity, segment_key
+from catalog_core.journal import BLOCK, StoreJournal, entry_key, segment_key
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.faults import FaultyStore
 from catalog_core.testing.memory import MemoryStore
@@ -181,10 +182,10 @@ def test_epochs_must_continue_each_other() -> None:
     begin(store, 1, 3, "sha256:" + "0" * 64, "x", None)
     begin(store, 2, 5, "sha256:" + "1" * 64, "x", "sha256:" + "2" * 64)
     with pytest.raises(IntegrityError, match="does not continue the epoch before"):
-        journal_of(store).epochs()
+        journal_of(store).line()
     put(store, "epochs/0000000002", b'{"number": 2}')
     with pytest.raises(IntegrityError, match="cannot be read"):
-        journal_of(store).epochs()
+        journal_of(store).line()
 
 
 def test_an_index_that_followed_a_void_branch_is_computed_anew(place: Path) -> None:

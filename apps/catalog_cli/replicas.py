@@ -1,0 +1,140 @@
+"""sync, replicas, reconcile, hybrid: a catalog on several sites."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from catalog_cli.output import json_option, opened, put, put_table
+from catalog_core.errors import BackendError
+from catalog_core.show import size
+from catalog_core.sync import Synced
+
+
+@click.command("sync")
+@click.argument("parts", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only count, in bytes.")
+@click.option("--watch", metavar="SECONDS", type=click.FloatRange(min=0.1), help="Again and again, so long apart.")
+@click.option("--times", type=click.IntRange(1), help="With --watch: so many times, then end.")
+@json_option
+@click.pass_context
+def sync_command(
+    ctx: click.Context, parts: tuple[str, ...], dry_run: bool, watch: float | None, times: int | None
+) -> None:
+    """Bring the replicas (or only PARTS) up to the primary.
+
+    What came over stays when it is stopped; the next one goes on there. With --watch a part that is away is told, and
+    tried again.
+    """
+    catalog = opened(ctx)
+    count = 0
+    while True:
+        count += 1
+        try:
+            done = catalog.sync(*parts, dry_run=dry_run, progress=catalog._progress)
+            if watch is None or any(step.entries for step in done):
+                _say(ctx, done, dry_run, catalog.position)
+        except BackendError as exc:
+            if watch is None:
+                raise
+            click.echo(f"{exc.message}", err=True)
+        if watch is None or count == times:
+            return
+        time.sleep(watch)
+
+
+def _say(ctx: click.Context, done: list[Synced], dry_run: bool, position: int) -> None:
+    if ctx.obj["json"]:
+        put_table(ctx, done, "")
+        return
+    verb = "would copy" if dry_run else "copied"
+    for step in done:
+        what = f"{step.entries:,} entries, {step.blobs:,} blobs, {size(step.bytes)}"
+        more = f", {'would delete' if dry_run else 'deleted'} {step.deleted:,} swept blobs" if step.deleted else ""
+        known = step.entries or step.deleted
+        click.echo(f"{step.part}: {verb} {what}{more}" if known else f"{step.part}: is at entry {position}")
+    if not done:
+        click.echo("nothing to do: the primary is the only part that was named")
+
+
+@click.command("replicas")
+@click.option("--quick", is_flag=True, help="Positions only; do not ask for blobs.")
+@json_option
+@click.pass_context
+def replicas_command(ctx: click.Context, quick: bool) -> None:
+    """Show the parts of a hybrid: who is the primary, how far the others are, which versions lack something."""
+    catalog = opened(ctx)
+    found = catalog.replicas(blobs=not quick)
+    if ctx.obj["json"]:
+        put_table(ctx, found, "")
+        return
+    lines = []
+    for part in found:
+        if part.problem is not None:
+            lines.append(f"{part.name}  {part.role}  {part.url}: {part.problem}")
+            continue
+        behind = f", {part.behind:,} behind, the first for {_span(part.lag or 0.0)}" if part.behind else ""
+        lines.append(f"{part.name}  {part.role}  {part.url}: entry {part.position}{behind}, epoch {part.epoch}")
+        lines += [f"  {ref} lacks blobs" for ref in part.missing or ()]
+        lines += [f"  {ref} has damaged blobs" for ref in part.damaged or ()]
+    put(ctx, {}, lines=lines)
+
+
+def _span(seconds: float) -> str:
+    for name, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+@click.command("reconcile")
+@click.option("--apply", is_flag=True, help="Write what can be written as it was.")
+@click.option("--renumber", is_flag=True, help="Also versions whose number was given away, under the next one.")
+@click.option("--take", multiple=True, metavar="ID", help="A conflict in which the void side wins.")
+@click.option("--drop", multiple=True, metavar="ID", help="What is to stay void for good.")
+@json_option
+@click.pass_context
+def reconcile_command(
+    ctx: click.Context, apply: bool, renumber: bool, take: tuple[str, ...], drop: tuple[str, ...]
+) -> None:
+    """Show what an old primary acknowledged and no other part has, and bring it back.
+
+    Nothing is lost by waiting: what is shown stays where it is until it is applied or dropped.
+    """
+    chosen = apply or renumber or bool(take)
+    found = opened(ctx).reconcile(apply=chosen, renumber=renumber, take=take, drop=drop)
+    if ctx.obj["json"]:
+        put_table(ctx, found, "")
+    elif not found:
+        click.echo("nothing stands in a void branch")
+    else:
+        for void in found:
+            note = f" as {', '.join(void.becomes)}" if void.becomes and void.outcome in ("renumber", "replayed") else ""
+            click.echo(f"{void.id[:12]}  {void.outcome}{note}: {'; '.join(void.what)} by {void.actor} on {void.part}")
+            if void.why:
+                click.echo(f"  {void.why}")
+    if chosen and any(void.outcome not in ("replayed", "dropped") for void in found):
+        sys.exit(1)
+
+
+@click.group("hybrid")
+def hybrid_command() -> None:
+    """Choose the primary of a catalog on several sites."""
+
+
+@hybrid_command.command("failover")
+@click.argument("part")
+@click.option("--force", is_flag=True, help="Even if this machine has seen more than PART has.")
+@json_option
+@click.pass_context
+def failover_command(ctx: click.Context, part: str, force: bool) -> None:
+    """Make PART the primary: it is written from now on, and the old one is read-only when it returns.
+
+    Of two rival primaries it chooses PART. What the other one alone has is shown by `catalog reconcile`.
+    """
+    ctx.obj["stale"] = True
+    catalog = opened(ctx)
+    position = catalog.failover(part, force=force)
+    put(ctx, {"primary": part, "position": position}, lines=[f"{part} is the primary, from entry {position + 1} on"])

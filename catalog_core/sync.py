@@ -1,0 +1,379 @@
+"""Replication: copies of a catalog follow its primary.
+
+First the blobs that entries up to some position rely on, then these entries, in order; so a replica is at every moment
+a whole catalog, perhaps an older one. What the primary has swept by now is not copied, and a replica deletes what a
+sweep names when it has that entry. What was copied leaves its checksums in `sums/` (a hint), so that an audit can
+believe what stores report and need not read terabytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import md5, sha256
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import attrs
+
+from catalog_core import durable
+from catalog_core.epochs import read_epochs, write_epoch
+from catalog_core.errors import (
+    BackendError,
+    CatalogError,
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    NotReplicated,
+)
+from catalog_core.interfaces.store import ObjectStore, Replicated
+from catalog_core.journal import StoreJournal
+from catalog_core.layout import Chunk, read_layout
+from catalog_core.objectstore import blob_key
+from catalog_core.parallel import in_order
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.staging import Progress
+
+BATCH = 256  # entries between two looks at the replica's epochs
+PARALLEL = 4
+MANY = 1000  # keys for which a listing of the replica is cheaper than a question each
+PATIENCE = 30.0  # seconds for which closing waits for the replicas
+log = logging.getLogger("catalog_core")
+
+
+@attrs.frozen
+class Synced:
+    """What one replica got, or would get: `entries` and `blobs` (`bytes` in all) copied, `deleted` blobs that were
+    swept; its `position` afterwards."""
+
+    part: str
+    entries: int
+    blobs: int
+    bytes: int
+    deleted: int
+    position: int
+
+
+def replicated(catalog: Catalog) -> Replicated:
+    """The store of a catalog that has parts. Raises `InvalidInput`."""
+    store = getattr(catalog._backend, "store", None)
+    if not isinstance(store, Replicated):
+        raise InvalidInput(f"{catalog.url} has no replicas", hint='configure one: backend = "hybrid"')
+    return store
+
+
+# -- what entries rely on ---------------------------------------------------------------------------------------------
+
+
+def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> dict[str, tuple[int | None, str]]:
+    """The storage keys of the blobs that the entries `first` to `last` rely on, as far as they were not swept since,
+    each with its size (None where nobody noted it) and what needs it. A layout that cannot be read raises if `strict`,
+    else only its own key is there."""
+    index = catalog._index
+    found: dict[str, tuple[int | None, str]] = {}
+
+    def key_of(digest: str, position: int) -> str | None:
+        swept = index.rows("SELECT position FROM swept WHERE digest = ?", (digest,))
+        return None if swept and swept[0][0] > position else index.key(digest)
+
+    def note(digest: str, position: int, size: int | None, ref: str) -> None:
+        key = key_of(digest, position)
+        if key is not None and not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+            found.setdefault(key, (size, ref))
+
+    for name, number, position, manifest, layout in index.rows(
+        "SELECT name, number, position, manifest, layout FROM versions WHERE position BETWEEN ? AND ? AND deleted <> 2",
+        (first, last),
+    ):
+        ref = f"{name}@{number}"
+        note(manifest, position, None, ref)
+        note(layout, position, None, ref)
+        if key_of(layout, position) is None:
+            continue
+        try:
+            files = read_layout(catalog._content.blob(layout, f"layout of {ref}"))
+        except CatalogError:
+            if strict:
+                raise
+            continue
+        for chunk in (chunk for chunks in files.values() for chunk in chunks):
+            note(chunk.pack or chunk.digest, position, _size_of(chunk), ref)
+    for position, ordinal in index.rows(
+        "SELECT position, ordinal FROM events WHERE type IN ('card.set', 'attachment.set') AND rejected IS NULL"
+        " AND position BETWEEN ? AND ?",
+        (first, last),
+    ):
+        event = index.event(position, ordinal)
+        if event["digest"] is not None:
+            note(event["digest"], position, event.get("size"), f"{event['model']} ({event['type']})")
+    return found
+
+
+def _size_of(chunk: Chunk) -> int | None:
+    return chunk.length if chunk.pack is None else None
+
+
+def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[str]:
+    """The keys that sweeps among these entries took away."""
+    for position, ordinal in catalog._index.rows(
+        "SELECT position, ordinal FROM events WHERE type = 'blobs.swept' AND rejected IS NULL"
+        " AND position BETWEEN ? AND ?",
+        (first, last),
+    ):
+        yield from catalog._index.event(position, ordinal)["keys"]
+
+
+# -- one replica ------------------------------------------------------------------------------------------------------
+
+
+class Copy:
+    """One replica, and how it is brought up to the catalog's journal."""
+
+    def __init__(self, catalog: Catalog, name: str, *, create: bool = False) -> None:
+        self.catalog = catalog
+        self.name = name
+        self.hybrid = replicated(catalog)
+        self.store = self.hybrid.part(name, create=create)
+        self.url = self.hybrid.url_of(name)
+        self.journal = StoreJournal(self.store, name, self.url, local=False, writable=True)
+
+    def position(self) -> int:
+        """The last entry that it has, -1 for none. Raises `IntegrityError` where that is not the catalog's."""
+        head = self.journal.head()
+        if head is None:
+            return -1
+        ours = next(iter(self.catalog._backend.journal.read(head.position, head.position + 1)), None)
+        if ours is None or ours[1] != next(iter(self.journal.read(head.position, head.position + 1)))[1]:
+            raise IntegrityError(
+                f"{self.name} ({self.url}) holds another catalog, or went its own way: its entry {head.position} is "
+                f"{head.digest}",
+                hint="name an empty place as the replica, or see `catalog reconcile`",
+            )
+        return head.position
+
+    def tell_epochs(self) -> None:
+        """Bring the records of epochs there. Raises `Conflict` where it knows of one that we do not."""
+        ours = read_epochs(cast(ObjectStore, self.hybrid), self.catalog.url)
+        theirs = read_epochs(self.store, self.url)
+        if theirs.keys() - ours.keys():
+            raise Conflict(
+                f"{self.name} knows of another epoch than the primary", hint="open the catalog again, then repeat"
+            )
+        for record in sorted(ours.values(), key=lambda record: record.number):
+            if record.id not in theirs:
+                write_epoch(self.store, record)
+        self.journal.line(fresh=True)
+
+    def lacking(self, wanted: Iterable[str]) -> list[str]:
+        """Those of the keys that it does not have, or visibly not as it should."""
+        keys = list(wanted)
+        if len(keys) > MANY:
+            there = {info.key for info in self.store.list("blobs/")}
+            return [key for key in keys if blob_key(key) not in there]
+
+        def good(key: str) -> bool:
+            info = self.store.stat(blob_key(key))
+            return info is not None and "sha256:" + info.checksums.get("sha256", digest_in(key)[7:]) == digest_in(key)
+
+        return [key for key, here in zip(keys, in_order(good, keys, 8, 16), strict=True) if not here]
+
+    def size(self, key: str, known: int | None) -> int:
+        """The bytes of a blob, as noted or as the primary says."""
+        if known is None:
+            info = self.catalog._backend.blobs.stat(key)
+            known = 0 if info is None else info.size
+        return known
+
+    def bring(self, key: str) -> dict[str, Any]:
+        """Copy one blob there, checked; return its sums. Raises `IntegrityError`, `BlobMissing`, `BackendError`."""
+        blobs = self.catalog._backend.blobs
+        for _ in range(len(self.hybrid.parts) + 1):
+            with blobs.open(key) as stream, received(stream) as blob:
+                if blob.digest != digest_in(key):
+                    if blobs.distrust(key):
+                        continue
+                    break
+                if self.store.stat(blob_key(key)) is not None:  # it is not good, and may count as stored
+                    self.store.delete([blob_key(key)])
+                self.store.put(blob_key(key), blob.file, blob.size, "content")
+                return {"key": key, "size": blob.size, "adler32": blob.adler32, "md5": blob.md5}
+        raise IntegrityError(
+            f"{key} is damaged on every part of {self.catalog.url}", hint="catalog fsck --replicas tells who needs it"
+        )
+
+    def note_sums(self, sums: list[dict[str, Any]], first: int, last: int) -> None:
+        """Keep checksums beside the copies: hints for `audit`."""
+        data = "".join(json.dumps(item) + "\n" for item in sums).encode()
+        for store in (self.store, cast(ObjectStore, self.hybrid)):
+            try:
+                store.put(f"sums/{first:010}-{last:010}", io.BytesIO(data), len(data), "hint")
+            except CatalogError:
+                continue  # it only saves an audit the reading
+
+    def run(self, dry_run: bool, progress: Progress | None) -> Synced:
+        """Bring it up to the catalog's position."""
+        catalog, begun = self.catalog, self.position()
+        head = catalog._backend.journal.head()
+        last = -1 if head is None else min(head.position, catalog.position)
+        if dry_run:
+            wanted = relied(catalog, begun + 1, last)
+            lacking = self.lacking(wanted)
+            total = sum(self.size(key, wanted[key][0]) for key in lacking)
+            gone = len(list(_sweeps(catalog, begun + 1, last)))
+            return Synced(self.name, max(last - begun, 0), len(lacking), total, gone, begun)
+        self.tell_epochs()
+        blobs = moved = deleted = 0
+        position = begun
+        if begun >= 0:  # who was killed here may not have deleted all
+            self._delete(max(begun - BATCH, 0), begun)
+        while position < last:
+            first, position = position + 1, min(position + BATCH, last)
+            wanted = relied(catalog, first, position)
+            lacking = self.lacking(wanted)
+            total = sum(self.size(key, wanted[key][0]) for key in lacking)
+            sums = []
+            for item in in_order(self.bring, lacking, PARALLEL, PARALLEL):
+                sums.append(item)
+                blobs, moved = blobs + 1, moved + item["size"]
+                if progress:
+                    progress(moved, max(total, moved))
+            if sums:
+                self.note_sums(sums, first, position)
+            self.journal.check_line(catalog._backend.journal.line())
+            for at, data in catalog._backend.journal.read(first, position + 1):
+                self.journal.take_over(at, data)
+            deleted += self._delete(first, position)
+        return Synced(self.name, max(last - begun, 0), blobs, moved, deleted, max(position, begun))
+
+    def _delete(self, first: int, last: int) -> int:
+        keys = [blob_key(key) for key in _sweeps(self.catalog, first, last)]
+        if keys:
+            self.store.delete(keys)
+        return len(keys)
+
+
+def digest_in(key: str) -> str:
+    """The digest in a storage key."""
+    return key.partition("~")[0]
+
+
+@attrs.frozen
+class Received:
+    """The bytes of a stream in a temporary file, and what they add up to."""
+
+    file: BinaryIO
+    size: int
+    digest: str
+    adler32: str
+    md5: str
+
+
+@contextmanager
+def received(stream: BinaryIO) -> Iterator[Received]:
+    """Take all of `stream` into a file that lasts as long as the context. Raises `NoSpace`."""
+    state, other, adler = sha256(), md5(usedforsecurity=False), 1
+    with durable.translated(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
+        while block := stream.read(1 << 20):
+            durable.write_all(file, block)
+            state.update(block)
+            other.update(block)
+            adler = zlib.adler32(block, adler)
+        size = file.tell()
+        file.seek(0)
+        yield Received(file, size, "sha256:" + state.hexdigest(), f"{adler:08x}", other.hexdigest())
+
+
+def _names(hybrid: Replicated, names: Iterable[str] | None) -> list[str]:
+    if names is None:
+        return [name for name in hybrid.parts if name != hybrid.primary]
+    for name in (chosen := list(names)):
+        if name not in hybrid.parts:
+            raise NotFound(f"this hybrid has no part {name!r}", hint=f"parts: {', '.join(hybrid.parts)}")
+    return [name for name in chosen if name != hybrid.primary]
+
+
+def sync(
+    catalog: Catalog,
+    names: Iterable[str] | None = None,
+    *,
+    create: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> list[Synced]:
+    """Bring replicas up to the primary, and make new ones if `create`. One that fails does not keep the others from it.
+    Raises the first error after all were tried."""
+    hybrid = replicated(catalog)
+    if hybrid.primary is None:
+        raise BackendError(
+            "the primary of this hybrid is away: there is nothing to follow",
+            hint="catalog hybrid failover NAME makes a replica the primary",
+        )
+    catalog._refresh(force=True)
+    catalog._backend.journal.check_owned()
+    done: list[Synced] = []
+    error: CatalogError | None = None
+    for name in _names(hybrid, names):
+        try:
+            done.append(Copy(catalog, name, create=create).run(dry_run, progress))
+        except CatalogError as exc:
+            error = error or exc
+    if error is not None:
+        raise error
+    return done
+
+
+class Follower:
+    """Lets the replicas follow what this process commits, as the hybrid's `durability` says."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._durability = replicated(catalog).durability
+        self._lock = threading.Lock()
+        self._more = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def follow(self) -> None:
+        """A change was committed. Raises `NotReplicated` with `sync`, where a replica could not follow."""
+        if self._durability == "sync":
+            with self._lock:
+                try:
+                    sync(self._catalog)
+                except CatalogError as exc:
+                    raise NotReplicated(
+                        f"the change is made, and not on every replica yet: {exc}",
+                        hint="do not repeat it; `catalog sync` completes it",
+                    ) from exc
+        elif self._durability == "async":
+            self._more.set()
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="catalog-sync", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._more.clear()
+            try:
+                sync(self._catalog)
+            except CatalogError as exc:
+                log.warning("replicas of %s are behind: %s; `catalog sync` completes them", self._catalog.name, exc)
+            with self._lock:
+                if not self._more.is_set():
+                    self._thread = None
+                    return
+
+    def close(self) -> None:
+        """Wait until the replicas have followed, for a while."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(PATIENCE)
+            if thread.is_alive():
+                log.warning("replicas of %s are behind; `catalog sync` completes them", self._catalog.name)

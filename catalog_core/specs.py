@@ -21,7 +21,8 @@ class BackendSpec:
     `(url: str, options: dict)` and yields `records.Check`s of what only this backend can tell (credentials, clock,
     bucket); what every store promises, `catalog doctor` checks by itself.
     `parts` names the options that hold names of other catalogs, one or a list. Factory and doctor then get `parts`,
-    name to `interfaces.store.Place`, and the factory a bool, stale=: whether a copy may stand in while the store is away."""
+    name to `interfaces.store.Place`, and the factory also stale=, whether a copy may stand in while the store is
+    away."""
 
     name: str
     schemes: tuple[str, ...]

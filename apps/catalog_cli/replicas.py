@@ -10,7 +10,7 @@ import click
 from catalog_cli.output import json_option, opened, put, put_table
 from catalog_core.errors import BackendError
 from catalog_core.show import size
-from catalog_core.sync import Synced
+from catalog_core.sync import Synced, replicated
 
 
 @click.command("sync")
@@ -119,9 +119,14 @@ def reconcile_command(
         sys.exit(1)
 
 
-@click.group("hybrid")
-def hybrid_command() -> None:
-    """Choose the primary of a catalog on several sites."""
+@click.group("hybrid", invoke_without_command=True)
+@json_option
+@click.pass_context
+def hybrid_command(ctx: click.Context) -> None:
+    """Show, or choose, the primary of a catalog on several sites."""
+    if ctx.invoked_subcommand is None:
+        name = replicated(opened(ctx)).primary
+        put(ctx, {"primary": name}, lines=[f"{name} is the primary" if name else "the primary is away"])
 
 
 @hybrid_command.command("failover")

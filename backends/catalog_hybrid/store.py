@@ -162,7 +162,8 @@ class HybridStore:
             return self._main.store().get(key, start, length)
         lacking: list[Part] = []
         error: CatalogError | None = None
-        for part in self._near(key, USUAL if length is None else length):
+        size = USUAL if length is None else length
+        for part in self._near(key, size) or self.parts.values():  # bad bytes are told from missing ones
             begun = time.monotonic()
             try:
                 stream = part.store().get(key, start, length)
@@ -213,11 +214,8 @@ class HybridStore:
         if getattr(self._served, "key", None) != key:
             return False
         part: Part = self._served.part
-        self._bad.add((part.name, key))
-        if not self._near(key, 0):
-            return False
         self._mend(key, part)
-        return True
+        return bool(self._near(key, 0))
 
     def _mend(self, key: str, part: Part) -> None:
         """Give `part` the bytes of another one, if they are those that the key names; as well as it goes."""

@@ -30,10 +30,14 @@ def bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
 def demo_command(ctx: click.Context, folder: Path, seconds: float, as_json: bool) -> None:
-    """Train a small network on real images, publish it twice, search, compare, and use it in a fresh process."""
+    """Train a small network on real images, publish it twice, search, compare, and use it in a fresh process.
+
+    It makes a catalog of its own in the folder; `catalog --catalog NAME demo` uses that one.
+    """
     from catalog_demo import demo
 
-    quiet = as_json or (ctx.obj or {}).get("json", False)
-    result = demo.run(folder, seconds, (lambda line: None) if quiet else click.echo, bar)
+    given = ctx.obj or {}
+    quiet = as_json or given.get("json", False)
+    result = demo.run(folder, seconds, (lambda line: None) if quiet else click.echo, bar, given.get("catalog"))
     if quiet:
         click.echo(json.dumps(result, indent=2))

@@ -116,18 +116,26 @@ def evaluate(model: Any) -> tuple[Any, float]:
     return logits, (logits.argmax(1) == labels).float().mean().item()
 
 
-def run(folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no_bar) -> dict[str, Any]:
-    """Run the whole demo in `folder`; return its figures. Raises `CatalogError` when a step gives the wrong answer."""
+def run(
+    folder: Path, seconds: float = SECONDS, say: Say = print, bar: Bar = _no_bar, catalog: str | None = None
+) -> dict[str, Any]:
+    """Run the whole demo in `folder`, or in the catalog of that name or URL; return its figures. Raises `CatalogError`
+    when a step gives the wrong answer."""
     for module, extra in (("torch", "demo"), ("sklearn", "demo")):
         if importlib.util.find_spec(module) is None:
             raise MissingPlugin(f"the demo needs {module}", hint=f"pip install 'catalog-core[{extra}]'")
     import torch
 
     torch.manual_seed(7)
-    target = folder.resolve() / "catalog"
-    shown = os.path.join(".", os.path.relpath(target))  # a path with a dot in front is a folder, not a name
-    say(f"1. A catalog in {shown}")
+    place = folder.resolve() / "catalog"
+    target = catalog or str(place)
+    shown = catalog or os.path.join(".", os.path.relpath(place))  # a path with a dot in front is a folder, not a name
+    return _steps(target, shown, seconds, say, bar)
+
+
+def _steps(target: str, shown: str, seconds: float, say: Say, bar: Bar) -> dict[str, Any]:
     with Catalog.open(target) as catalog:
+        say(f"1. A catalog in {shown}" if os.path.isabs(target) else f"1. The catalog {target}: {catalog.url}")
         model = network()
         say(f"2. Training on 1,437 real images for {seconds:.0f} s …")
         steps, accuracy = train(model, seconds, seed=1, bar=bar)
@@ -207,7 +215,7 @@ def _fine_tune(catalog: Catalog, model: Any, seconds: float, bar: Bar) -> tuple[
     return before, after
 
 
-def replay(target: Path, ref: str) -> dict[str, Any]:
+def replay(target: str | Path, ref: str) -> dict[str, Any]:
     """Load `ref` in a fresh process and run it on the held-out images: logits (hexadecimal) and accuracy."""
     done = subprocess.run(
         [sys.executable, "-c", REPLAY, str(target), ref], capture_output=True, text=True, timeout=300, check=False

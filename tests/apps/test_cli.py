@@ -140,7 +140,7 @@ def test_the_shell_completes_commands_options_and_models(run, tmp_path: Path, mo
         return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
     assert offered("catalog ") == [*COMMANDS, "demo"]
-    assert offered("catalog re") == ["restore"]
+    assert offered("catalog res") == ["restore"]
     assert offered("catalog gc --d") == ["--dry-run"]
     assert offered("catalog show ca") == ["calo/gan"]
     assert offered("catalog show calo/gan@") == ["calo/gan@best", "calo/gan@1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -166,11 +167,9 @@ def test_blobs_come_from_the_nearest_copy_and_the_journal_from_the_primary(world
         assert w.sites["cern"].calls["get"] == before[0], "a slow primary is not asked for blobs"
         assert w.sites["oracle"].calls["get"] > before[1]
         w.sites["oracle"].latency, w.sites["cern"].latency = 0.2, 0.0
-        for number in range(12):  # measured, not believed
+        for _ in range(12):  # measured, not believed
             near._backend.blobs.open(big(near, "m@1")).read()
-            if w.sites["cern"].calls["get"] > before[0]:
-                break
-        assert number < 11, "what became slow is left"
+        assert w.sites["cern"].calls["get"] > before[0], "what became slow is left"
 
 
 @pytest.mark.parametrize("victim", ["cern", "oracle"])
@@ -548,7 +547,7 @@ def test_a_replayed_intent_keeps_its_id_its_actor_and_what_it_was(world) -> None
     ids = {void.what[0]: void.id for void in catalog.reconcile()}
     catalog.actor = "bob@later"
     catalog.reconcile(apply=True, renumber=True)
-    entries = [__import__("json").loads(data) for _, data in catalog._backend.journal.read(0)]
+    entries = [json.loads(data) for _, data in catalog._backend.journal.read(0)]
     intents = {intent["id"]: intent for entry in entries for intent in entry["intents"]}
     plain = intents[ids["tags.set m@1"]]
     assert plain["replayed"] == {"by": "bob@later", "epoch": 0, "position": plain["replayed"]["position"]}
@@ -625,7 +624,6 @@ def test_a_planned_failover_takes_all_along_and_back(world) -> None:
     w = world()
     catalog = w.open()
     catalog.save("m", weights(1))
-    assert catalog.failover("oracle", force=False) == 1 if w.sites["oracle"].blobs() else True
     catalog.sync()
     catalog.failover("oracle")
     catalog.save("m", weights(2))

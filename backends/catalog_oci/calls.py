@@ -82,7 +82,8 @@ class Calls:
             try:
                 with self.client() as client:
                     left = max(end - time.monotonic(), 0.5)
-                    client.base_client.timeout = (min(CONNECT, left), min(ANSWER, left))
+                    # half of what is left at most: a server that hangs must leave time for another try
+                    client.base_client.timeout = (min(CONNECT, left / 2), min(ANSWER, left / 2))
                     return ask(client)
             except ServiceError as exc:
                 if _is_answer(exc):

@@ -50,6 +50,7 @@ def read_profile(options: Options) -> dict[str, Any]:
         ) from exc
     except Exception as exc:  # configparser's and the SDK's own
         raise ConfigError(f"{where} cannot be read as a configuration of OCI ({type(exc).__name__})") from exc
+    config["log_requests"] = False  # the SDK would print every header, a session's token among them
     if options.region:
         config["region"] = options.region
     return config

@@ -77,11 +77,13 @@ class Calls:
         from oci.exceptions import ServiceError
 
         end = time.monotonic() + self.options.deadline + size / SLOWEST
+        lost = 0.0  # seconds without success; those that a body took do not count
         pause, hidden, fresh_login = 0.05, 0, False
         while True:
+            began = time.monotonic()
             try:
                 with self.client() as client:
-                    left = max(end - time.monotonic(), 0.5)
+                    left = max(self.options.deadline - lost, 0.5)
                     # half of what is left at most: a server that hangs must leave time for another try
                     client.base_client.timeout = (min(CONNECT, left / 2), min(ANSWER, left / 2))
                     return ask(client)
@@ -101,7 +103,8 @@ class Calls:
                 if not _broken(exc):
                     raise
                 last = exc
-            if time.monotonic() + pause > end:
+            lost += min(time.monotonic() - began, ANSWER) + pause
+            if lost > self.options.deadline or time.monotonic() > end:
                 raise self._gave_up(last, what) from last
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, 4.0)

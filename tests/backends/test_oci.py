@@ -397,6 +397,15 @@ def test_abandoned_uploads_are_swept_and_others_left(server: OCIServer, store: O
     assert sorted(left) == sorted(foreign)
 
 
+def test_who_may_not_see_uploads_begins_anew(server: OCIServer, store: OCIStore, small_parts: None) -> None:
+    """Objects may be put without the right to read the bucket."""
+    server.fault({"fault": "404", "method": "GET", "path": "/u", "times": -1})
+    data = os.urandom(3 << 20)
+    put(store, blob(data), data)
+    server.fault()
+    assert store.get(blob(data)).read() == data
+
+
 def test_a_large_blob_is_cut_into_ten_thousand_parts_at_most() -> None:
     for size in ((128 << 20) + 1, 10 << 30, 1 << 40, 10 << 40):
         cut = parts.cuts(size)
@@ -491,7 +500,7 @@ def test_a_wrong_clock_is_called_a_wrong_clock(server: OCIServer, store: OCIStor
 def test_a_wrong_bucket_or_namespace(server: OCIServer, store: OCIStore) -> None:
     right = store.bucket
     for attribute, value, words in (
-        ("bucket", "nothing", "bucket 'nothing' of namespace 'testspace' does not exist"),
+        ("bucket", "nothing", "bucket 'nothing' of namespace 'openlab' does not exist"),
         ("namespace", "elsewhere", "no namespace 'elsewhere'"),
     ):
         other = other_user(server, store)

@@ -44,7 +44,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
-NAMESPACE = "testspace"
+NAMESPACE = "openlab"
 SKEW = 300  # seconds between the Date of a request and the server's clock
 BLOCK = 1 << 20
 HIDDEN = "or you are not authorized to access it"
@@ -840,10 +840,10 @@ class OCIServer:
         self.control(faults=[fault if isinstance(fault, dict) else {"fault": fault} for fault in faults])
 
     def bucket(self, **facts: Any) -> str:
-        """A new bucket: `versioning="Enabled"`, `retention=[…]`, `quota=bytes`."""
-        name = f"b-{uuid.uuid4().hex[:12]}"
-        self.control(bucket={"name": name, **facts})
-        return name
+        """A new bucket: `name=…`, `versioning="Enabled"`, `retention=[…]`, `quota=bytes`."""
+        facts.setdefault("name", f"b-{uuid.uuid4().hex[:12]}")
+        self.control(bucket=facts)
+        return str(facts["name"])
 
     def options(self, profile: str = "DEFAULT", **more: Any) -> dict[str, Any]:
         return {

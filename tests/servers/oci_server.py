@@ -45,6 +45,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 NAMESPACE = "openlab"
+TENANCY = "ocid1.tenancy.oc1..test"
 SKEW = 300  # seconds between the Date of a request and the server's clock
 BLOCK = 1 << 20
 HIDDEN = "or you are not authorized to access it"
@@ -97,9 +98,9 @@ class State:
         self.lock = threading.RLock()
         self.buckets: dict[str, Bucket] = {}
         self.uploads: dict[str, dict[str, Any]] = {}
-        self.users = {u["key_id"]: u for u in json.loads((run / "users.json").read_text())}
-        for user in self.users.values():
-            user["public"] = serialization.load_pem_public_key(user["pem"].encode())
+        self.users: dict[str, dict[str, Any]] = {}
+        for user in json.loads((run / "users.json").read_text()):
+            self.let_in(user)
         self.faults: list[dict[str, Any]] = []
         self.settings: dict[str, Any] = {"latency": 0.0, "skew": 0.0, "denied": "hidden"}
         self.requests: dict[str, int] = {}
@@ -112,6 +113,9 @@ class State:
                 except ValueError:
                     break  # killed in the middle of the last line
         self.log = path.open("ab", buffering=0)
+
+    def let_in(self, user: dict[str, Any]) -> None:
+        self.users[user["key_id"]] = {**user, "public": serialization.load_pem_public_key(user["pem"].encode())}
 
     def change(self, **record: Any) -> None:
         self._apply(record)
@@ -133,7 +137,7 @@ class State:
             del self.uploads[record["id"]]
 
 
-def check_signature(h: Handler, users: dict[str, Any], skew: float) -> dict[str, Any]:
+def check_signature(h: BaseHTTPRequestHandler, users: dict[str, Any], skew: float, host: bool = True) -> dict[str, Any]:
     """The user who signed the request; draft-cavage-http-signatures-08 as the service uses it."""
     no = functools.partial(Refused, 401, "NotAuthenticated")
     fields = dict(re.findall(r'(\w+)="([^"]*)"', h.headers.get("authorization", "")))
@@ -141,7 +145,7 @@ def check_signature(h: Handler, users: dict[str, Any], skew: float) -> dict[str,
     if user is None or fields.get("algorithm") != "rsa-sha256":
         raise no("The required information to complete authentication was not provided or was incorrect.")
     signed = fields.get("headers", "date").split()
-    needed = {"date", "(request-target)", "host"}
+    needed = {"date", "(request-target)"} | ({"host"} if host else set())
     if h.command == "POST" or (h.command == "PUT" and not re.match(r"/n/[^/]+/b/[^/]+/[ou]/", h.path)):
         needed |= {"content-length", "content-type", "x-content-sha256"}
     if not needed <= set(signed):
@@ -633,6 +637,8 @@ class Handler(BaseHTTPRequestHandler):
                 facts |= {"timeCreated": stamp(), "etag": str(uuid.uuid4()), "storageTier": "Standard"}
                 facts |= {"publicAccessType": "NoPublicAccess", "versioning": "Disabled", "createdBy": "test"}
                 st.change(do="bucket", facts=facts | asked["bucket"])
+            if "user" in asked:
+                st.let_in(asked["user"])
             st.settings |= asked.get("settings", {})
             if "faults" in asked:
                 st.faults = [{"times": 1, **fault} for fault in asked["faults"]]
@@ -684,7 +690,8 @@ def free_port() -> int:
 
 def token(expires: float) -> str:
     """A session token as the service hands them out: a JWT; only its holder's key and `exp` matter here."""
-    parts = [{"alg": "HS256", "typ": "JWT"}, {"sub": "ocid1.user.oc1..session", "exp": int(expires)}]
+    body = {"sub": "ocid1.user.oc1..session", "jti": uuid.uuid4().hex, "exp": int(expires)}
+    parts = [{"alg": "HS256", "typ": "JWT"}, body]
     text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
     mac = hmac.digest(b"the server's", text.encode(), "sha256")
     return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
@@ -701,7 +708,7 @@ def write_users(run: Path) -> None:
     DEFAULT may do all, READER may read, TOKEN has a session token, EXPIRED an expired one, STRANGER a key that the
     server does not know, MISSING names a key file that does not exist.
     """
-    tenancy, users, text = "ocid1.tenancy.oc1..test", [], ""
+    users, text = [], ""
     for profile in ("DEFAULT", "READER", "TOKEN", "EXPIRED", "STRANGER", "MISSING"):
         path = run / f"{profile.lower()}.pem"
         key = rsa.generate_private_key(65537, 2048)
@@ -715,10 +722,10 @@ def write_users(run: Path) -> None:
             path.touch(mode=0o600)
             path.write_bytes(private_pem(key))
         user = f"ocid1.user.oc1..{profile.lower()}"
-        text += f"[{profile}]\nuser={user}\ntenancy={tenancy}\nfingerprint={fingerprint}\n"
+        text += f"[{profile}]\nuser={user}\ntenancy={TENANCY}\nfingerprint={fingerprint}\n"
         text += f"key_file={path}\nregion=eu-frankfurt-1\n"
         known: dict[str, Any] = {"pem": public.decode(), "rights": "read" if profile == "READER" else "all"}
-        known["key_id"] = f"{tenancy}/{user}/{fingerprint}"
+        known["key_id"] = f"{TENANCY}/{user}/{fingerprint}"
         if profile in ("TOKEN", "EXPIRED"):
             known["expires"] = time.time() + (3600 if profile == "TOKEN" else -60)
             jwt = token(known["expires"])
@@ -734,9 +741,12 @@ def write_users(run: Path) -> None:
 
 
 def write_certificate(run: Path) -> None:
-    """A certificate for 127.0.0.1 that vouches for itself, with its key: `server.pem`, and `ca.pem` without."""
+    """A certificate for 127.0.0.1 and the names of a region that vouches for itself, with its key: `server.pem`, and
+    `ca.pem` without."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names += [x509.DNSName(f"*{under}.eu-frankfurt-1.oraclecloud.com") for under in ("", ".objectstorage")]
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -746,7 +756,7 @@ def write_certificate(run: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.SubjectAlternativeName(names), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
         .public_bytes(serialization.Encoding.PEM)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -18,84 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oci
 import pytest
 from oci_server import NAMESPACE, OCIServer
+from oci_store import bare, blob, calm, cut_small, new_store, put, run
 
 from catalog_core import Catalog
-from catalog_core.errors import (
-    BackendError,
-    BlobMissing,
-    CatalogError,
-    ConfigError,
-    DeadlineExceeded,
-    InvalidInput,
-    KeyTaken,
-    NoSpace,
-    ReadOnly,
-)
+from catalog_core.errors import BackendError, BlobMissing, ConfigError, DeadlineExceeded, InvalidInput, KeyTaken
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.contract import BackendContract, ObjectStoreContract
 from catalog_core.testing.faults import FaultyStore
-from catalog_oci import doctor, parts, source
+from catalog_oci import parts, source
 from catalog_oci import store as store_module
 from catalog_oci.options import Options
 from catalog_oci.store import OCIStore, open_store, split_url
 
 pytestmark = pytest.mark.server
-CALM: dict[str, Any] = {"latency": 0.0, "skew": 0.0, "denied": "hidden", "page": 1000}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[OCIServer]:
-    with OCIServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: OCIServer) -> OCIServer:
-    running.control(faults=[], settings=CALM, reset=True)
-    return running
-
-
-@pytest.fixture
-def store(server: OCIServer) -> Iterator[OCIStore]:
-    url, options = server.fresh()
-    store = open_store(url, {"deadline": 5.0, **options}, True)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects of more than 2 MiB travel in parts of 1 MiB; what is larger than 64 KiB is not held in memory."""
-    monkeypatch.setattr(store_module, "WHOLE", 2 << 20)
-    monkeypatch.setattr(parts, "PART", 1 << 20)
-    monkeypatch.setattr(source, "SMALL", 1 << 16)
-
-
-def other_user(server: OCIServer, store: OCIStore, profile: str = "DEFAULT", **more: Any) -> OCIStore:
-    """Another process or person with the same bucket."""
-    url = f"oci://{store.bucket}@{NAMESPACE}/{store.prefix}"
-    return open_store(url, {**server.options(profile), "deadline": 2.0, **more}, False)
-
-
-def bare(server: OCIServer) -> Any:
-    """The SDK's own client."""
-    config = oci.config.from_file(str(server.config))
-    off = oci.circuit_breaker.NoCircuitBreakerStrategy()
-    return oci.object_storage.ObjectStorageClient(
-        config, service_endpoint=server.endpoint, circuit_breaker_strategy=off
-    )
-
-
-def put(store: OCIStore, key: str, data: bytes, mode: Any = "content") -> None:
-    store.put(key, io.BytesIO(data), len(data), mode)
-
-
-def blob(data: bytes) -> str:
-    digest = hashlib.sha256(data).hexdigest()
-    return f"blobs/sha256/{digest[:2]}/{digest}"
+running, server, store = pytest.fixture(run, scope="module"), pytest.fixture(calm), pytest.fixture(new_store)
+small_parts = pytest.fixture(cut_small)
 
 
 # -------------------------------------------------------------------------------------------------- the contract
@@ -186,6 +124,8 @@ def test_a_catalog_in_a_bucket(server: OCIServer, tmp_path: Path, monkeypatch: p
     with Catalog.open("oracle") as catalog:
         assert np.array_equal(catalog.load("calo/3dgan@champion")["w"], weights)
         assert catalog.fsck().clean
+        catalog.version("calo/3dgan@1").delete()
+        assert catalog.gc(grace=-1).blobs > 0
 
 
 # ------------------------------------------------------------------------------------- bytes and their checksums
@@ -324,230 +264,7 @@ def test_a_key_that_is_deleted_while_we_look_is_put(server: OCIServer, store: OC
     assert store.get("k").read() == b"new"
 
 
-# ---------------------------------------------------------------------------------------------- uploads in parts
-
-
-def test_an_upload_that_was_left_is_taken_up(server: OCIServer, store: OCIStore, small_parts: None) -> None:
-    data = os.urandom(8 << 20)
-    server.fault({"fault": "400", "path": "/u/.*uploadPartNum=6", "times": -1})
-    with pytest.raises(BackendError):
-        put(store, blob(data), data)
-    state = server.control(faults=[], reset=True)
-    arrived = state["parts"][-1]
-    assert state["uploads"][-1].endswith(blob(data))
-    assert arrived >= 4
-    put(store, blob(data), data)
-    state = server.control()
-    assert state["requests"]["PUT u"] == 8 - arrived
-    assert not any(name.endswith(blob(data)) for name in state["uploads"])
-    assert store.get(blob(data)).read() == data
-
-
-def test_parts_of_other_bytes_are_not_taken(server: OCIServer, store: OCIStore, small_parts: None) -> None:
-    data = os.urandom(4 << 20)
-    client, name = bare(server), store.prefix + blob(data)
-    details = oci.object_storage.models.CreateMultipartUploadDetails(object=name)
-    upload = client.create_multipart_upload(NAMESPACE, store.bucket, details).data.upload_id
-    for number, part in ((1, os.urandom(1 << 20)), (2, data[1 << 20 : 2 << 20]), (9, b"too many")):
-        client.upload_part(NAMESPACE, store.bucket, name, upload, number, part)
-    server.control(reset=True)
-    put(store, blob(data), data)
-    assert server.control()["requests"]["PUT u"] == 3
-    assert store.get(blob(data)).read() == data
-
-
-def test_an_upload_that_another_ends_is_begun_again_or_found(
-    server: OCIServer, store: OCIStore, small_parts: None
-) -> None:
-    """Somebody sweeps the upload under our hands; then somebody with the same bytes commits it first."""
-    data = os.urandom(4 << 20)
-    commit = parts.Parts._commit
-    calls = 0
-
-    def late(self: Any, upload: str, *rest: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            store.calls.abort(self._name, upload)
-        elif calls == 2:
-            commit(self, upload, *rest)
-        commit(self, upload, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts.Parts, "_commit", late)
-        put(store, blob(data), data)
-    assert calls == 2
-    assert store.get(blob(data)).read() == data
-    assert [info.key for info in store.list("")] == [blob(data)]
-
-
-def test_abandoned_uploads_are_swept_and_others_left(server: OCIServer, store: OCIStore, small_parts: None) -> None:
-    data, client = os.urandom(4 << 20), bare(server)
-    foreign = ["other/big", store.prefix.rstrip("/") + "2/" + blob(data), store.prefix + "holiday video.mp4"]
-    for name in foreign:
-        details = oci.object_storage.models.CreateMultipartUploadDetails(object=name)
-        client.create_multipart_upload(NAMESPACE, store.bucket, details)
-    server.fault({"fault": "400", "path": "uploadPartNum=3", "times": -1})
-    with pytest.raises(BackendError):
-        put(store, blob(data), data)
-    server.fault()
-    assert store.sweep_uploads(3600) == 0
-    assert store.sweep_uploads(-1) == 1
-    left = [upload.object for upload in store.calls.uploads()]
-    assert sorted(left) == sorted(foreign)
-
-
-def test_who_may_not_see_uploads_begins_anew(server: OCIServer, store: OCIStore, small_parts: None) -> None:
-    """Objects may be put without the right to read the bucket."""
-    server.fault({"fault": "404", "method": "GET", "path": "/u", "times": -1})
-    data = os.urandom(3 << 20)
-    put(store, blob(data), data)
-    server.fault()
-    assert store.get(blob(data)).read() == data
-
-
-def test_a_large_blob_is_cut_into_ten_thousand_parts_at_most() -> None:
-    for size in ((128 << 20) + 1, 10 << 30, 1 << 40, 10 << 40):
-        cut = parts.cuts(size)
-        assert len(cut) <= 10_000
-        assert cut[-1][1] + cut[-1][2] == size
-        assert all(length >= 10 << 20 for _, _, length in cut[:-1])  # the service's least
-
-
-# ----------------------------------------------------------------------------------------------- what goes wrong
-
-
-def refused(server: OCIServer, store: OCIStore, kind: type[CatalogError], profile: str = "DEFAULT", **more: Any) -> str:
-    """The message of each verb's error, which must all be of `kind`."""
-    texts = set()
-    other = other_user(server, store, profile, **more)
-    for verb in (
-        lambda: put(other, "x", b"x"),
-        lambda: other.get("x"),
-        lambda: other.stat("x"),
-        lambda: list(other.list("")),
-        lambda: other.delete(["x"]),
-    ):
-        with pytest.raises(CatalogError) as caught:
-            verb()
-        assert type(caught.value) is kind
-        assert caught.value.hint
-        texts.add(str(caught.value))
-    return "\n".join(texts)
-
-
-def test_a_key_that_the_service_does_not_know(server: OCIServer, store: OCIStore) -> None:
-    text = refused(server, store, BackendError, "STRANGER")
-    assert "does not accept the signature of profile 'STRANGER'" in text
-    assert "opc-request-id" in text
-
-
-def test_no_key_no_profile_no_file(server: OCIServer, store: OCIStore, tmp_path: Path) -> None:
-    assert "key file of profile 'MISSING'" in refused(server, store, ConfigError, "MISSING")
-    assert "no profile 'NOBODY'" in refused(server, store, ConfigError, "NOBODY")
-    nowhere = str(tmp_path / "none")
-    assert "does not exist" in refused(server, store, ConfigError, oci_config_file=nowhere)
-    broken = tmp_path / "config"
-    broken.write_text(server.config.read_text().replace("fingerprint", "finger"))
-    assert "fingerprint is missing" in refused(server, store, ConfigError, oci_config_file=str(broken))
-    (tmp_path / "bad.pem").write_text("-----BEGIN RSA PRIVATE KEY-----\nnot\n-----END RSA PRIVATE KEY-----\n")
-    broken.write_text(server.config.read_text().replace(str(server.run / "default.pem"), str(tmp_path / "bad.pem")))
-    assert "private key" in refused(server, store, ConfigError, oci_config_file=str(broken))
-
-
-def test_no_principal_outside_of_oracle_cloud(
-    server: OCIServer, store: OCIStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OCI_METADATA_BASE_URL", server.endpoint)  # else the SDK asks 169.254.169.254
-    assert "no instance principal" in refused(server, store, ConfigError, auth="instance_principal")
-    assert "no resource principal" in refused(server, store, ConfigError, auth="resource_principal")
-
-
-def test_an_expired_session_says_how_to_renew_it(server: OCIServer, store: OCIStore) -> None:
-    text = refused(server, store, ConfigError, "EXPIRED")
-    assert "expired at 20" in text
-    assert "oci session authenticate" in text
-
-
-def test_a_session_that_is_renewed_goes_on(server: OCIServer, store: OCIStore, tmp_path: Path) -> None:
-    """Its file holds a token that the service refuses; while we are told so, `oci session refresh` writes a new one."""
-    path = tmp_path / "token"
-    good = (server.run / "token.token").read_text()
-    config = tmp_path / "config"
-    config.write_text(server.config.read_text().replace(str(server.run / "token.token"), str(path)))
-    path.write_text(good)
-    other = other_user(server, store, "TOKEN", oci_config_file=str(config))
-    put(other, "a", b"a")
-    path.write_text("a.b.c")
-    other.calls._log_in_again()
-    with pytest.raises(BackendError, match="signature"):
-        other.stat("a")
-    path.write_text(good)
-    assert other.stat("a") is not None
-
-
-@pytest.mark.parametrize("skew", [-400, 400])
-def test_a_wrong_clock_is_called_a_wrong_clock(server: OCIServer, store: OCIStore, skew: int) -> None:
-    server.control(settings={"skew": skew})
-    text = refused(server, store, BackendError)
-    assert f"clock is {abs(skew)} s {'behind' if skew > 0 else 'ahead'}" in text.replace("399", "400").replace(
-        "401", "400"
-    )
-    server.control(settings={"skew": skew * 0.7})
-    put(store, "a", b"a")
-
-
-def test_a_wrong_bucket_or_namespace(server: OCIServer, store: OCIStore) -> None:
-    right = store.bucket
-    for attribute, value, words in (
-        ("bucket", "nothing", "bucket 'nothing' of namespace 'openlab' does not exist"),
-        ("namespace", "elsewhere", "no namespace 'elsewhere'"),
-    ):
-        other = other_user(server, store)
-        setattr(other, attribute, value)
-        setattr(other.calls, attribute, value)
-        for verb in (lambda: put(other, "x", b""), lambda: other.stat("x"), lambda: other.get("x")):  # noqa: B023
-            with pytest.raises(BackendError, match=words):
-                verb()
-    assert store.bucket == right
-
-
-@pytest.mark.parametrize("denied", ["hidden", "403"])
-def test_a_user_who_may_only_read(server: OCIServer, store: OCIStore, small_parts: None, denied: str) -> None:
-    server.control(settings={"denied": denied})
-    put(store, "a", b"text")
-    reader = other_user(server, store, "READER")
-    assert reader.get("a").read() == b"text"
-    assert [info.key for info in reader.list("")] == ["a"]
-    for verb in (
-        lambda: put(reader, "b", b"x", "exclusive"),
-        lambda: put(reader, "b", bytes(3 << 20)),
-        lambda: put(reader, "a", b"x", "hint"),
-        lambda: reader.delete(["a"]),
-    ):
-        with pytest.raises(ReadOnly, match=r"may read, but not write.*policy"):
-            verb()
-    assert [info.key for info in store.list("")] == ["a"]
-
-
-def test_a_full_bucket(server: OCIServer, small_parts: None) -> None:
-    url, options = server.fresh(quota=4 << 20)
-    store = open_store(url, options, True)
-    put(store, "a", bytes(1 << 20))
-    for mode, size in (("exclusive", (2 << 20) - 1), ("content", 3 << 20)):
-        put(store, "b", bytes(1 << 20), "hint")
-        with pytest.raises(NoSpace, match=r"quota.*catalog gc"):
-            put(store, "c", bytes(size + (1 << 20)), mode)
-    assert [info.key for info in store.list("")] == ["a", "b"]
-
-
-def test_a_retention_rule_forbids_to_delete(server: OCIServer) -> None:
-    url, options = server.fresh(retention=[{"id": "r", "displayName": "keep"}])
-    store = open_store(url, options, True)
-    put(store, "a", b"a")
-    with pytest.raises(ReadOnly, match="retention rule"):
-        store.delete(["a"])
-    assert store.get("a").read() == b"a"
+# ------------------------------------------------------------------------------------------ names, and whose they are
 
 
 def test_foreign_objects_are_not_seen(server: OCIServer, store: OCIStore) -> None:
@@ -600,102 +317,6 @@ def test_options_are_checked() -> None:
             Options(**bad)  # type: ignore[arg-type]
     for good in ("http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "https://host"):
         Options(service_endpoint=good)
-
-
-def test_no_secret_is_in_a_message_or_a_log(
-    server: OCIServer,
-    store: OCIStore,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    """All errors of all users, with every logger at DEBUG and the SDK asked to log requests."""
-    config = tmp_path / "config"
-    words = "correct horse battery"
-    text = server.config.read_text().replace("region=", f"log_requests=true\npass_phrase={words}\nregion=")
-    config.write_text(text)
-    secrets = [words, *(path.read_text() for path in server.run.glob("*.token"))]
-    secrets += [line for path in server.run.glob("*.pem") for line in path.read_text().splitlines()[1:-1]]
-    shown = []
-    with caplog.at_level(logging.DEBUG):
-        for profile in ("DEFAULT", "READER", "TOKEN", "EXPIRED", "STRANGER", "MISSING"):
-            url = f"oci://{store.bucket}@{NAMESPACE}/x"
-            options = {**server.options(profile), "oci_config_file": str(config), "deadline": 0.3}
-            for fault in ("", "503", "drop"):
-                server.fault(*([{"fault": fault, "times": -1}] if fault else []))
-                try:
-                    put(open_store(url, options, False), "a", b"a", "hint")
-                except CatalogError as exc:
-                    error: BaseException | None = exc
-                    while error is not None:
-                        shown.append(f"{error} {error!r} {getattr(error, 'hint', '')}")
-                        error = error.__cause__ or error.__context__
-                shown += [f"{check}" for check in doctor.checks(url, options)]
-    out = "\n".join([*shown, caplog.text, *capfd.readouterr()])
-    assert len(shown) > 50
-    assert [secret for secret in secrets if len(secret) > 20 and secret in out] == []
-    assert words not in out
-
-
-# ---------------------------------------------------------------------------------------------------- the doctor
-
-
-def examine(url: str, options: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    return {check.id: (check.result, check.cause) for check in doctor.checks(url, {"deadline": 1.0, **options})}
-
-
-def test_the_doctor_passes_a_bucket_that_is_fine_and_writes_nothing(server: OCIServer, store: OCIStore) -> None:
-    found = examine(f"oci://{store.bucket}@{NAMESPACE}/team", server.options())
-    assert {result for result, _ in found.values()} == {"passed"}
-    assert tuple(found) == doctor.NAMES
-    assert f"profile 'DEFAULT' of {server.config}" in found["credentials"][1]
-    assert list(bare(server).list_objects(NAMESPACE, store.bucket).data.objects) == []
-
-
-@pytest.mark.parametrize(
-    ("check", "words", "change"),
-    [
-        ("credentials", "no profile 'NOBODY'", {"oci_profile": "NOBODY"}),
-        ("credentials", "key file of profile 'MISSING'", {"oci_profile": "MISSING"}),
-        ("credentials", "expired at", {"oci_profile": "EXPIRED"}),
-        ("signature", "does not accept the signature", {"oci_profile": "STRANGER"}),
-        ("signature", "connection refused", {"service_endpoint": "http://127.0.0.1:9"}),
-        ("bucket", "does not exist", {"url": f"oci://nothing@{NAMESPACE}/x"}),
-        ("bucket", "no namespace 'other'", {"url": "oci://nothing@other/x"}),
-    ],
-)
-def test_the_doctor_names_what_fails_and_skips_the_rest(
-    server: OCIServer, store: OCIStore, check: str, words: str, change: dict[str, str]
-) -> None:
-    url = change.pop("url", f"oci://{store.bucket}@{NAMESPACE}/team")
-    found = examine(url, {**server.options(), **change})
-    assert found[check][0] == "failed"
-    assert words in found[check][1]
-    later = list(found)[list(found).index(check) + 1 :]
-    assert {found[name][0] for name in later} == {"skipped"}
-
-
-def test_the_doctor_warns_of_what_the_bucket_keeps(server: OCIServer) -> None:
-    rule = {"id": "r", "displayName": "keep", "duration": {"timeAmount": 30, "timeUnit": "DAYS"}}
-    found = examine(*server.fresh(versioning="Enabled", retention=[rule], publicAccessType="ObjectRead"))
-    assert [name for name, (result, _) in found.items() if result == "warned"] == ["bucket", "versioning", "retention"]
-    assert "lifecycle" in found["versioning"][1]
-    assert "30 days" in found["retention"][1]
-
-
-def test_the_doctor_warns_of_a_clock_before_it_is_refused(server: OCIServer, store: OCIStore) -> None:
-    url = f"oci://{store.bucket}@{NAMESPACE}/team"
-    for skew, result in ((100, "warned"), (270, "failed")):
-        server.control(settings={"skew": skew})
-        assert examine(url, server.options())["clock"][0] == result
-    server.control(settings={"skew": 400})
-    assert "clock is" in examine(url, server.options())["signature"][1]
-
-
-def test_the_doctor_says_who_may_only_read(server: OCIServer, store: OCIStore) -> None:
-    found = examine(f"oci://{store.bucket}@{NAMESPACE}/team", server.options("READER"))
-    assert found["rights to read"][0] == "passed"
-    assert found["rights to write"][0] == "warned"
 
 
 def test_nothing_is_asked_before_it_has_to_be(server: OCIServer) -> None:

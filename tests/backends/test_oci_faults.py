@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import subprocess
@@ -17,9 +15,10 @@ from typing import Any
 import attrs
 import pytest
 from oci_server import OCIServer
+from oci_store import blob, cut_small, put
 
 from catalog_core.errors import BackendError, CatalogError, DeadlineExceeded
-from catalog_oci import parts, source
+from catalog_oci import source
 from catalog_oci import store as store_module
 from catalog_oci.calls import SLOWEST
 from catalog_oci.store import OCIStore, open_store
@@ -38,10 +37,7 @@ def running() -> Iterator[OCIServer]:
 
 @pytest.fixture
 def server(running: OCIServer, monkeypatch: pytest.MonkeyPatch) -> OCIServer:
-    """Objects of more than 2 MiB travel in parts of 1 MiB; what is larger than 64 KiB is not held in memory."""
-    monkeypatch.setattr(store_module, "WHOLE", 2 << 20)
-    monkeypatch.setattr(parts, "PART", 1 << 20)
-    monkeypatch.setattr(source, "SMALL", 1 << 16)
+    cut_small(monkeypatch)
     running.control(faults=[], reset=True)
     return running
 
@@ -49,15 +45,6 @@ def server(running: OCIServer, monkeypatch: pytest.MonkeyPatch) -> OCIServer:
 SIZES = {"small": 1000, "streamed": 80_000, "parts": (3 << 20) + 5}
 DATA = {name: os.urandom(size) for name, size in SIZES.items()}
 KEPT = {f"kept/{n}": b"%d" % n * 1000 for n in range(5)}
-
-
-def blob(data: bytes) -> str:
-    digest = hashlib.sha256(data).hexdigest()
-    return f"blobs/sha256/{digest[:2]}/{digest}"
-
-
-def put(store: OCIStore, key: str, data: bytes, mode: Any) -> None:
-    store.put(key, io.BytesIO(data), len(data), mode)
 
 
 def read(store: OCIStore, key: str, start: int = 0, length: int | None = None) -> bytes:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import oci
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from oci_region import REGION, Region
 from oci_server import NAMESPACE, OCIServer, private_pem, token
+from oci_store import put
 
 from catalog_core.errors import BackendError, ConfigError, DeadlineExceeded
 from catalog_oci import doctor
@@ -73,10 +72,6 @@ def forget(storage: OCIServer) -> None:
     users = storage._server.state.users
     for key in [key for key in users if key.startswith("ST$")]:
         del users[key]
-
-
-def put(store: OCIStore, key: str, data: bytes, mode: Any = "content") -> None:
-    store.put(key, io.BytesIO(data), len(data), mode)
 
 
 def test_a_machine_signs_with_the_session_that_its_certificate_stands_for(region: Region, machine: OCIStore) -> None:

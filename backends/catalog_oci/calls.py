@@ -19,6 +19,7 @@ from catalog_oci.options import Options
 SLOWEST = 64 * 1024  # bytes per second: a body of this many bytes gets one second more
 CONNECT, ANSWER = 5.0, 10.0  # seconds of one try: to connect, and for the next bytes of an answer
 HIDDEN_TRIES = 5  # the live service answers 404 BucketNotFound to valid calls at times
+PRINCIPALS = ("instance_principal", "resource_principal")
 SKEW = 240  # seconds; it refuses more than 300
 
 
@@ -56,7 +57,7 @@ class Calls:
                 self._login = log_in(self.options)
             config, signer = self._login
         try:
-            return oci.object_storage.ObjectStorageClient(
+            client = oci.object_storage.ObjectStorageClient(
                 config,
                 signer=signer,
                 retry_strategy=oci.retry.NoneRetryStrategy(),  # its own turns a lost answer into a false 412
@@ -67,6 +68,9 @@ class Calls:
             raise ConfigError(
                 "no endpoint of Object Storage is known", hint="set region, or service_endpoint, for this catalog"
             ) from exc
+        # after a 401 to a principal the SDK would send the body again that it has read already; `__call__` does better
+        client.base_client.is_instance_principal_or_resource_principal_signer = lambda: False
+        return client
 
     def __call__(self, what: str, ask: Callable[[Any], Any], size: int = 0) -> Any:
         """Let `ask` talk to a client until it succeeds, for as long as trying again may help and the deadline allows.
@@ -77,12 +81,15 @@ class Calls:
         from oci.exceptions import ServiceError
 
         end = time.monotonic() + self.options.deadline + size / SLOWEST
+        lost = 0.0  # seconds without success; those that a body took do not count
         pause, hidden, fresh_login = 0.05, 0, False
         while True:
+            began = time.monotonic()
             try:
                 with self.client() as client:
-                    left = max(end - time.monotonic(), 0.5)
-                    client.base_client.timeout = (min(CONNECT, left), min(ANSWER, left))
+                    left = max(self.options.deadline - lost, 0.5)
+                    # half of what is left at most: a server that hangs must leave time for another try
+                    client.base_client.timeout = (min(CONNECT, left / 2), min(ANSWER, left / 2))
                     return ask(client)
             except ServiceError as exc:
                 if _is_answer(exc):
@@ -100,15 +107,18 @@ class Calls:
                 if not _broken(exc):
                     raise
                 last = exc
-            if time.monotonic() + pause > end:
+            lost += min(time.monotonic() - began, ANSWER) + pause
+            if lost > self.options.deadline or time.monotonic() > end:
                 raise self._gave_up(last, what) from last
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, 4.0)
 
     def _log_in_again(self) -> bool:
-        """A session token may have been renewed in its file since. Says whether it is worth another try."""
+        """A session token may have been renewed in its file since, that of a principal is renewed on request. Says
+        whether it is worth another try."""
         with self._lock:
-            if self._login is None or not self._login[0].get("security_token_file"):
+            lasting = self.options.auth not in PRINCIPALS and not (self._login or [{}])[0].get("security_token_file")
+            if self._login is None or lasting:
                 return False
             self._login, self._idle = None, []
             return True
@@ -142,6 +152,13 @@ class Calls:
                     f"{what}: this machine's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}, "
                     f"and OCI refuses more than 300 s ({answer(exc)})",
                     hint="set the clock (NTP)",
+                    backend="oci",
+                )
+            if self.options.auth in PRINCIPALS:
+                who = f"the {self.options.auth.replace('_', ' ')}"
+                return BackendError(
+                    f"{what}: OCI does not accept {who} ({answer(exc)})",
+                    hint="check its dynamic group and policies, and the clock",
                     backend="oci",
                 )
             return BackendError(

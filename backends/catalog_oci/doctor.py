@@ -168,7 +168,7 @@ class Examination:
             try:
                 self.calls(what, ask)
             except ReadOnly:
-                return "warned", f"this user may read, but not {verb} objects: the catalog opens read-only"
+                return "warned", f"this user may read, but not {verb} objects: enough to load models, not to save them"
             except ServiceError:
                 continue  # the condition did not hold
             return "failed", f"the service ignored a condition of a {verb}: without them a catalog is not safe there"

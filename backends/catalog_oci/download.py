@@ -27,7 +27,7 @@ class Download(io.RawIOBase):
         self._etag: str | None = None
         self._body: Any = None
         self.found = self._open()
-        self._patience = calls.options.deadline + self._left / SLOWEST  # seconds of waiting for bytes
+        self._patience = calls.options.deadline + self._left / SLOWEST  # seconds of waiting, in all
 
     def _open(self) -> bool:
         from oci.exceptions import ServiceError
@@ -63,11 +63,14 @@ class Download(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """The next bytes, at least one unless it is the end."""
         want = min(len(buffer), self._left)
+        idle = 0.0
         while want:
             began = time.monotonic()
             data, problem = self._next(want)
-            self._patience -= time.monotonic() - began  # the reader's own time does not count
-            if self._patience < 0:
+            waited = time.monotonic() - began  # the reader's own time does not count
+            self._patience -= waited
+            idle += waited
+            if self._patience < 0 or (idle > self._calls.options.deadline and not data):
                 why = reason(problem) if problem else "they come too slowly, or the body ends early"
                 raise DeadlineExceeded(
                     f"reading {self._key}: {self._left - len(data)} bytes are missing: {why}",

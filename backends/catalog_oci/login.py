@@ -50,6 +50,7 @@ def read_profile(options: Options) -> dict[str, Any]:
         ) from exc
     except Exception as exc:  # configparser's and the SDK's own
         raise ConfigError(f"{where} cannot be read as a configuration of OCI ({type(exc).__name__})") from exc
+    config["log_requests"] = False  # the SDK would print every header, a session's token among them
     if options.region:
         config["region"] = options.region
     return config
@@ -111,13 +112,19 @@ def _principal(options: Options, what: str, else_: str) -> Login:
 
     try:
         if options.auth == "instance_principal":
-            # without a strategy the SDK asks the metadata service for minutes where there is none
+            # without these the SDK asks for minutes where there is no such service, and a breaker of the whole process
+            # opens; who calls us tries again
             signer = oci.auth.signers.InstancePrincipalsSecurityTokenSigner(
-                retry_strategy=oci.retry.NoneRetryStrategy()
+                retry_strategy=oci.retry.NoneRetryStrategy(),
+                federation_client_retry_strategy=oci.retry.NoneRetryStrategy(),
+                federation_client_circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
             )
         else:
             signer = oci.auth.signers.get_resource_principals_signer()
     except Exception as exc:  # the SDK raises many kinds here, bare ones too
+        status = getattr(exc, "status", 0)
+        if status == 429 or status >= 500:  # the service that hands out tokens is busy
+            raise
         raise ConfigError(f"no {what} to be had: {else_}", hint='or set auth = "api_key"') from exc
     region = options.region or getattr(signer, "region", None)
     return ({"region": region} if region else {}), signer

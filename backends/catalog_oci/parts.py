@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from catalog_core.errors import BackendError, DeadlineExceeded
 from catalog_oci.calls import Calls
 from catalog_oci.source import Source
 
@@ -54,10 +55,11 @@ class Parts:
         else ended the upload; after any other error the upload is left, to be taken up or swept."""
         from oci.exceptions import ServiceError
 
-        upload = self._find() if self._resume else None
+        upload, there = self._find() if self._resume else None, {}
         if upload is None:
             upload = self._create(meta, condition)
-        there = {part.part_number: part for part in self._calls.parts(self._name, upload)}
+        else:
+            there = {part.part_number: part for part in self._calls.parts(self._name, upload)}
         etags: dict[int, str] = {}
         todo = iter(cuts(self._source.size))
         stop = threading.Event()
@@ -90,7 +92,12 @@ class Parts:
             raise
 
     def _find(self) -> str | None:
-        found = [upload for upload in self._calls.uploads() if upload.object == self._name]
+        try:
+            found = [upload for upload in self._calls.uploads() if upload.object == self._name]
+        except DeadlineExceeded:
+            raise
+        except BackendError:  # who may put objects may still not look at the bucket
+            return None
         return max(found, key=lambda upload: upload.time_created).upload_id if found else None
 
     def _create(self, meta: dict[str, str], condition: dict[str, str]) -> str:

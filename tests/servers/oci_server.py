@@ -4,7 +4,7 @@ It follows what is known of the live service (conditions, ETags, ranges, multipa
 keeps the bytes of objects in files and what it knows of them in a log, so that it can be killed and started again, and
 fails where it is told to. What no public source settles is marked `not settled`.
 
-Run by hand: python oci_server.py RUN_DIRECTORY PORT   (127.0.0.1 only; the directory is made by `OCIServer`)
+Run by hand: python oci_server.py RUN_DIRECTORY PORT [tls]  (127.0.0.1 only; the directory is made by `OCIServer`)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import email.utils
 import functools
 import hashlib
 import hmac
+import ipaddress
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -31,16 +33,19 @@ import time
 import urllib.parse
 import urllib.request
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
 
-NAMESPACE = "testspace"
+NAMESPACE = "openlab"
+TENANCY = "ocid1.tenancy.oc1..test"
 SKEW = 300  # seconds between the Date of a request and the server's clock
 BLOCK = 1 << 20
 HIDDEN = "or you are not authorized to access it"
@@ -93,9 +98,9 @@ class State:
         self.lock = threading.RLock()
         self.buckets: dict[str, Bucket] = {}
         self.uploads: dict[str, dict[str, Any]] = {}
-        self.users = {u["key_id"]: u for u in json.loads((run / "users.json").read_text())}
-        for user in self.users.values():
-            user["public"] = serialization.load_pem_public_key(user["pem"].encode())
+        self.users: dict[str, dict[str, Any]] = {}
+        for user in json.loads((run / "users.json").read_text()):
+            self.let_in(user)
         self.faults: list[dict[str, Any]] = []
         self.settings: dict[str, Any] = {"latency": 0.0, "skew": 0.0, "denied": "hidden"}
         self.requests: dict[str, int] = {}
@@ -108,6 +113,9 @@ class State:
                 except ValueError:
                     break  # killed in the middle of the last line
         self.log = path.open("ab", buffering=0)
+
+    def let_in(self, user: dict[str, Any]) -> None:
+        self.users[user["key_id"]] = {**user, "public": serialization.load_pem_public_key(user["pem"].encode())}
 
     def change(self, **record: Any) -> None:
         self._apply(record)
@@ -129,7 +137,7 @@ class State:
             del self.uploads[record["id"]]
 
 
-def check_signature(h: Handler, users: dict[str, Any], skew: float) -> dict[str, Any]:
+def check_signature(h: BaseHTTPRequestHandler, users: dict[str, Any], skew: float, host: bool = True) -> dict[str, Any]:
     """The user who signed the request; draft-cavage-http-signatures-08 as the service uses it."""
     no = functools.partial(Refused, 401, "NotAuthenticated")
     fields = dict(re.findall(r'(\w+)="([^"]*)"', h.headers.get("authorization", "")))
@@ -137,7 +145,7 @@ def check_signature(h: Handler, users: dict[str, Any], skew: float) -> dict[str,
     if user is None or fields.get("algorithm") != "rsa-sha256":
         raise no("The required information to complete authentication was not provided or was incorrect.")
     signed = fields.get("headers", "date").split()
-    needed = {"date", "(request-target)", "host"}
+    needed = {"date", "(request-target)"} | ({"host"} if host else set())
     if h.command == "POST" or (h.command == "PUT" and not re.match(r"/n/[^/]+/b/[^/]+/[ou]/", h.path)):
         needed |= {"content-length", "content-type", "x-content-sha256"}
     if not needed <= set(signed):
@@ -228,13 +236,27 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as exc:
             headers = {key.replace("_", "-"): value for key, value in exc.headers.items()}
             self.answer(exc.status, headers, {"code": exc.code, "message": exc.message})
-        except (BrokenPipeError, ConnectionResetError):
+        except (ConnectionError, ssl.SSLError):
             self.close_connection = True
         finally:
             if self.received is not None:  # nobody took the file
                 self.received["path"].unlink(missing_ok=True)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_all
+
+    def handle_expect_100(self) -> bool:
+        """Refuse before the body comes, where the condition of a put does not hold: who waits for this, over TLS, need
+        not send it. (Without TLS the SDK does not wait.)"""
+        parts = [urllib.parse.unquote(part) for part in urllib.parse.urlsplit(self.path).path.lstrip("/").split("/", 5)]
+        if self.server.tls and self.headers.get("if-none-match") == "*" and parts[4:5] == ["o"]:
+            with self.server.state.lock:
+                bucket = self.server.state.buckets.get(parts[3])
+                taken = bucket is not None and parts[5] in bucket.objects
+            if taken:
+                self.fault, self.close_connection = None, True
+                self.answer(412, {"connection": "close"}, {"code": "IfNoneMatchFailed", "message": "it exists"})
+                return False
+        return super().handle_expect_100()
 
     def next_fault(self) -> tuple[str | None, float]:
         st = self.server.state
@@ -615,6 +637,8 @@ class Handler(BaseHTTPRequestHandler):
                 facts |= {"timeCreated": stamp(), "etag": str(uuid.uuid4()), "storageTier": "Standard"}
                 facts |= {"publicAccessType": "NoPublicAccess", "versioning": "Disabled", "createdBy": "test"}
                 st.change(do="bucket", facts=facts | asked["bucket"])
+            if "user" in asked:
+                st.let_in(asked["user"])
             st.settings |= asked.get("settings", {})
             if "faults" in asked:
                 st.faults = [{"times": 1, **fault} for fault in asked["faults"]]
@@ -636,12 +660,22 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
     block_on_close = False
 
-    def __init__(self, run: Path, port: int) -> None:
+    def __init__(self, run: Path, port: int, tls: bool = False) -> None:
         self.state = State(run)
+        self.tls = tls
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if tls:
+            self.context.load_cert_chain(run / "server.pem")
         super().__init__(("127.0.0.1", port), Handler)
 
+    def get_request(self) -> tuple[Any, Any]:
+        sock, address = super().get_request()
+        if self.tls:  # the handshake comes with the first read, in the thread of the connection
+            sock = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        return sock, address
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
 
@@ -656,10 +690,16 @@ def free_port() -> int:
 
 def token(expires: float) -> str:
     """A session token as the service hands them out: a JWT; only its holder's key and `exp` matter here."""
-    parts = [{"alg": "HS256", "typ": "JWT"}, {"sub": "ocid1.user.oc1..session", "exp": int(expires)}]
+    body = {"sub": "ocid1.user.oc1..session", "jti": uuid.uuid4().hex, "exp": int(expires)}
+    parts = [{"alg": "HS256", "typ": "JWT"}, body]
     text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
     mac = hmac.digest(b"the server's", text.encode(), "sha256")
     return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    form, plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, plain)
 
 
 def write_users(run: Path) -> None:
@@ -668,7 +708,7 @@ def write_users(run: Path) -> None:
     DEFAULT may do all, READER may read, TOKEN has a session token, EXPIRED an expired one, STRANGER a key that the
     server does not know, MISSING names a key file that does not exist.
     """
-    tenancy, users, text = "ocid1.tenancy.oc1..test", [], ""
+    users, text = [], ""
     for profile in ("DEFAULT", "READER", "TOKEN", "EXPIRED", "STRANGER", "MISSING"):
         path = run / f"{profile.lower()}.pem"
         key = rsa.generate_private_key(65537, 2048)
@@ -680,18 +720,12 @@ def write_users(run: Path) -> None:
         fingerprint = ":".join(fingerprint[at : at + 2] for at in range(0, 32, 2))
         if profile != "MISSING":
             path.touch(mode=0o600)
-            path.write_bytes(
-                key.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.TraditionalOpenSSL,
-                    serialization.NoEncryption(),
-                )
-            )
+            path.write_bytes(private_pem(key))
         user = f"ocid1.user.oc1..{profile.lower()}"
-        text += f"[{profile}]\nuser={user}\ntenancy={tenancy}\nfingerprint={fingerprint}\n"
+        text += f"[{profile}]\nuser={user}\ntenancy={TENANCY}\nfingerprint={fingerprint}\n"
         text += f"key_file={path}\nregion=eu-frankfurt-1\n"
         known: dict[str, Any] = {"pem": public.decode(), "rights": "read" if profile == "READER" else "all"}
-        known["key_id"] = f"{tenancy}/{user}/{fingerprint}"
+        known["key_id"] = f"{TENANCY}/{user}/{fingerprint}"
         if profile in ("TOKEN", "EXPIRED"):
             known["expires"] = time.time() + (3600 if profile == "TOKEN" else -60)
             jwt = token(known["expires"])
@@ -706,24 +740,57 @@ def write_users(run: Path) -> None:
     (run / "users.json").write_text(json.dumps(users))
 
 
+def write_certificate(run: Path) -> None:
+    """A certificate for 127.0.0.1 and the names of a region that vouches for itself, with its key: `server.pem`, and
+    `ca.pem` without."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names += [x509.DNSName(f"*{under}.eu-frankfurt-1.oraclecloud.com") for under in ("", ".objectstorage")]
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName(names), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    (run / "ca.pem").write_bytes(made)
+    (run / "server.pem").touch(mode=0o600)
+    (run / "server.pem").write_bytes(made + private_pem(key))
+
+
 class OCIServer:
     """The server in a process of its own (`process=True`), which can be killed and started again on the same port with
-    the same data, or in a thread of this one."""
+    the same data, or in a thread of this one. With `tls` the client needs `REQUESTS_CA_BUNDLE=` its `ca`."""
 
-    def __init__(self, process: bool = False, run: Path | None = None) -> None:
+    def __init__(self, process: bool = False, run: Path | None = None, tls: bool = False) -> None:
         self.own = run is None
         self.run = Path(tempfile.mkdtemp(prefix="oci-")) if run is None else run
         self.process = process
+        self.tls = tls
         self.port = free_port()
         self.pid: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._server: Server | None = None
         if not (self.run / "config").exists():
             write_users(self.run)
+            write_certificate(self.run)
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that a client has to trust."""
+        return self.run / "ca.pem"
 
     @property
     def config(self) -> Path:
@@ -732,10 +799,10 @@ class OCIServer:
 
     def start(self) -> OCIServer:
         if not self.process:
-            self._server = Server(self.run, self.port)
+            self._server = Server(self.run, self.port, self.tls)
             threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
             return self
-        command = [sys.executable, __file__, str(self.run), str(self.port)]
+        command = [sys.executable, __file__, str(self.run), str(self.port), *(["tls"] if self.tls else [])]
         self._child = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.pid = self._child.pid
         assert self._child.stdout is not None
@@ -771,7 +838,9 @@ class OCIServer:
     def control(self, **asked: Any) -> dict[str, Any]:
         """Faults, settings, a bucket; the answer tells what was asked of the server so far."""
         request = urllib.request.Request(f"{self.endpoint}/control", json.dumps(asked).encode(), method="POST")
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+        trust = ssl.create_default_context(cafile=self.ca)
+        handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+        with urllib.request.build_opener(*handlers).open(request, timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -781,10 +850,10 @@ class OCIServer:
         self.control(faults=[fault if isinstance(fault, dict) else {"fault": fault} for fault in faults])
 
     def bucket(self, **facts: Any) -> str:
-        """A new bucket: `versioning="Enabled"`, `retention=[…]`, `quota=bytes`."""
-        name = f"b-{uuid.uuid4().hex[:12]}"
-        self.control(bucket={"name": name, **facts})
-        return name
+        """A new bucket: `name=…`, `versioning="Enabled"`, `retention=[…]`, `quota=bytes`."""
+        facts.setdefault("name", f"b-{uuid.uuid4().hex[:12]}")
+        self.control(bucket=facts)
+        return str(facts["name"])
 
     def options(self, profile: str = "DEFAULT", **more: Any) -> dict[str, Any]:
         return {
@@ -800,6 +869,6 @@ class OCIServer:
 
 
 if __name__ == "__main__":
-    server = Server(Path(sys.argv[1]), int(sys.argv[2]))
+    server = Server(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["tls"])
     print("ready", flush=True)
     server.serve_forever()

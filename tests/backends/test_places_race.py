@@ -1,4 +1,4 @@
-"""Processes on two sites publish at the same time through each remote place: nothing is lost, doubled, or out of order."""
+"""Processes on two sites publish at once through each remote place: nothing is lost, doubled, or out of order."""
 
 from __future__ import annotations
 
@@ -43,11 +43,10 @@ def test_two_sites_publish_at_once(running: Any, tmp_path: Path, name: str, seco
     with places.start(name, running(name)) as place:
         target = place.fresh()
         far = {"latency": 0.05, "bandwidth": 20e6} if name in places.REMOTE else {}  # seconds, bytes per second
+        sites = {"w0": {}, "w1": {}, "w2": far, "w3": far}
         workers = [
-            places.Worker(
-                place, target, "write", f"w{n}", tmp_path / f"w{n}", seconds=seconds, **(far if n > 1 else {})
-            )
-            for n in range(4)
+            places.Worker(place, target, "write", who, tmp_path / who, seconds=seconds, **site)
+            for who, site in sites.items()
         ]
         for worker in workers:
             worker.ready()

@@ -106,7 +106,8 @@ def read(catalog: Catalog, job: dict[str, Any], going: Callable[[], bool], log: 
         found = log("list", lambda: [version.number for version in catalog.versions("m")[:1]])
         newest = max(newest, *(found or [0]))
         if newest:
-            log("load", lambda: right(catalog, chance.randint(1, newest)))
+            number = chance.randint(1, newest)
+            log("load", lambda number=number: right(catalog, number))  # type: ignore[misc]
         if chance.random() < 0.2:
             os.environ["CATALOG_CACHE_DIR"] = tempfile.mkdtemp(dir=job["scratch"])
             log("open", lambda: opened(job).position)
@@ -127,7 +128,7 @@ def main(job: dict[str, Any]) -> None:
     catalog = opened(job)
     print("ready", flush=True)
     os.read(0, 1)
-    threading.Thread(target=lambda: (os.read(0, 1), stop.set()), daemon=True).start()
+    threading.Thread(target=lambda: os.read(0, 1) and stop.set(), daemon=True).start()
     end = time.monotonic() + job["seconds"]
     roles = {"write": write, "read": read, "verify": verify}
     roles[job["role"]](catalog, job, lambda: not stop.is_set() and time.monotonic() < end, log)

@@ -41,7 +41,7 @@ class Place:
     fresh: Callable[[], Target]
     environment: Mapping[str, str] = attrs.field(factory=dict)
     servers: tuple[Any, ...] = ()
-    connect: Callable[[Target], Any] = partial(connect, create=True)
+    connect: Callable[[Target], Any] = lambda target: connect(target, create=True)
 
     def backend(self) -> Any:
         """A backend on a new, empty place."""

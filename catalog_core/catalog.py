@@ -191,6 +191,8 @@ class Catalog:
                         hint=f"if you restored a backup on purpose, delete {index.path} and open it again",
                     )
                 index.reset()
+        if index.head is None:  # who reads all of it also looks behind the end: a writer must not fill a hole
+            self._newer = index.follow(journal)
         self._refresh(force=True)
 
     def _is_ahead(self) -> bool:

@@ -31,7 +31,7 @@ def translated(what: str) -> Iterator[None]:
             raise ReadOnly(
                 f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder"
             ) from exc
-        raise BackendError(f"{what}: {exc.strerror or exc}") from exc
+        raise BackendError(f"{what}: {exc.strerror or exc}", hint="check the path, and the disk") from exc
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 import xrootd_server
@@ -14,7 +15,10 @@ import xrootd_server
 collect_ignore = ["third_party/catalog_stranger"]
 collect_ignore_glob: list[str] = []
 # Tests of remote stores need the extra `servers`, which only their own environment installs.
-for module, files in {"oci": "backends/test_oci*.py", "obstore": "backends/test_s3.py"}.items():
+NEEDS = {
+    "oci": "backends/test_oci*.py", "obstore": "backends/test_s3.py", "cryptography": "backends/test_places_*.py"
+}  # fmt: skip
+for module, files in NEEDS.items():
     if find_spec(module) is None:
         collect_ignore_glob.append(files)
 KINDS = ("server", "framework", "slow", "gpu", "campaign")
@@ -56,3 +60,22 @@ def xrootd_servers(xrootd_installed: None) -> Iterator[dict[str, xrootd_server.X
 def xrootd(xrootd_servers: dict[str, xrootd_server.XrootdServer]) -> xrootd_server.XrootdServer:
     """A server that lets everybody in."""
     return xrootd_servers["plain"]
+
+
+@pytest.fixture(scope="session")
+def running(request: pytest.FixtureRequest) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """The servers that a place of `places.PLACES` needs, by their names: started once, and shared by all tests."""
+    import places
+
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, Any] = {}
+
+        def start(name: str) -> dict[str, Any]:
+            for need in places.PLACES[name][0]:
+                if need in ("plain", "sss", "tokens"):
+                    servers[need] = request.getfixturevalue("xrootd_servers")[need]
+                elif need not in servers:
+                    servers[need] = stack.enter_context(places.SERVERS[need]())
+            return servers
+
+        yield start

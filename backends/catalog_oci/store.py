@@ -142,17 +142,23 @@ class OCIStore:
         from oci.exceptions import ServiceError
 
         what = f"looking for {name}"
-        try:
-            found: Mapping[str, str] = self.calls(what, lambda c: _first_byte(c, self.namespace, self.bucket, name))
-            if "opc-content-md5" in found or "opc-multipart-md5" in found:
+        for last in (False, False, True):
+            try:
+                found: Mapping[str, str] = self.calls(what, lambda c: _first_byte(c, self.namespace, self.bucket, name))
+                if "opc-content-md5" in found or "opc-multipart-md5" in found:
+                    return found
+            except ServiceError as exc:
+                if exc.code == "ObjectNotFound":
+                    return None
+                if exc.status != 416:  # it is empty
+                    raise self.calls.meaning(exc, what) from exc
+            try:
+                found = self.calls(what, lambda c: c.head_object(self.namespace, self.bucket, name)).headers
                 return found
-        except ServiceError as exc:
-            if exc.code == "ObjectNotFound":
-                return None
-            if exc.status != 416:  # it is empty
-                raise self.calls.meaning(exc, what) from exc
-        found = self.calls(what, lambda c: c.head_object(self.namespace, self.bucket, name)).headers
-        return found
+            except BackendError as exc:  # was it deleted since?
+                if last or getattr(exc.__cause__, "status", None) != 404:
+                    raise
+        return None
 
     def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
         """See `ObjectStore.list`."""

@@ -222,11 +222,13 @@ def translated(what: str, writing: bool = False) -> Iterator[None]:
         denied = isinstance(exc, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError))
         hint = HINTS.get(code) or ("check the key and its rights on the bucket" if denied else None)
         if code == "NoSuchBucket":
-            raise NotFound("there is no such bucket", hint=HINTS[code], backend="s3") from exc
+            name = next(iter(re.findall(r"<BucketName>([a-z0-9.-]+)<", text)), "")
+            raise NotFound(f"there is no such bucket{name and f': {name}'}", hint=HINTS[code], backend="s3") from exc
         if writing and code == "AccessDenied":
             raise ReadOnly(f"{what}: may not be written", hint=hint, backend="s3") from exc
         kind = NoSpace if code in FULL else BackendError
-        raise kind(f"{what}: {code or said}", hint=hint or "check the endpoint and the network", backend="s3") from exc
+        answer = f"the S3 endpoint answers {code}" if code else said
+        raise kind(f"{what}: {answer}", hint=hint or "check the endpoint and the network", backend="s3") from exc
 
 
 def open_store(url: str, options: Mapping[str, Any], create: bool) -> S3Store:

@@ -327,3 +327,21 @@ def test_nothing_is_asked_before_it_has_to_be(server: OCIServer) -> None:
     with pytest.raises((DeadlineExceeded, BlobMissing)):
         nowhere = {**server.options(), "service_endpoint": "http://127.0.0.1:9", "deadline": 0.5}
         open_store("oci://b@n/x", nowhere, False).get("a")
+
+
+def test_an_empty_object_that_is_deleted_while_it_is_looked_for_is_missing(
+    store: OCIStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("inbox/1", io.BytesIO(b""), 0, "hint")
+    found = store.stat("inbox/1")
+    assert found is not None
+    assert found.size == 0
+    with store.calls.client() as client:
+        head = type(client).head_object
+
+    def late(*args: Any, **more: Any) -> Any:
+        store.delete(["inbox/1"])
+        return head(*args, **more)
+
+    monkeypatch.setattr(type(client), "head_object", late)
+    assert store.stat("inbox/1") is None

@@ -1,4 +1,4 @@
-"""init, save, download, copy."""
+"""init, save, download, copy, export, import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
-from catalog_core.show import size
+from catalog_core.show import record, size
 
 
 @click.command("init")
@@ -88,3 +88,34 @@ def copy_command(ctx: click.Context, ref: str, target: str) -> None:
         version = catalog.copy(ref, other, name or None)
         new = size(version.summary["new_bytes"])
         put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
+
+
+_format = click.option("--format", "kind", default="bundle", show_default=True, metavar="FORMAT", help="Of the file.")
+
+
+@click.command("export")
+@reference("ref")
+@click.argument("path", type=click.Path(path_type=Path))
+@_format
+@json_option
+@click.pass_context
+def export_command(ctx: click.Context, ref: str, path: Path, kind: str) -> None:
+    """Write REF, or all versions of a model, to the new file PATH, with their history."""
+    written = opened(ctx).export(ref, path, kind)
+    what = f"{len(written.versions):,} version{'s' * (len(written.versions) > 1)}, {size(written.size)}"
+    put(ctx, written, lines=[f"{written.path}  {what}  {written.digest}"])
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("name", required=False)
+@_format
+@json_option
+@click.pass_context
+def import_command(ctx: click.Context, path: Path, name: str | None, kind: str) -> None:
+    """Check the file PATH, and publish the versions it holds, under NAME or the name they had."""
+    catalog = opened(ctx, create=True)
+    versions = catalog.import_(path, name, kind)
+    new = [size(version.summary["new_bytes"]) for version in versions]
+    lines = [f"{v.ref}  {size(v.size)}, {n} new  {v.digest}" for v, n in zip(versions, new, strict=True)]
+    put(ctx, [record(version) for version in versions], lines=lines)

@@ -50,6 +50,7 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         ("tag", "calo/gan@1", "self=1", "--unset", "team"), ("annotate", "calo/gan@1", "loss=0.5"),
         ("card", "calo/gan", "card.md"), ("update", "calo/gan", "--title", "A GAN"),
         ("show", "calo/gan@1", "--as-of", "#1"), ("copy", "calo/gan@1", "./other"),
+        ("export", "calo/gan", "gan.catalog"), ("import", "gan.catalog", "calo/again"),
         ("attach", "calo/gan@1", "card.md"),
         ("attach", "calo/gan@1", "back.md", "--get", "--name", "card.md"), ("attach", "calo/gan@1"),
         ("attach", "calo/gan@1", "--remove", "--name", "card.md"),
@@ -103,7 +104,7 @@ def test_the_commands_are_those_of_the_api() -> None:
     elsewhere = {
         "open": "init", "close": None, "prepare": "save", "model": "show", "version": "show", "models": "list",
         "versions": "list", "as_of": "show", "resolve_time": "show", "load": "download", "session": "verify",
-        "artifact": "show", "pin": "cache", "unpin": "cache",
+        "artifact": "show", "pin": "cache", "unpin": "cache", "import_": "import",
     }  # fmt: skip
     elsewhere |= {
         "attachment": "attach", "set_card": "card", "unalias": "alias", "discard": None, "versions": "list",

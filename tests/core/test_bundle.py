@@ -175,6 +175,53 @@ def test_what_cannot_be_exported_leaves_no_file(source: Catalog, tmp_path: Path)
     assert [path.name for path in folder.iterdir()] == ["there"]
 
 
+@pytest.mark.server
+@pytest.mark.parametrize("what", ["export", "import"])
+def test_a_death_at_any_moment_leaves_all_or_nothing(what: str, tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    with Catalog.open(f"file://{tmp_path}/source") as source:
+        digest = source.save("m", {"w": np.random.default_rng(1).random(4_000_000)}).digest
+        source.version("m").attach("plot.png", b"plot" * 50_000)
+        source.export("m", tmp_path / "good.catalog")
+    call = {
+        "export": f"c = Catalog.open('file://{tmp_path}/source'); print(1, flush=True); c.export('m', sys.argv[1])",
+        "import": f"c = Catalog.open('file://{tmp_path}/target'); print(1, flush=True); "
+        f"c.import_('{tmp_path}/good.catalog')",
+    }[what]
+    begun = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-c", f"import sys; from catalog_core import Catalog; {call}", tmp_path / "whole"], check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    limit = time.monotonic() - begun
+    if what == "import":
+        with Catalog.open(f"file://{tmp_path}/target") as target:
+            target.model("m").delete()
+    for step in range(12):
+        path = tmp_path / f"out-{step}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"import sys; from catalog_core import Catalog; {call}", path],
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
+        time.sleep(limit * step / 24)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        if what == "export" and path.exists():
+            assert path.read_bytes() == (tmp_path / "good.catalog").read_bytes()
+        if what == "import":
+            with Catalog.open(f"file://{tmp_path}/target") as target:
+                assert target.fsck().clean
+                for version in target.versions("m") if "m" in target else []:
+                    assert version.digest == digest
+                    assert set(version.attachments) >= {"plot.png"}
+                    version.delete()
+
+
 # -- hostile bundles ---------------------------------------------------------------------------------------------------
 
 

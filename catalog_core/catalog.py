@@ -506,34 +506,32 @@ class Catalog:
         """Let the files of a version leave the cache again; whether it was pinned."""
         return self.cache is not None and self.cache.unpin(self.version(ref, deleted=True).ref, self.url)
 
-    def export(self, ref: str | Version, path: str | os.PathLike[str], format: str = "bundle") -> Exported:
-        """Write a version to a new file, or all versions of a model where `ref` is a bare name; `format` is one that a
-        plug-in writes, or `bundle`: everything, history included, to be imported by another catalog. Raises `NotFound`,
-        `InvalidInput` (an unknown format, a file that exists), `IntegrityError`, `NoSpace`."""
+    def export(self, ref: str | Version, path: str | os.PathLike[str]) -> Exported:
+        """Write a version to a new file, or all versions of a model where `ref` is a bare name, with their history, to
+        be imported by another catalog. Raises `NotFound`, `InvalidInput` (a file that exists), `IntegrityError`,
+        `NoSpace`."""
         from pathlib import Path
+
+        from catalog_core import bundle
 
         parsed = parse_reference(ref)
         one = parsed.number or parsed.alias or parsed.digest
         versions = [self.version(ref)] if one else self.versions(parsed.name)[::-1]
         if not versions:
             raise NotFound(f"{parsed.name} has no versions", reference=parsed.name)
-        spec = self._registry.format(format)
-        exported: Exported = self._registry.load(spec.exporter, spec.extra)(self, versions, Path(path))
-        return exported
+        return bundle.export(self, versions, Path(path))
 
-    def import_(self, path: str | os.PathLike[str], name: str | None = None, format: str = "bundle") -> list[Version]:
-        """Publish what a file of `format` holds, under its own name or `name`, and return the versions, oldest first.
+    def import_(self, path: str | os.PathLike[str], name: str | None = None) -> list[Version]:
+        """Publish what an exported file holds, under its own name or `name`, and return the versions, oldest first.
         Each gets the next number; one that is there with the same digest is returned as it is. All of the file is
         checked before anything is published. Raises `NotFound`, `IntegrityError` (a damaged or forged file),
         `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
         from pathlib import Path
 
+        from catalog_core import bundle
+
         self._check_writable()
-        spec = self._registry.format(format)
-        if name is not None:
-            check_name(name)
-        versions: list[Version] = self._registry.load(spec.importer, spec.extra)(self, Path(path), name)
-        return versions
+        return bundle.import_(self, Path(path), None if name is None else check_name(name))
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from catalog_core.specs import BackendSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
+from catalog_core.specs import BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
 PROJECT = "catalog_core"
 GROUP = "catalog_core.plugins"  # the group of entry points
@@ -36,12 +36,6 @@ def catalog_register_runtimes() -> Iterable[RuntimeSpec]:
 @hookspec
 def catalog_register_commands() -> Iterable[CommandSpec]:
     """Yield subcommands for `catalog`."""
-    return ()
-
-
-@hookspec
-def catalog_register_formats() -> Iterable[FormatSpec]:
-    """Yield the file formats that this plug-in exports and imports."""
     return ()
 
 

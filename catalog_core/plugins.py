@@ -18,17 +18,15 @@ import pluggy
 
 from catalog_core import hookspecs
 from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
-from catalog_core.specs import API, BackendSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
+from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
     from catalog_core.records import Manifest
 
 KINDS: dict[str, type] = {
     "backends": BackendSpec, "serializers": SerializerSpec, "runtimes": RuntimeSpec, "commands": CommandSpec,
-    "formats": FormatSpec,
 }  # fmt: skip
 EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "sklearn": "sklearn"}
-BUNDLE = FormatSpec("bundle", "catalog_core.bundle:export", "catalog_core.unbundle:import_")
 log = logging.getLogger("catalog_core")
 
 
@@ -59,8 +57,7 @@ class Registry:
         self.serializers: dict[str, SerializerSpec] = {}
         self.runtimes: dict[str, RuntimeSpec] = {}
         self.commands: dict[str, CommandSpec] = {}
-        self.formats: dict[str, FormatSpec] = {"bundle": BUNDLE}  # the core's own
-        self.providers: dict[tuple[str, str], str] = {("formats", "bundle"): "catalog_core"}
+        self.providers: dict[tuple[str, str], str] = {}
         self.problems: list[Problem] = []
         self.modules: dict[str, str] = {}
         self._made: dict[str, Any] = {}
@@ -205,12 +202,6 @@ class Registry:
             hint=f"one runtime must run all of them; installed: {known or 'none'}",
         )
 
-    def format(self, name: str) -> FormatSpec:
-        """The file format called `name`. Raises `InvalidInput`."""
-        if name not in self.formats:
-            raise InvalidInput(f"there is no format {name!r}", hint=f"installed: {', '.join(sorted(self.formats))}")
-        return self.formats[name]
-
     def saving(self, name: str, manifest: Manifest) -> None:
         """Ask the plug-ins; one that raises `CatalogError` refuses the save."""
         for label in self.modules:
@@ -236,7 +227,7 @@ class Registry:
                 "kind": kind.removesuffix("s"),
                 "name": name,
                 "plugin": self.providers[kind, name],
-                "factory": spec.exporter if kind == "formats" else spec.factory,
+                "factory": spec.factory,
             }
             for kind in KINDS
             for name, spec in sorted(getattr(self, kind).items())

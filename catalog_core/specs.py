@@ -71,16 +71,3 @@ class CommandSpec:
     help: str
     extra: str | None = None
     api: int = API
-
-
-@attrs.frozen
-class FormatSpec:
-    """A file format in which versions leave and enter a catalog. `exporter` ("package.module:function") is called with
-    `(catalog, versions, path)` and returns a `bundle.Exported`; `importer` with `(catalog, path, name)`, where `name`
-    is that of the model or None, and returns the versions. They keep what the methods of Catalog promise."""
-
-    name: str
-    exporter: str
-    importer: str
-    extra: str | None = None
-    api: int = API

@@ -90,7 +90,10 @@ def copy_command(ctx: click.Context, ref: str, target: str) -> None:
         put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 
 
-_format = click.option("--format", "kind", default="bundle", show_default=True, metavar="FORMAT", help="Of the file.")
+_format = click.option(
+    "--format", type=click.Choice(["bundle"]), default="bundle", show_default=True, expose_value=False,
+    help="Of the file.",
+)  # fmt: skip
 
 
 @click.command("export")
@@ -99,9 +102,9 @@ _format = click.option("--format", "kind", default="bundle", show_default=True, 
 @_format
 @json_option
 @click.pass_context
-def export_command(ctx: click.Context, ref: str, path: Path, kind: str) -> None:
+def export_command(ctx: click.Context, ref: str, path: Path) -> None:
     """Write REF, or all versions of a model, to the new file PATH, with their history."""
-    written = opened(ctx).export(ref, path, kind)
+    written = opened(ctx).export(ref, path)
     what = f"{len(written.versions):,} version{'s' * (len(written.versions) > 1)}, {size(written.size)}"
     put(ctx, written, lines=[f"{written.path}  {what}  {written.digest}"])
 
@@ -112,10 +115,10 @@ def export_command(ctx: click.Context, ref: str, path: Path, kind: str) -> None:
 @_format
 @json_option
 @click.pass_context
-def import_command(ctx: click.Context, path: Path, name: str | None, kind: str) -> None:
+def import_command(ctx: click.Context, path: Path, name: str | None) -> None:
     """Check the file PATH, and publish the versions it holds, under NAME or the name they had."""
     catalog = opened(ctx, create=True)
-    versions = catalog.import_(path, name, kind)
+    versions = catalog.import_(path, name)
     new = [size(version.summary["new_bytes"]) for version in versions]
     lines = [f"{v.ref}  {size(v.size)}, {n} new  {v.digest}" for v, n in zip(versions, new, strict=True)]
     put(ctx, [record(version) for version in versions], lines=lines)

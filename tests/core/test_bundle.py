@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import random
-import struct
-import zipfile
+import signal
+import subprocess
+import sys
+import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog_core import Catalog
+from catalog_core import Catalog, durable
 from catalog_core.digests import canonical, digest_of
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotFound, UpgradeRequired
+from catalog_core.handles import Version
 from catalog_core.testing.memory import memory_catalog
 
 
@@ -43,6 +49,14 @@ def source(tmp_path: Path) -> Iterator[Catalog]:
         yield catalog
 
 
+def home(version: Version) -> dict[str, Any]:
+    """What a copy says of where it comes from."""
+    return {
+        "catalog": version.catalog.id, "ref": version.ref, "digest": version.digest, "author": version.author,
+        "time": version.created.isoformat(),
+    }  # fmt: skip
+
+
 @pytest.fixture(params=["sqlite", "file", "memory"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
     with (
@@ -63,9 +77,7 @@ def test_what_was_exported_is_the_same_elsewhere(source: Catalog, target: Catalo
             original.digest, original.size, original.tags, original.metrics, original.params, original.aliases,
         )  # fmt: skip
         np.testing.assert_array_equal(version.load()["layer3"], weights(1)["layer3"])
-        assert version.summary["origin"] == {
-            "catalog": source.id, "name": "calo/gan", "number": version.number, "digest": version.digest,
-        }  # fmt: skip
+        assert version.summary["origin"] == home(original)
     assert first.attachment("plot.png") == b"plot" * 50_000
     assert first.stage == "registered"  # to promote it is for whoever is responsible here
     assert (target.model("calo/gan").card, target.model("calo/gan").title) == ("# A card", "A GAN")
@@ -101,12 +113,15 @@ def test_the_same_version_is_the_same_file(source: Catalog, tmp_path: Path) -> N
     assert one.versions == ("calo/gan@1",)
 
 
-def test_any_zip_tool_reads_one(source: Catalog, tmp_path: Path) -> None:
-    with zipfile.ZipFile(source.export("calo/gan@1", tmp_path / "one.catalog").path) as archive:
-        assert archive.testzip() is None
-        assert archive.namelist()[0] == "bundle.json"
-        for name in archive.namelist()[1:]:
-            assert hashlib.sha256(archive.read(name)).hexdigest() == name.removeprefix("blobs/")
+def test_any_tar_tool_reads_one(source: Catalog, tmp_path: Path) -> None:
+    with tarfile.open(source.export("calo/gan@1", tmp_path / "one.catalog").path) as archive:
+        first, *rest = archive.getmembers()
+        assert first.name.startswith("index/")
+        assert rest
+        for member in (first, *rest):
+            file = archive.extractfile(member)
+            assert file is not None
+            assert hashlib.sha256(file.read()).hexdigest() == Path(member.name).stem
 
 
 def test_what_is_there_is_returned_and_what_collides_gets_a_number(
@@ -132,25 +147,51 @@ def test_where_it_was_first_published_is_kept_on_the_way(source: Catalog, tmp_pa
         source.copy("calo/gan@2", second, "shared/gan")
         second.export("shared/gan", tmp_path / "gan.catalog")
         (version,) = third.import_(tmp_path / "gan.catalog")
-        digest = version.digest
-        home = {"catalog": source.id, "name": "calo/gan", "number": 2, "digest": digest}
-        way = {"catalog": second.id, "name": "shared/gan", "number": 1, "digest": digest}
-        assert second.version("shared/gan").summary["origin"] == home
-        assert version.summary["origin"] == {**way, "first": home}
-        back = third.copy("shared/gan", source)
-        assert back.summary["origin"]["first"] == home
+        first = home(source.version("calo/gan@2"))
+        assert second.version("shared/gan").summary["origin"] == version.summary["origin"] == first
+        assert third.copy("shared/gan", source).summary["origin"] == first
 
 
-def test_a_bundle_beyond_the_limits_of_plain_zip(
+def test_a_file_is_synced_before_it_has_its_name(
     source: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10_000)
-    path = source.export("calo/gan", tmp_path / "gan.catalog").path
-    assert path.read_bytes()[-98:-94] == b"PK\6\6"
-    monkeypatch.undo()
-    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
-    with memory_catalog() as target:
-        assert [v.digest for v in target.import_(path)] == [v.digest for v in source.versions("calo/gan")[::-1]]
+    calls: list[str] = []
+
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: (calls.append(name), real(*args))
+
+    monkeypatch.setattr(os, "fsync", noted("file", os.fsync))
+    monkeypatch.setattr(os, "rename", noted("name", os.rename))
+    monkeypatch.setattr(durable, "sync_folder", noted("folder", durable.sync_folder))
+    source.export("calo/gan", tmp_path / "gan.catalog")
+    assert calls[:3] == ["file", "name", "folder"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_a_large_bundle_needs_little_memory(scheme: str, tmp_path: Path) -> None:
+    """A process that may allocate 150 MB more than after its start writes and reads a bundle of 600 MB."""
+    array = np.random.default_rng(1).random(25_000_000)
+    with Catalog.open(f"{scheme}://{tmp_path}/source") as source:
+        saved = source.save("m", {"w": array, "v": array[::-1]}).digest
+        (tmp_path / "log").write_bytes(array.tobytes())
+        source.version("m").attach("log", tmp_path / "log")
+    code = (
+        "import resource, sys\n"
+        "from catalog_core import Catalog, bundle\n"
+        "name, word = sys.argv[1:]\n"
+        "with Catalog.open(f'{name}/source') as source, Catalog.open(f'{word}://{name}/target') as target:\n"
+        "    source.artifact('m')\n"
+        "    used = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmData'))\n"
+        "    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 150_000_000,) * 2)\n"
+        "    print(source.export('m', f'{name}/m.catalog').size)\n"
+        "    print(target.import_(f'{name}/m.catalog')[0].digest)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path, scheme], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    size, digest = done.stdout.split()
+    assert int(size) > 600_000_000
+    assert digest == saved
 
 
 def test_what_cannot_be_exported_leaves_no_file(source: Catalog, tmp_path: Path) -> None:
@@ -161,8 +202,6 @@ def test_what_cannot_be_exported_leaves_no_file(source: Catalog, tmp_path: Path)
         source.export("calo/gan", folder / "there")
     with pytest.raises(NotFound):
         source.export("calo/none", folder / "new")
-    with pytest.raises(InvalidInput, match="no format 'tar'"):
-        source.export("calo/gan", folder / "new", "tar")
     with pytest.raises(CatalogError, match="nowhere"):
         source.export("calo/gan", folder / "nowhere" / "new")
     large = max((tmp_path / "source/blobs").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
@@ -178,11 +217,6 @@ def test_what_cannot_be_exported_leaves_no_file(source: Catalog, tmp_path: Path)
 @pytest.mark.server
 @pytest.mark.parametrize("what", ["export", "import"])
 def test_a_death_at_any_moment_leaves_all_or_nothing(what: str, tmp_path: Path) -> None:
-    import signal
-    import subprocess
-    import sys
-    import time
-
     with Catalog.open(f"file://{tmp_path}/source") as source:
         digest = source.save("m", {"w": np.random.default_rng(1).random(4_000_000)}).digest
         source.version("m").attach("plot.png", b"plot" * 50_000)
@@ -228,49 +262,77 @@ def test_a_death_at_any_moment_leaves_all_or_nothing(what: str, tmp_path: Path) 
 Members = list[tuple[str, bytes]]
 
 
-def forge(path: Path, members: Members, **how: Any) -> None:
-    with zipfile.ZipFile(path, "w", how.get("compression", zipfile.ZIP_STORED)) as archive:
+def forge(path: Path, members: Members) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in members:
-            archive.writestr(zipfile.ZipInfo(name), data, how.get("compression"))
-
-
-def retold(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
-    """The same bundle with another `bundle.json`."""
-
-    def forged(members: Members) -> Members:
-        index = json.loads(members[0][1])
-        change(index)
-        return [("bundle.json", canonical(index)), *members[1:]]
-
-    return forged
-
-
-def relaid(field: str, change: Callable[[dict[str, Any]], Any], version: int = 1) -> Callable[[Members], Members]:
-    """The same bundle with another layout or manifest of one version, under its right digest."""
-
-    def forged(members: Members) -> Members:
-        index, blobs = json.loads(members[0][1]), dict(members[1:])
-        item = index["versions"][version]
-        value = json.loads(blobs[f"blobs/{item[field][7:]}"])
-        change(value)
-        data = canonical(value)
-        item[field] = digest_of(data)
-        return [("bundle.json", canonical(index)), *blobs.items(), (f"blobs/{item[field][7:]}", data)]
-
-    return forged
-
-
-def repeated(layout: dict[str, Any]) -> None:
-    chunks = next(iter(layout["files"].values()))
-    chunks[:] = [chunks[0]] * 5000
-
-
-def climbing(manifest: dict[str, Any]) -> None:
-    manifest["components"][0]["files"][0]["name"] = "../../evil"
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o444
+            archive.addfile(info, io.BytesIO(data))
+        archive.fileobj.write(bytes(1024))  # type: ignore[union-attr]
+        size = archive.offset + 1024
+    with path.open("r+b") as file:  # tarfile fills it up to 10 KiB, a bundle ends
+        file.truncate(size)
 
 
 def blob(data: bytes) -> tuple[str, bytes]:
     return f"blobs/{hashlib.sha256(data).hexdigest()}", data
+
+
+def named(data: bytes) -> tuple[str, bytes]:
+    return f"index/{hashlib.sha256(data).hexdigest()}.json", data
+
+
+def retold(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
+    """The same bundle with another index, which has its right name."""
+
+    def forged(members: Members) -> Members:
+        index = json.loads(members[0][1])
+        change(index)
+        return [named(canonical(index)), *members[1:]]
+
+    return forged
+
+
+def remade(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
+    """The same bundle with another manifest of the second version, under its right digest and in its place."""
+
+    def forged(members: Members) -> Members:
+        index = json.loads(members[0][1])
+        item = index["versions"][1]
+        old = f"blobs/{item['manifest'][0][7:]}"
+        manifest = json.loads(dict(members)[old])
+        change(manifest)
+        data = canonical(manifest)
+        item["manifest"] = [digest_of(data), len(data)]
+        rest = [blob(data) if name == old else (name, value) for name, value in members[1:]]
+        return [named(canonical(index)), *rest]
+
+    return forged
+
+
+def version(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
+    """The same bundle with something else said of the second version."""
+    return retold(lambda index: change(index["versions"][1]))
+
+
+def longer(item: dict[str, Any]) -> None:
+    chunks = max(item["layout"]["files"].values(), key=lambda chunks: chunks[0][1])
+    chunks[:] = [chunks[0]] * 20_000
+
+
+def elsewhere(item: dict[str, Any]) -> None:
+    chunks = max(item["layout"]["files"].values(), key=len)
+    chunks[0] = [*chunks[0], "sha256:" + "a" * 64, 0]
+
+
+def another(item: dict[str, Any]) -> None:
+    files = item["layout"]["files"]
+    one, two = sorted(files, key=lambda digest: files[digest][0][1])[-2:]
+    files[one], files[two] = files[two], files[one]
+
+
+def climbing(manifest: dict[str, Any]) -> None:
+    manifest["components"][0]["files"][0]["name"] = "../../evil"
 
 
 DEEP = b'{"kind":' + b"[" * 100_000
@@ -278,50 +340,60 @@ HOSTILE: dict[str, Callable[[Members], Members]] = {
     "a wrong byte in a blob": lambda m: [*m[:-1], (m[-1][0], m[-1][1][:-1] + b"!")],
     "a blob that is missing": lambda m: m[:-1],
     "a blob that is too short": lambda m: [*m[:-1], (m[-1][0], m[-1][1][:-1])],
+    "a blob too many": lambda m: [*m, blob(b"something that nobody needs")],
+    "blobs in another order": lambda m: [m[0], *m[:0:-1]],
     "a name that climbs": lambda m: [*m, ("../evil", b"x")],
-    "a name from the root": lambda m: [*m, ("/etc/evil", b"x")],
-    "a name that climbs below blobs": lambda m: [*m, ("blobs/../../evil", b"x")],
+    "a name from the root": lambda m: [*m[:-1], ("/etc/evil", m[-1][1])],
+    "a name that climbs below blobs": lambda m: [*m[:-1], ("blobs/../../evil", m[-1][1])],
     "a member that stands twice": lambda m: [*m, m[-1]],
     "a second index": lambda m: [*m, m[0]],
     "no index": lambda m: m[1:],
     "an index that is not first": lambda m: [*m[1:], m[0]],
-    "an index that is no JSON": lambda m: [("bundle.json", b"{"), *m[1:]],
-    "an index that is a list": lambda m: [("bundle.json", b"[]"), *m[1:]],
-    "an index with a key twice": lambda m: [("bundle.json", b'{"kind":1,"kind":1}'), *m[1:]],
-    "an index that is deep": lambda m: [("bundle.json", DEEP), *m[1:]],
-    "another kind of zip": retold(lambda i: i.update(kind="wheel")),
+    "an index of another name": lambda m: [("index/x.json", m[0][1]), *m[1:]],
+    "an index that is no JSON": lambda m: [named(b"{"), *m[1:]],
+    "an index that is a list": lambda m: [named(b"[]"), *m[1:]],
+    "an index with a key twice": lambda m: [named(b'{"kind":1,"kind":1}'), *m[1:]],
+    "an index that is deep": lambda m: [named(DEEP), *m[1:]],
+    "another kind of file": retold(lambda i: i.update(kind="wheel")),
     "a newer format": retold(lambda i: i.update(format=2)),
     "a name of a model that climbs": retold(lambda i: i["model"].update(name="../evil")),
-    "no versions": retold(lambda i: i.update(versions=[])),
+    "no versions": lambda m: retold(lambda i: (i.update(versions=[]), i["model"].update(card=None)))(m)[:1],
     "versions that are none": retold(lambda i: i.update(versions=[1])),
-    "a version without a layout": retold(lambda i: i["versions"][1].pop("layout")),
-    "a digest that climbs": retold(lambda i: i["versions"][1].update(digest="sha256:../../../../etc/passwd")),
-    "a digest that is a number": retold(lambda i: i["versions"][1].update(digest=5)),
-    "the manifest of nobody": retold(lambda i: i["versions"][1].update(digest=digest_of(b"nobody"))),
-    "a metric that is text": retold(lambda i: i["versions"][1]["about"].update(metrics={"auc": "high"})),
-    "tags that are a list": retold(lambda i: i["versions"][1]["about"].update(tags=["a"])),
-    "a summary that is text": retold(lambda i: i["versions"][1]["about"].update(summary="x")),
-    "a text of 20 kB": retold(lambda i: i["versions"][1]["about"].update(text="x" * 20_000)),
-    "nothing about it": retold(lambda i: i["versions"][1].update(about=None)),
-    "an alias that is a number": retold(lambda i: i["versions"][1].update(aliases=["7"])),
-    "aliases that are a number": retold(lambda i: i["versions"][1].update(aliases=7)),
+    "a version without a layout": version(lambda v: v.pop("layout")),
+    "a digest that climbs": version(lambda v: v["manifest"].__setitem__(0, "sha256:../../../../etc/passwd")),
+    "a digest that is a number": version(lambda v: v["manifest"].__setitem__(0, 5)),
+    "a length that is negative": version(lambda v: v["manifest"].__setitem__(1, -1)),
+    "a length that is a text": version(lambda v: v["manifest"].__setitem__(1, "1")),
+    "a length of many terabytes": version(lambda v: v["manifest"].__setitem__(1, 2**50)),
+    "the manifest of nobody": version(lambda v: v["manifest"].__setitem__(0, digest_of(b"nobody"))),
+    "a metric that is text": version(lambda v: v["about"].update(metrics={"auc": "high"})),
+    "tags that are a list": version(lambda v: v["about"].update(tags=["a"])),
+    "a summary that is text": version(lambda v: v["about"].update(summary="x")),
+    "a text of 20 kB": version(lambda v: v["about"].update(text="x" * 20_000)),
+    "nothing about it": version(lambda v: v.update(about=None)),
+    "another field about it": version(lambda v: v["about"].update(number=7)),
+    "an unknown field about it": version(lambda v: v["about"].update(evil=7)),
+    "an alias that is a number": version(lambda v: v.update(aliases=["7"])),
+    "aliases that are a number": version(lambda v: v.update(aliases=7)),
     "an attachment that climbs": retold(lambda i: i["versions"][0]["attachments"].update(
         {"../evil": i["versions"][0]["attachments"]["plot.png"]})),
     "a title that is a list": retold(lambda i: i["model"].update(title=["x"])),
     "a catalog that is a number": retold(lambda i: i.update(catalog=7)),
     "a catalog that climbs": retold(lambda i: i.update(catalog="../../evil")),
-    "a layout that grows a file": relaid("layout", repeated),
-    "a layout without its files": relaid("layout", lambda v: v.update(files={})),
-    "a layout of another version": relaid("layout", lambda v: v.update(version=2)),
-    "a manifest with a file that climbs": relaid("digest", climbing),
-    "a manifest with a wrong size": relaid("digest", lambda v: v["components"][0]["files"][0].update(size=1)),
+    "a layout that grows a file": version(longer),
+    "a layout that points elsewhere": version(elsewhere),
+    "a layout with files that changed places": version(another),
+    "a layout without its files": version(lambda v: v["layout"].update(files={})),
+    "a layout of another version": version(lambda v: v["layout"].update(version=2)),
+    "a manifest with a file that climbs": remade(climbing),
+    "a manifest with a wrong size": remade(lambda v: v["components"][0]["files"][0].update(size=1)),
 }  # fmt: skip
 
 
 @pytest.fixture
 def members(source: Catalog, tmp_path: Path) -> Members:
-    with zipfile.ZipFile(source.export("calo/gan", tmp_path / "good.catalog").path) as archive:
-        return [(name, archive.read(name)) for name in archive.namelist()]
+    with tarfile.open(source.export("calo/gan", tmp_path / "good.catalog").path) as archive:
+        return [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
 
 
 def refused(path: Path, tmp_path: Path) -> CatalogError:
@@ -331,77 +403,59 @@ def refused(path: Path, tmp_path: Path) -> CatalogError:
             catalog.import_(path)
         assert (catalog.position, len(catalog.models())) == (0, 0)
         assert not list((tmp_path / "empty" / "staging").glob("*"))
-    assert str(path) in str(caught.value) or path.name in str(caught.value)
+        assert not [path for path in (tmp_path / "empty" / "blobs").rglob("*") if path.is_file()]
     assert not list(tmp_path.rglob("evil"))
     return caught.value
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_bundle_gives_one_error_and_nothing_is_published(kind: str, members: Members, tmp_path: Path) -> None:
     forge(tmp_path / "bad.catalog", HOSTILE[kind](members))
     error = refused(tmp_path / "bad.catalog", tmp_path)
     assert isinstance(error, UpgradeRequired if kind == "a newer format" else IntegrityError)
+    assert kind == "a newer format" or str(tmp_path / "bad.catalog") in error.message
     assert "\n" not in error.message
 
 
-def test_a_forged_bundle_that_is_right_is_taken(members: Members, tmp_path: Path) -> None:
-    """The forger of these tests does not make what is refused by its own mistakes."""
-    forge(tmp_path / "good.catalog", [*members, blob(b"something that nobody needs")])
-    with Catalog.open(f"file://{tmp_path}/empty") as catalog:
-        assert len(catalog.import_(tmp_path / "good.catalog")) == 2
+def test_the_forger_of_these_tests_makes_what_export_does(members: Members, tmp_path: Path) -> None:
+    forge(tmp_path / "forged.catalog", members)
+    assert (tmp_path / "forged.catalog").read_bytes() == (tmp_path / "good.catalog").read_bytes()
 
 
-def test_compressed_members_are_not_unpacked(members: Members, tmp_path: Path) -> None:
-    forge(tmp_path / "bad.catalog", [*members, blob(bytes(200 << 20))], compression=zipfile.ZIP_DEFLATED)
-    assert "compressed" in str(refused(tmp_path / "bad.catalog", tmp_path))
+def test_what_is_compressed_is_not_unpacked(members: Members, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bad.catalog", "w:gz") as archive:
+        for name, data in [*members, blob(bytes(200 << 20))]:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert isinstance(refused(tmp_path / "bad.catalog", tmp_path), IntegrityError)
 
 
 def test_one_that_is_cut_short_or_longer_is_refused(members: Members, tmp_path: Path) -> None:
-    forge(tmp_path / "good.catalog", members)
     data = (tmp_path / "good.catalog").read_bytes()
     path = tmp_path / "bad.catalog"
-    for end in [0, 1, 21, 22, 100, len(data) // 2, *range(len(data) - 120, len(data), 7)]:
+    for end in [0, 1, 124, 511, 512, 600, len(data) // 2, *range(len(data) - 2000, len(data), 97), len(data) - 1]:
         path.write_bytes(data[:end])
         assert isinstance(refused(path, tmp_path), IntegrityError)
-    for longer in (data + b"\0", b"#!/bin/sh\n" + data, data + bytes(22)):
-        path.write_bytes(longer)
+    for other in (data + b"\0", data + bytes(1024), b"#!/bin/sh\n" + data, data + data):
+        path.write_bytes(other)
         assert isinstance(refused(path, tmp_path), IntegrityError)
 
 
-def test_a_directory_that_claims_millions_is_not_read(members: Members, tmp_path: Path) -> None:
-    forge(tmp_path / "good.catalog", members)
-    data = (tmp_path / "good.catalog").read_bytes()
-    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 10**9, 10**9, 10**11, 0)
-    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(data) - 22, 1)
-    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
-    (tmp_path / "bad.catalog").write_bytes(data[:-22] + record + locator + end)
-    assert "1,000,000,000 members" in str(refused(tmp_path / "bad.catalog", tmp_path))
-
-
-def test_a_flipped_byte_is_found_or_changes_nothing(members: Members, tmp_path: Path) -> None:
-    forge(tmp_path / "good.catalog", [*members])
+def test_any_flipped_bit_is_found(members: Members, tmp_path: Path) -> None:
     good = (tmp_path / "good.catalog").read_bytes()
     rng = random.Random(7)
-    begin = len(members[0][1]) + 200
-    places = [
-        *range(0, begin, 11),
-        *(rng.randrange(len(good)) for _ in range(60)),
-        *range(len(good) - 1500, len(good), 9),
-    ]
-    path, taken = tmp_path / "bad.catalog", 0
-    for place in places:
-        path.write_bytes(good[:place] + bytes([good[place] ^ (1 << rng.randrange(8))]) + good[place + 1 :])
-        with memory_catalog() as catalog:
-            try:
-                versions = catalog.import_(path)
-            except CatalogError:
-                assert catalog.position == 0
-                continue
-            taken += 1  # a date or a right in the zip
-            assert [v.tags for v in versions] == [{"team": "desk"}, {}]
-            assert all(np.array_equal(v.load()["layer1"], weights(1)["layer1"]) for v in versions)
-    assert taken < len(places) / 2
+    heads = [at for at in range(0, len(good), 512) if good[at : at + 6] in (b"index/", b"blobs/")]
+    assert len(heads) == len(members)
+    places = [*range(0, 512, 3), *(rng.randrange(len(good)) for _ in range(40)), *range(len(good) - 1500, len(good), 9)]
+    places += [at + rng.randrange(512) for at in heads for _ in range(3)]
+    path = tmp_path / "bad.catalog"
+    with memory_catalog() as catalog:
+        for place in places:
+            path.write_bytes(good[:place] + bytes([good[place] ^ (1 << rng.randrange(8))]) + good[place + 1 :])
+            with pytest.raises(IntegrityError):
+                catalog.import_(path)
+        assert catalog.position == 0
 
 
 @pytest.mark.parametrize("what", ["nothing", "a folder"])

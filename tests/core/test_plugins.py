@@ -162,25 +162,3 @@ def test_a_client_that_is_not_installed_is_told_with_the_way_out(url: str, needs
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=60)
     assert "MissingPlugin" in done.stderr, done.stderr
     assert "pip install 'catalog-core[" in done.stderr
-
-
-def test_a_stranger_brings_a_file_format(tmp_path: Path) -> None:
-    body = (
-        "from catalog_core.specs import FormatSpec\n"
-        "def catalog_register_formats():\n    yield FormatSpec('names', 'xg_format:export', 'xg_format:import_')\n"
-        "def export(catalog, versions, path):\n    path.write_text(' '.join(v.ref for v in versions))\n"
-        "def import_(catalog, path, name):\n"
-        "    return [catalog.save(name or 'm', path, tags={'was': path.read_text()})]\n"
-    )
-    install(tmp_path, "xg_format", body)
-    code = (
-        "from catalog_core import Catalog\n"
-        "with Catalog.open('./c') as c:\n"
-        "    c.save('m', {'w': [1.0]}); c.save('m', {'w': [2.0]})\n"
-        "    c.export('m', 'x.names', 'names')\n"
-        "    print(c.import_('x.names', 'other', 'names')[0].tags['was'])\n"
-    )
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
-    env = {**os.environ, "PYTHONPATH": path, "CATALOG_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("m@1 m@2\n", "")

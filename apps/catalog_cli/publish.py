@@ -9,6 +9,7 @@ import click
 from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
+from catalog_core.names import parse_reference
 from catalog_core.show import record, size
 
 
@@ -75,17 +76,19 @@ def download_command(ctx: click.Context, ref: str, folder: Path) -> None:
 @click.command("copy")
 @reference("ref")
 @click.argument("target")
+@click.option("--name", help="The name of the model there, if not the same; CATALOG:NAME says it too.")
 @json_option
 @click.pass_context
-def copy_command(ctx: click.Context, ref: str, target: str) -> None:
-    """Publish REF in another catalog: TARGET is CATALOG:, CATALOG:NAME, a URL or a folder."""
-    place, mark, name = target.partition(":")
+def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) -> None:
+    """Publish REF, which may begin with its CATALOG:, in another catalog. TARGET is CATALOG:, a URL or a folder."""
+    place, mark, rest = target.partition(":")
     if not mark or "://" in target or "/" in place:
-        place, name = target, ""
+        place, rest = target, ""
+    ctx.obj["catalog"] = ctx.obj["catalog"] or parse_reference(ref).catalog
     catalog = opened(ctx)
     with Catalog.open(place) as other:
         other._progress = catalog._progress
-        version = catalog.copy(ref, other, name or None)
+        version = catalog.copy(ref, other, name or rest or None)
         new = size(version.summary["new_bytes"])
         put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog_core.artifact import StoredArtifact
+    from catalog_core.bundle import Exported
     from catalog_core.cache import Pin
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
@@ -275,10 +276,12 @@ class Catalog:
 
     def _publish(
         self, name: str, writer: Writer, manifest: str, layout: str, size: int, checked: Head | None,
-        *, alias: str | None = None, **about: Any,
+        *, alias: str | None = None, then: Callable[[Any, dict[str, Any]], list[dict[str, Any]]] | None = None,
+        **about: Any,
     ) -> Version:  # fmt: skip
-        """Publish what `writer` has staged as the next version of `name`; `about` holds more fields of the event.
-        Raises `Rejected` (`swept`) where a blob was collected after `checked`."""
+        """Publish what `writer` has staged as the next version of `name`; `about` holds more fields of the event, and
+        `then` makes more events for the same intent, of the index and the fields that name the version. Raises
+        `Rejected` (`swept`) where a blob was collected after `checked`."""
         from catalog_core.events import event, relies_on
 
         writer.publish_packs()
@@ -293,7 +296,8 @@ class Catalog:
             published = event(
                 "version.published", **same, manifest=manifest, layout=layout, size=size, **relied, **more
             )
-            return [published] if alias is None else [published, event("alias.set", **same, alias=alias, seen="any")]
+            named = [] if alias is None else [event("alias.set", **same, alias=alias, seen="any")]
+            return [published, *named, *(then(index, same) if then else ())]
 
         behind: NotReplicated | None = None
         try:
@@ -582,6 +586,33 @@ class Catalog:
     def unpin(self, ref: str | Version) -> bool:
         """Let the files of a version leave the cache again; whether it was pinned."""
         return self.cache is not None and self.cache.unpin(self.version(ref, deleted=True).ref, self.url)
+
+    def export(self, ref: str | Version, path: str | os.PathLike[str]) -> Exported:
+        """Write a version to a new file, or all versions of a model where `ref` is a bare name, with their history, to
+        be imported by another catalog. Raises `NotFound`, `InvalidInput` (a file that exists), `IntegrityError`,
+        `NoSpace`."""
+        from pathlib import Path
+
+        from catalog_core import bundle
+
+        parsed = parse_reference(ref)
+        one = parsed.number or parsed.alias or parsed.digest
+        versions = [self.version(ref)] if one else self.versions(parsed.name)[::-1]
+        if not versions:
+            raise NotFound(f"{parsed.name} has no versions", reference=parsed.name)
+        return bundle.export(self, versions, Path(path))
+
+    def import_(self, path: str | os.PathLike[str], name: str | None = None) -> list[Version]:
+        """Publish what an exported file holds, under its own name or `name`, and return the versions, oldest first.
+        Each gets the next number; one that is there with the same digest is returned as it is. All of the file is
+        checked before anything is published. Raises `NotFound`, `IntegrityError` (a damaged or forged file),
+        `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
+        from pathlib import Path
+
+        from catalog_core import bundle
+
+        self._check_writable()
+        return bundle.import_(self, Path(path), None if name is None else check_name(name))
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class Writer:
         if source.size <= SMALL:
             data = b"".join(source.parts)
             digest = digest_of(data)
-            known = self._known(digest, len(data))
+            known = self.known(digest, len(data))
             if known is not None and known.pack is not None:  # it was bundled with others
                 self.layout[digest], self.small[digest] = (known,), data
                 return digest, len(data)
@@ -159,7 +159,7 @@ class Writer:
         info = self.backend.blobs.stat(key) if can.local else None
         return info is not None and info.size == size
 
-    def _known(self, digest: str, length: int) -> Chunk | None:
+    def known(self, digest: str, length: int) -> Chunk | None:
         rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))
         if not rows or rows[0][2] != length:
             return None
@@ -217,7 +217,7 @@ class Writer:
                 length = sum(part.nbytes for part in piece)
                 digest = next(hashes).result()
                 digests.append(digest)
-                known = self._known(digest, length)
+                known = self.known(digest, length)
                 if known is None and digest in own:
                     known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
                 if known is not None and known.pack and length <= SMALL:
@@ -274,7 +274,7 @@ class Writer:
             for piece in pieces:
                 length = sum(part.nbytes for part in piece)
                 digest = next(hashes).result()
-                known = self._known(digest, length)
+                known = self.known(digest, length)
                 chunks.append(known or Chunk(digest, length))
                 if known is not None or digest in sent:
                     self.shared += length

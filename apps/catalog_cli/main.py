@@ -21,6 +21,8 @@ COMMANDS = {
     "history": ("find", "Show every change of a model."),
     "download": ("publish", "Write the checked files of a version to a folder."),
     "copy": ("publish", "Publish a version in another catalog."),
+    "export": ("publish", "Write versions to a file, for a site that no network reaches."),
+    "import": ("publish", "Publish the versions that a file holds."),
     "alias": ("change", "Point an alias at a version, or remove one."),
     "promote": ("change", "Move a version to another stage."),
     "tag": ("change", "Set or remove tags of a version."),

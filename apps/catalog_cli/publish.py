@@ -1,4 +1,4 @@
-"""init, save, download, copy."""
+"""init, save, download, copy, export, import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import click
 from catalog_cli.output import json_option, opened, pairs, put, reference
 from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
-from catalog_core.show import size
+from catalog_core.names import parse_reference
+from catalog_core.show import record, size
 
 
 @click.command("init")
@@ -75,16 +76,52 @@ def download_command(ctx: click.Context, ref: str, folder: Path) -> None:
 @click.command("copy")
 @reference("ref")
 @click.argument("target")
+@click.option("--name", help="The name of the model there, if not the same; CATALOG:NAME says it too.")
 @json_option
 @click.pass_context
-def copy_command(ctx: click.Context, ref: str, target: str) -> None:
-    """Publish REF in another catalog: TARGET is CATALOG:, CATALOG:NAME, a URL or a folder."""
-    place, mark, name = target.partition(":")
+def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) -> None:
+    """Publish REF, which may begin with its CATALOG:, in another catalog. TARGET is CATALOG:, a URL or a folder."""
+    place, mark, rest = target.partition(":")
     if not mark or "://" in target or "/" in place:
-        place, name = target, ""
+        place, rest = target, ""
+    ctx.obj["catalog"] = ctx.obj["catalog"] or parse_reference(ref).catalog
     catalog = opened(ctx)
     with Catalog.open(place) as other:
         other._progress = catalog._progress
-        version = catalog.copy(ref, other, name or None)
+        version = catalog.copy(ref, other, name or rest or None)
         new = size(version.summary["new_bytes"])
         put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
+
+
+_format = click.option(
+    "--format", type=click.Choice(["bundle"]), default="bundle", show_default=True, expose_value=False,
+    help="Of the file.",
+)  # fmt: skip
+
+
+@click.command("export")
+@reference("ref")
+@click.argument("path", type=click.Path(path_type=Path))
+@_format
+@json_option
+@click.pass_context
+def export_command(ctx: click.Context, ref: str, path: Path) -> None:
+    """Write REF, or all versions of a model, to the new file PATH, with their history."""
+    written = opened(ctx).export(ref, path)
+    what = f"{len(written.versions):,} version{'s' * (len(written.versions) > 1)}, {size(written.size)}"
+    put(ctx, written, lines=[f"{written.path}  {what}  {written.digest}"])
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("name", required=False)
+@_format
+@json_option
+@click.pass_context
+def import_command(ctx: click.Context, path: Path, name: str | None) -> None:
+    """Check the file PATH, and publish the versions it holds, under NAME or the name they had."""
+    catalog = opened(ctx, create=True)
+    versions = catalog.import_(path, name)
+    new = [size(version.summary["new_bytes"]) for version in versions]
+    lines = [f"{v.ref}  {size(v.size)}, {n} new  {v.digest}" for v, n in zip(versions, new, strict=True)]
+    put(ctx, [record(version) for version in versions], lines=lines)

@@ -50,6 +50,7 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         ("tag", "calo/gan@1", "self=1", "--unset", "team"), ("annotate", "calo/gan@1", "loss=0.5"),
         ("card", "calo/gan", "card.md"), ("update", "calo/gan", "--title", "A GAN"),
         ("show", "calo/gan@1", "--as-of", "#1"), ("copy", "calo/gan@1", "./other"),
+        ("export", "calo/gan", "gan.catalog"), ("import", "gan.catalog", "calo/again"),
         ("attach", "calo/gan@1", "card.md"),
         ("attach", "calo/gan@1", "back.md", "--get", "--name", "card.md"), ("attach", "calo/gan@1"),
         ("attach", "calo/gan@1", "--remove", "--name", "card.md"),
@@ -103,7 +104,7 @@ def test_the_commands_are_those_of_the_api() -> None:
     elsewhere = {
         "open": "init", "close": None, "prepare": "save", "model": "show", "version": "show", "models": "list",
         "versions": "list", "as_of": "show", "resolve_time": "show", "load": "download", "session": "verify",
-        "artifact": "show", "pin": "cache", "unpin": "cache",
+        "artifact": "show", "pin": "cache", "unpin": "cache", "import_": "import",
         "audit": "fsck", "failover": "hybrid",
     }  # fmt: skip
     elsewhere |= {
@@ -113,6 +114,44 @@ def test_the_commands_are_those_of_the_api() -> None:
         for verb in [name for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]:
             target = elsewhere.get(verb, verb)
             assert target is None or target in COMMANDS, f"{kind.__name__}.{verb} has no command"
+
+
+def test_versions_go_to_a_catalog_by_its_name_and_back(run, tmp_path: Path) -> None:
+    (tmp_path / "catalog.toml").write_text(f'[catalogs.cern]\nurl = "file://{tmp_path}/eos"\n')
+    assert run("--catalog", "cern", "init").returncode == 0
+    digest = json.loads(run("show", "calo/gan@1", "--json").stdout)["digest"]
+
+    def copied(*arguments: str) -> str:
+        done = run("copy", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[0]
+
+    assert copied("calo/gan@1", "cern:") == "cern:calo/gan@1"
+    assert copied("calo/gan@best", "cern:") == "cern:calo/gan@1"
+    assert copied("calo/gan@1", "cern:lhc/gan") == "cern:lhc/gan@1"
+    assert copied("cern:lhc/gan@1", "./third", "--name", "third/gan") == "third:third/gan@1"
+    assert copied("cern:lhc/gan@1", str(tmp_path / "catalog")) == "catalog:lhc/gan@1"
+    for place, name in (("cern", "lhc/gan"), ("cern", "calo/gan"), ("./third", "third/gan"), ("./catalog", "lhc/gan")):
+        there = json.loads(run("--catalog", place, "show", f"{name}@{digest}", "--json").stdout)
+        assert there["digest"] == there["origin"]["digest"] == digest
+        assert there["origin"]["ref"] == "calo/gan@1"
+        assert "ref=calo/gan@1, time=" in run("--catalog", place, "show", f"{name}@1").stdout
+    assert "no catalog is called 'cren'" in run("copy", "calo/gan@1", "cren:").stderr
+
+
+def test_versions_go_through_a_file(run, tmp_path: Path) -> None:
+    exported = json.loads(run("export", "calo/gan@1", "gan.catalog", "--format", "bundle", "--json").stdout)
+    assert exported["digest"].startswith("sha256:")
+    assert "exists already" in run("export", "calo/gan@1", "gan.catalog").stderr
+    assert run("--catalog", "./island", "import", "gan.catalog").stdout.startswith("calo/gan@1 ")
+    assert run("--catalog", "./island", "import", "gan.catalog").stdout.startswith("calo/gan@1 ")
+    assert run("--catalog", "./island", "import", "gan.catalog", "other").stdout.startswith("other@1 ")
+    with (tmp_path / "gan.catalog").open("r+b") as file:
+        file.truncate(3000)
+    done = run("--catalog", "./island", "import", "gan.catalog", "new")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+    assert "is no whole bundle" in done.stderr
+    assert len(json.loads(run("--catalog", "./island", "list", "--json").stdout)) == 2
 
 
 def test_pages_go_on_behind_a_cursor_and_the_past_has_versions(run) -> None:

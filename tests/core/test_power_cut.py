@@ -512,8 +512,8 @@ def _sites() -> list[tuple[str, str, int, int]]:
         for function in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]:
             if (path.name, function.name) in (("durable.py", "sync"), ("durable.py", "sync_folder")):
                 continue  # the two that the others call
-            if path.name == "cache.py":
-                continue  # of copies of what is elsewhere: tests/core/test_cache.py
+            if path.name in ("cache.py", "bundle.py"):
+                continue  # of copies of what is elsewhere: tests/core/test_cache.py, test_bundle.py
             for node in ast.walk(function):
                 name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
                 if name in ("sync", "sync_folder", "fsync", "fdatasync"):

@@ -38,9 +38,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 class S3Server:
-    """A context manager. After `kill` a `start` serves the same data on the same ports."""
+    """A context manager. After `kill` a `start` serves the same data on the same ports. It takes `volumes` of 256 MB,
+    with what was deleted."""
 
-    def __init__(self) -> None:
+    def __init__(self, volumes: int = 8) -> None:
+        self.volumes = volumes
         self.folder = Path(tempfile.mkdtemp(prefix="s3-server-"))
         self.ports = _free_ports(PORTS)
         self.endpoint = f"http://127.0.0.1:{self.ports[0]}"
@@ -67,7 +69,8 @@ class S3Server:
             str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server",
             f"-dir={self.folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.volumeSizeLimitMB=256",
-            "-master.telemetry=false", f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=8",
+            "-master.telemetry=false", f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}",
+            f"-volume.max={self.volumes}",
             "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}", "-s3", f"-s3.port={s3}",
             f"-s3.port.grpc={s3_grpc}", f"-s3.config={self.folder}/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-s3.allowDeleteBucketNotEmpty=false", f"-s3.localSocket={self.folder}/s3.sock",

@@ -1,0 +1,285 @@
+"""Bundles: versions of a model and their history in one file, for sites that no network joins.
+
+A bundle is a tar of which every byte follows from its first member, `index/<hex>.json` (`docs/format.md`): behind it
+stand the blobs, each under its digest, in the order in which it names them. A reader computes where all is, and
+compares: there is no path to be climbed, nothing to be unpacked, nothing twice, nothing that is not checked.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from catalog_core import durable, transfer
+from catalog_core.codec import manifest_of
+from catalog_core.digests import canonical, check_digest, digest_of, digest_of_parts, parse
+from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotFound, UpgradeRequired
+from catalog_core.events import Intent, event, relies_on, write_entry
+from catalog_core.index import Index
+from catalog_core.layout import Chunk, Layout, read_layout, write_layout
+from catalog_core.names import check_name
+from catalog_core.parallel import in_order
+from catalog_core.reducer import BROKEN
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.handles import Version
+    from catalog_core.staging import Progress, Writer
+
+KIND, FORMAT = "catalog-bundle", 1
+MAX_INDEX = 32 << 20  # bytes
+MAX_REPEATS = 1000  # all files are at most so many times larger than the blobs that they are made of
+THREADS = 2
+BLOCK = 512  # of a tar
+END = bytes(2 * BLOCK)
+
+
+@attrs.frozen
+class Exported:
+    """What was written: `blobs` counts them, `size` is in bytes, `digest` is that of the file."""
+
+    path: Path
+    versions: tuple[str, ...]
+    blobs: int
+    size: int
+    digest: str
+
+
+def _member(name: str, size: int) -> bytes:
+    """The head of a member: the same at any time and on any system."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o444
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _index_name(data: bytes) -> str:
+    return f"index/{digest_of(data)[7:]}.json"
+
+
+def _named(index: Mapping[str, Any]) -> dict[str, int]:
+    """The blobs that an index names, in their order: digest → bytes."""
+    found: dict[str, int] = {}
+    named = [index["model"]["card"]] if index["model"]["card"] else []
+    for item in index["versions"]:
+        named += [item["manifest"], *item["attachments"].values()]
+        named += [chunk for chunks in item["layout"]["files"].values() for chunk in chunks]
+    for digest, length in named:
+        if type(length) is not int or length < 0 or found.setdefault(check_digest(digest), length) != length:
+            raise IntegrityError(f"{digest} cannot have {length!r} bytes")
+    return found
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def export(catalog: Catalog, versions: Sequence[Version], path: Path) -> Exported:
+    """Write `versions` of one model to the new file `path`: whole and synced, or not at all. Every blob is checked
+    against its digest. The bytes depend on the versions and what was said of them, not on when or where this runs.
+    Raises `InvalidInput` for a file that exists, `IntegrityError`, `NoSpace`."""
+    if path.exists():
+        raise InvalidInput(f"{path} exists already", hint="remove it, or give another name")
+    places: dict[str, Chunk] = {}
+    data = canonical(_index_of(catalog, versions, places))
+    blobs = _named(parse(data))
+    if len(data) > MAX_INDEX or max(blobs.values()) >= 8 << 30:
+        raise InvalidInput(f"{versions[0].model} is too large for one bundle", hint="export fewer versions at a time")
+
+    def members() -> Iterator[Any]:
+        yield from (_member(_index_name(data), len(data)), data, bytes(-len(data) % BLOCK))
+        total, done = sum(blobs.values()), 0
+        for digest, length in blobs.items():
+            blob = transfer.view(catalog._content, places[digest], f"a blob of {versions[0].model}")
+            if digest_of(blob) != digest:  # what was checked before may be trusted by now, or nothing is
+                raise IntegrityError(f"blob {digest} holds other bytes", hint="catalog fsck")
+            yield from (_member(f"blobs/{digest[7:]}", length), blob, bytes(-length % BLOCK))
+            done += length
+            if catalog._progress:
+                catalog._progress(done, total)
+        yield END
+
+    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    state, size = sha256(), 0
+    try:
+        with durable.translated(str(path)):
+            with part.open("xb", buffering=0) as file:
+                for piece in members():
+                    durable.write_all(file, piece)
+                    state.update(piece)
+                    size += len(piece)
+                os.fsync(file.fileno())
+            os.rename(part, path)  # no link: the file system of a memory stick may know none
+            durable.sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+    return Exported(path, tuple(version.ref for version in versions), len(blobs), size, "sha256:" + state.hexdigest())
+
+
+def _index_of(catalog: Catalog, versions: Sequence[Version], places: dict[str, Chunk]) -> dict[str, Any]:
+    """What the index says; `places` takes where each blob is."""
+
+    def place(digest: str, length: int) -> tuple[str, int]:
+        places.setdefault(digest, Chunk(digest, length))
+        return digest, length
+
+    listed = []
+    for version in versions:
+        layout = catalog._artifact(version).layout
+        manifest = catalog._content.blob(version.digest, f"manifest of {version.ref}")
+        attached = catalog._index.rows(
+            "SELECT name, digest, size FROM attachments WHERE version = ? ORDER BY name", (version._id,)
+        )
+        places |= {chunk.digest: chunk for chunks in layout.values() for chunk in chunks}
+        plain = {digest: tuple(Chunk(c.digest, c.length) for c in chunks) for digest, chunks in layout.items()}
+        listed.append(
+            {
+                "number": version.number, "manifest": place(version.digest, len(manifest)),
+                "layout": write_layout(plain), "about": transfer.about(version), "aliases": version.aliases,
+                "attachments": {name: place(digest, size) for name, digest, size in attached},
+                "history": _history(catalog, version),
+            }
+        )  # fmt: skip
+    model = catalog.model(versions[0].model, deleted=True)
+    card = None if model.card is None else place(str(model.card_digest), len(model.card.encode()))
+    about = {key: getattr(model, key) for key in ("name", "title", "description", "owner")} | {"card": card}
+    return {"kind": KIND, "format": FORMAT, "catalog": catalog.id, "model": about, "versions": listed}
+
+
+def _history(catalog: Catalog, version: Version) -> list[dict[str, Any]]:
+    """The events that made a version and its model what they are now."""
+    rows = catalog._index.rows(
+        "SELECT position, ordinal, time, actor FROM events WHERE model = ? AND rejected IS NULL"
+        " AND (number = ? OR number IS NULL) ORDER BY id",
+        (version.model, version.number),
+    )
+    return [
+        {"position": position, "time": round(time * 1000), "actor": actor, "event": catalog._index.event(position, n)}
+        for position, n, time, actor in rows
+    ]
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def import_(catalog: Catalog, path: Path, name: str | None = None) -> list[Version]:
+    """Publish the versions of the bundle at `path` as the next versions of `name`, else of the model that they were of;
+    see `Catalog.import_`. All bytes and all rules are checked before the first one is published."""
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}")
+    with durable.translated(str(path)), path.open("rb") as file, _broken(path):
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        index, blobs = _opened(data)
+        name = name or check_name(index["model"]["name"])
+        layouts = [read_layout(canonical(item["layout"])) for item in index["versions"]]
+        _check(layouts, blobs, catalog._progress)
+        arrivals = [_arrival(path, index, *each, blobs) for each in zip(index["versions"], layouts, strict=True)]
+        if not arrivals:
+            raise IntegrityError("it has no versions")
+        _rehearse(arrivals, name, catalog.actor)
+    return [transfer.arrive(arrival, catalog, name) for arrival in arrivals]
+
+
+@contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a bundle is one error."""
+    try:
+        yield
+    except UpgradeRequired:
+        raise
+    except (CatalogError, *BROKEN) as exc:
+        why = exc.message if isinstance(exc, CatalogError) else repr(exc)
+        raise IntegrityError(f"{path} is no whole bundle: {why[:300]}", hint="copy or export it again") from exc
+
+
+def _opened(data: memoryview) -> tuple[dict[str, Any], dict[str, memoryview]]:
+    """The index and the blobs of a bundle; their bytes are not checked yet."""
+    size = int(bytes(data[124:135]), 8)
+    text = bytes(data[BLOCK : BLOCK + min(size, MAX_INDEX)])
+    if len(text) != size or data[:BLOCK] != _member(_index_name(text), size):
+        raise IntegrityError("it does not begin with its index")
+    index = parse(text)
+    if index["kind"] != KIND:
+        raise IntegrityError(f"its kind is {index['kind']!r}")
+    if index["format"] != FORMAT:
+        raise UpgradeRequired(
+            f"the bundle has format {index['format']!r}, this release reads {FORMAT}",
+            hint="upgrade: pip install -U catalog-core",
+        )
+    blobs: dict[str, memoryview] = {}
+    at = BLOCK + size
+    for digest, length in _named(index).items():
+        head = bytes(-at % BLOCK) + _member(f"blobs/{digest[7:]}", length)
+        begin = at + len(head)
+        if data[at:begin] != head:
+            raise IntegrityError(f"{digest} is not where it should be")
+        blobs[digest], at = data[begin : begin + length], begin + length
+    if data[at:] != bytes(-at % BLOCK) + END:
+        raise IntegrityError("it does not end where it should")
+    return index, blobs
+
+
+def _check(layouts: Sequence[Layout], blobs: Mapping[str, memoryview], progress: Progress | None) -> None:
+    """Hold every blob and every file against its digest."""
+    files = {(digest, tuple(c.digest for c in chunks)) for layout in layouts for digest, chunks in layout.items()}
+    whole: list[tuple[str, tuple[str, ...]]] = [(digest, (digest,)) for digest in blobs]
+    whole += [(digest, chunks) for digest, chunks in sorted(files) if chunks != (digest,)]
+    total, done = sum(len(blobs[chunk]) for _, chunks in whole for chunk in chunks), 0
+    if total > MAX_REPEATS * sum(map(len, blobs.values())):
+        raise IntegrityError(f"its files have {total:,} bytes, more than {MAX_REPEATS} times those that are here")
+    actual = in_order(lambda item: digest_of_parts(blobs[chunk] for chunk in item[1]), whole, THREADS, THREADS)
+    for (digest, chunks), found in zip(whole, actual, strict=True):
+        if digest != found:
+            raise IntegrityError(f"{digest} holds other bytes ({found})")
+        done += sum(len(blobs[chunk]) for chunk in chunks)
+        if progress:
+            progress(done, total)
+
+
+def _arrival(
+    path: Path, index: Mapping[str, Any], item: Mapping[str, Any], layout: Layout, blobs: Mapping[str, memoryview]
+) -> transfer.Arrival:
+    digest, _ = item["manifest"]
+    manifest = bytes(blobs[digest])
+    files = [file for component in manifest_of(manifest).components for file in component.files]
+    for file in files:
+        if file.size != sum(chunk.length for chunk in layout[file.digest]):
+            raise IntegrityError(f"the layout does not have {file.size:,} bytes of {file.name}")
+    about, history = index["model"], canonical({"catalog": index["catalog"], "events": item["history"]})
+    attached = {name: (digest, blobs[digest]) for name, (digest, _) in item["attachments"].items()}
+    attached[f"history-{index['catalog'][:8]}.json"] = digest_of(history), memoryview(history)
+    return transfer.Arrival(
+        f"{path.name}:{about['name']}@{item['number']}", digest, manifest, sum(file.size for file in files),
+        partial(_files, layout, blobs), item["about"], attached, item["aliases"],
+        {key: about[key] for key in ("title", "description", "owner")},
+        about["card"] and (about["card"][0], blobs[about["card"][0]]),
+    )  # fmt: skip
+
+
+def _files(layout: Layout, blobs: Mapping[str, memoryview], writer: Writer) -> transfer.Files:
+    for digest, chunks in layout.items():
+        yield digest, [blobs[c.digest] for c in chunks], list(accumulate(c.length for c in chunks))[:-1]
+
+
+def _rehearse(arrivals: Sequence[transfer.Arrival], name: str, actor: str) -> None:
+    """Publish everything in an empty index in memory: what a rule refuses is found before anything is stored."""
+    trial = Index(None)
+    with trial:
+        for position, arrival in enumerate(arrivals):
+            same, digest = {"model": name, "number": position + 1}, arrival.digest
+            fields = {"manifest": digest, "layout": digest, "size": arrival.size, **relies_on([], None)}
+            events = (
+                event("version.published", **same, **fields, **arrival.about),
+                *transfer.followers(arrival, trial, same, None),
+            )
+            entry = write_entry(trial.head, 0, [Intent(str(position), actor, 0, None, events)])
+            trial.apply(position, entry, strict=True)

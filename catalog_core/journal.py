@@ -196,7 +196,7 @@ class StoreJournal:
 
     def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
         """See `interfaces.backend.Journal.read`."""
-        end = stop
+        end, whole = stop, start == 0 and stop is None
         if end is None and not self._local:
             head = self.head()
             end = 0 if head is None else head.position + 1
@@ -208,11 +208,13 @@ class StoreJournal:
                 for number, data in enumerate(entries):
                     yield first + number, data
                 position = first + len(entries)
+        if end is not None and stop is None:
+            stop = end + 1  # one behind the head, for a hole; whoever writes faster than we read is not followed
         while stop is None or position < stop:
             try:
                 data = self._read(position)
             except BlobMissing as exc:
-                if self._is_hole(position, whole=start == 0 and stop is None):
+                if self._is_hole(position, whole=whole):
                     raise BlobMissing(
                         f"{self._url}: journal entry {position} is missing",
                         hint="restore it from a copy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -17,11 +17,11 @@ from catalog_core.epochs import Epoch, identity
 from catalog_core.errors import BlobMissing, IntegrityError, ReadOnly
 from catalog_core.events import Intent, event, new_id, write_entry
 from catalog_core.interfaces.backend import Head
-from catalog_core.interfaces.store import ObjectStore
+from catalog_core.interfaces.store import BlobInfo, ObjectStore
 from catalog_core.journal import BLOCK, StoreJournal, entry_key, segment_key
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.faults import FaultyStore
-from catalog_core.testing.memory import MemoryStore
+from catalog_core.testing.memory import MemoryStore, memory_catalog
 
 
 def journal_of(store: ObjectStore, *, writable: bool = True) -> StoreJournal:
@@ -277,3 +277,49 @@ def test_epoch_records_are_values() -> None:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path
+
+
+def test_a_reader_of_all_does_not_follow_a_writer_who_is_faster() -> None:
+    store, entries = MemoryStore(), chain(200)
+    fill(store, entries[:3])
+    seen = []
+    for position, _ in journal_of(store).read(0):
+        seen.append(position)
+        put(store, entry_key(3 + position), entries[3 + position])
+    assert seen == [0, 1, 2, 3]
+
+
+def test_entries_that_come_while_the_end_is_looked_for_are_no_hole() -> None:
+    """Others write the next two after the first was found missing, and before what lies behind it is listed."""
+    entries = chain(5)
+
+    class Late(MemoryStore):
+        def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
+            if prefix.startswith("journal/"):
+                for position in (3, 4):
+                    put(self, entry_key(position), entries[position])
+            return super().list(prefix, after)
+
+    store = Late()
+    fill(store, entries[:3])
+    assert list(journal_of(store).read(0)) == list(enumerate(entries[:3]))
+
+
+def test_what_strangers_left_beside_the_entries_is_no_entry() -> None:
+    store, entries = MemoryStore(), chain(3)
+    fill(store, entries)
+    put(store, "journal/0000000000/0000000000/notes", b"x")
+    put(store, "journal/0000000000/readme", b"x")
+    assert list(journal_of(store).read(0)) == list(enumerate(entries))
+
+
+@pytest.mark.parametrize("position", [0, 2])
+def test_who_never_saw_a_journal_whole_does_not_write_into_its_hole(position: int) -> None:
+    store = MemoryStore()
+    with memory_catalog(store) as catalog:
+        for number in range(3):
+            catalog.save("m", {"w": [number]})
+    store.delete([entry_key(position)])
+    with pytest.raises(BlobMissing, match=f"entry {position} is missing"):
+        memory_catalog(store)
+    assert store.stat(entry_key(position)) is None

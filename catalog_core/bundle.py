@@ -1,6 +1,6 @@
 """Bundles: versions of a model and their history in one file, for sites that no network joins.
 
-A bundle is a tar of which every byte follows from its first member, `index/<hex>.json` (`docs/format.md`): behind it
+A bundle is a tar of which every byte follows from its first member, `index/<hex>` (`docs/format.md`): behind it
 stand the blobs, each under its digest, in the order in which it names them. A reader computes where all is, and
 compares: there is no path to be climbed, nothing to be unpacked, nothing twice, nothing that is not checked.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core import durable, transfer
+from catalog_core import durable, show, transfer
 from catalog_core.codec import manifest_of
 from catalog_core.digests import canonical, check_digest, digest_of, digest_of_parts, parse
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotFound, UpgradeRequired
@@ -56,15 +56,11 @@ class Exported:
     digest: str
 
 
-def _member(name: str, size: int) -> bytes:
+def _member(folder: str, digest: str, size: int) -> bytes:
     """The head of a member: the same at any time and on any system."""
-    info = tarfile.TarInfo(name)
+    info = tarfile.TarInfo(f"{folder}/{digest[7:]}")
     info.size, info.mode = size, 0o444
     return info.tobuf(tarfile.USTAR_FORMAT)
-
-
-def _index_name(data: bytes) -> str:
-    return f"index/{digest_of(data)[7:]}.json"
 
 
 def _named(index: Mapping[str, Any]) -> dict[str, int]:
@@ -96,13 +92,13 @@ def export(catalog: Catalog, versions: Sequence[Version], path: Path) -> Exporte
         raise InvalidInput(f"{versions[0].model} is too large for one bundle", hint="export fewer versions at a time")
 
     def members() -> Iterator[Any]:
-        yield from (_member(_index_name(data), len(data)), data, bytes(-len(data) % BLOCK))
+        yield from (_member("index", digest_of(data), len(data)), data, bytes(-len(data) % BLOCK))
         total, done = sum(blobs.values()), 0
         for digest, length in blobs.items():
             blob = transfer.view(catalog._content, places[digest], f"a blob of {versions[0].model}")
             if digest_of(blob) != digest:  # what was checked before may be trusted by now, or nothing is
                 raise IntegrityError(f"blob {digest} holds other bytes", hint="catalog fsck")
-            yield from (_member(f"blobs/{digest[7:]}", length), blob, bytes(-length % BLOCK))
+            yield from (_member("blobs", digest, length), blob, bytes(-length % BLOCK))
             done += length
             if catalog._progress:
                 catalog._progress(done, total)
@@ -132,6 +128,7 @@ def _index_of(catalog: Catalog, versions: Sequence[Version], places: dict[str, C
         places.setdefault(digest, Chunk(digest, length))
         return digest, length
 
+    events = [e for e in show.events(catalog._index, versions[0].model, -1) if e.rejected is None]  # -1: all
     listed = []
     for version in versions:
         layout = catalog._artifact(version).layout
@@ -146,26 +143,16 @@ def _index_of(catalog: Catalog, versions: Sequence[Version], places: dict[str, C
                 "number": version.number, "manifest": place(version.digest, len(manifest)),
                 "layout": write_layout(plain), "about": transfer.about(version), "aliases": version.aliases,
                 "attachments": {name: place(digest, size) for name, digest, size in attached},
-                "history": _history(catalog, version),
+                "history": [
+                    {"position": e.position, "time": e.time.isoformat(), "actor": e.actor, "event": e.data}
+                    for e in events if e.number in (None, version.number)
+                ],
             }
         )  # fmt: skip
     model = catalog.model(versions[0].model, deleted=True)
     card = None if model.card is None else place(str(model.card_digest), len(model.card.encode()))
     about = {key: getattr(model, key) for key in ("name", "title", "description", "owner")} | {"card": card}
     return {"kind": KIND, "format": FORMAT, "catalog": catalog.id, "model": about, "versions": listed}
-
-
-def _history(catalog: Catalog, version: Version) -> list[dict[str, Any]]:
-    """The events that made a version and its model what they are now."""
-    rows = catalog._index.rows(
-        "SELECT position, ordinal, time, actor FROM events WHERE model = ? AND rejected IS NULL"
-        " AND (number = ? OR number IS NULL) ORDER BY id",
-        (version.model, version.number),
-    )
-    return [
-        {"position": position, "time": round(time * 1000), "actor": actor, "event": catalog._index.event(position, n)}
-        for position, n, time, actor in rows
-    ]
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
@@ -205,7 +192,7 @@ def _opened(data: memoryview) -> tuple[dict[str, Any], dict[str, memoryview]]:
     """The index and the blobs of a bundle; their bytes are not checked yet."""
     size = int(bytes(data[124:135]), 8)
     text = bytes(data[BLOCK : BLOCK + min(size, MAX_INDEX)])
-    if len(text) != size or data[:BLOCK] != _member(_index_name(text), size):
+    if len(text) != size or data[:BLOCK] != _member("index", digest_of(text), size):
         raise IntegrityError("it does not begin with its index")
     index = parse(text)
     if index["kind"] != KIND:
@@ -218,7 +205,7 @@ def _opened(data: memoryview) -> tuple[dict[str, Any], dict[str, memoryview]]:
     blobs: dict[str, memoryview] = {}
     at = BLOCK + size
     for digest, length in _named(index).items():
-        head = bytes(-at % BLOCK) + _member(f"blobs/{digest[7:]}", length)
+        head = bytes(-at % BLOCK) + _member("blobs", digest, length)
         begin = at + len(head)
         if data[at:begin] != head:
             raise IntegrityError(f"{digest} is not where it should be")

@@ -121,7 +121,7 @@ def test_any_tar_tool_reads_one(source: Catalog, tmp_path: Path) -> None:
         for member in (first, *rest):
             file = archive.extractfile(member)
             assert file is not None
-            assert hashlib.sha256(file.read()).hexdigest() == Path(member.name).stem
+            assert hashlib.sha256(file.read()).hexdigest() == Path(member.name).name
 
 
 def test_what_is_there_is_returned_and_what_collides_gets_a_number(
@@ -279,7 +279,7 @@ def blob(data: bytes) -> tuple[str, bytes]:
 
 
 def named(data: bytes) -> tuple[str, bytes]:
-    return f"index/{hashlib.sha256(data).hexdigest()}.json", data
+    return f"index/{hashlib.sha256(data).hexdigest()}", data
 
 
 def retold(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
@@ -349,7 +349,7 @@ HOSTILE: dict[str, Callable[[Members], Members]] = {
     "a second index": lambda m: [*m, m[0]],
     "no index": lambda m: m[1:],
     "an index that is not first": lambda m: [*m[1:], m[0]],
-    "an index of another name": lambda m: [("index/x.json", m[0][1]), *m[1:]],
+    "an index of another name": lambda m: [("index/x", m[0][1]), *m[1:]],
     "an index that is no JSON": lambda m: [named(b"{"), *m[1:]],
     "an index that is a list": lambda m: [named(b"[]"), *m[1:]],
     "an index with a key twice": lambda m: [named(b'{"kind":1,"kind":1}'), *m[1:]],

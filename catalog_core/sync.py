@@ -363,7 +363,7 @@ class Follower:
             self._more.clear()
             try:
                 sync(self._catalog)
-            except CatalogError as exc:
+            except Exception as exc:  # nobody waits for it, and at the end of the process anything may fail
                 log.warning("replicas of %s are behind: %s; `catalog sync` completes them", self._catalog.name, exc)
             with self._lock:
                 if not self._more.is_set():

@@ -54,6 +54,7 @@ def test_two_sites_publish_at_once(running: Any, tmp_path: Path, name: str, seco
             worker.go()
         done = {worker.name: worker.result(seconds + 120) for worker in workers}
         found = places.verified(place, target, tmp_path)
+        places.followed(place, target, tmp_path, found)
     failed = [record["error"] for records in done.values() for record in records if record.get("error")]
     assert not failed, failed[:3]
     saved = {

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 from oci_server import OCIServer
@@ -27,9 +28,13 @@ from s3_server import S3Server
 from xrootd_server import XrootdServer
 
 from catalog_core.backends import connect
-from catalog_core.config import Target
+from catalog_core.backends import places as stores
+from catalog_core.catalog import Catalog
+from catalog_core.config import Target, resolve
 from catalog_core.objectstore import ObjectStoreBackend
+from catalog_core.plugins import registry
 from catalog_core.testing.memory import MemoryStore
+from catalog_hybrid.store import HybridStore
 
 
 @attrs.frozen
@@ -42,10 +47,16 @@ class Place:
     environment: Mapping[str, str] = attrs.field(factory=dict)
     servers: tuple[Any, ...] = ()
     connect: Callable[[Target], Any] = lambda target: connect(target, create=True)
+    bare: Callable[[Target], Any] | None = None  # the store alone, where a catalog would not leave it empty
+    replicas: Callable[[Target], list[Target]] = lambda target: []
 
     def backend(self) -> Any:
         """A backend on a new, empty place."""
         return self.connect(self.fresh())
+
+    def store(self) -> Any:
+        """A store at a new, empty place."""
+        return self.backend().store if self.bare is None else self.bare(self.fresh())
 
 
 def _in_folder(scheme: str, name: str, servers: Mapping[str, Any]) -> Place:
@@ -75,6 +86,40 @@ def _on_s3(name: str, servers: Mapping[str, Any]) -> Place:
     return Place(name, lambda: Target(name, *server.fresh()), keys, (server,))
 
 
+def _hybrid(primary: str, replica: str, name: str, servers: Mapping[str, Any]) -> Place:
+    """Two places as one: a configuration file names them, as a user's does."""
+    parts = {part: PLACES[part][1](part, servers) for part in (primary, replica)}
+    config = Path(servers["folder"]) / f"{name}-{secrets.token_hex(4)}.toml"
+    config.touch()
+
+    def fresh() -> Target:
+        names = []
+        with config.open("a") as file:
+            for part, place in parts.items():
+                target = place.fresh()
+                names.append(f"{part}-{secrets.token_hex(4)}")
+                options = "".join(f"{key} = {json.dumps(value)}\n" for key, value in target.options.items())
+                file.write(f"[catalogs.{names[-1]}]\nurl = {json.dumps(target.url)}\n{options}")
+        options = {"primary": names[0], "replicas": [names[1]], "durability": "async"}
+        return Target(name, f"hybrid://{name}/{'+'.join(names)}", options)
+
+    def bare(target: Target) -> HybridStore:
+        named = stores(registry().backends["hybrid"], target)
+        store = HybridStore({part: named[part] for part in (target.options["primary"], *target.options["replicas"])})
+        store.look(create=True)
+        return store
+
+    environment = {"CATALOG_CONFIG": str(config)}
+    for place in parts.values():
+        environment.update(place.environment)
+    down = tuple(server for place in parts.values() for server in place.servers)
+
+    def replicas(target: Target) -> list[Target]:
+        return [resolve(part) for part in target.options["replicas"]]
+
+    return Place(name, fresh, environment, down, bare=bare, replicas=replicas)
+
+
 SERVERS: dict[str, Callable[[], Any]] = {
     "folder": tempfile.TemporaryDirectory,
     "plain": partial(XrootdServer, "plain"),
@@ -92,6 +137,8 @@ PLACES: dict[str, tuple[tuple[str, ...], Callable[[str, Mapping[str, Any]], Plac
     "eos-tokens": (("tokens",), partial(_on_eos, "tokens")),
     "oci": (("oci",), _on_oci),
     "s3": (("s3",), _on_s3),
+    "hybrid": (("folder", "plain", "oci"), partial(_hybrid, "eos", "oci")),
+    "reverse": (("folder", "plain", "oci"), partial(_hybrid, "oci", "eos")),
 }
 STORES = [name for name in PLACES if name != "sqlite"]  # those that are an ObjectStore below
 REMOTE = [name for name in STORES if name not in ("memory", "files")]
@@ -165,3 +212,19 @@ def verified(place: Place, target: Target, folder: Path, name: str = "verify") -
     assert fsck["result"] == [], fsck
     assert [int(record["what"]) for record in versions] == list(range(1, len(versions) + 1))
     return {int(record["what"]): record["result"] for record in versions}
+
+
+def followed(place: Place, target: Target, folder: Path, found: Mapping[int, list[Any]]) -> None:
+    """Each replica of a hybrid is brought up to date, and holds the same versions by itself."""
+    if "replicas" not in target.options:
+        return
+    with (
+        mock.patch.dict(os.environ, {**place.environment, "CATALOG_CACHE_DIR": str(folder / "followed")}),
+        Catalog(place.connect(target), "followed", max_staleness=0) as catalog,
+    ):
+        catalog.sync()
+        flaws = catalog.audit(deep=True).flaws
+        assert not flaws, flaws[:3]
+        copies = place.replicas(target)
+    for number, replica in enumerate(copies):
+        assert verified(place, replica, folder, f"replica-{number}") == found

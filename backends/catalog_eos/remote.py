@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import re
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from XRootD import client
+from XRootD.client import finalize
 from XRootD.client.env import EnvPutInt
 from XRootD.client.flags import DirListFlags, MkDirFlags, OpenFlags, QueryCode, StatInfoFlags
 
@@ -43,7 +46,17 @@ def settle() -> None:
     if not _settled:
         for name, value in SETTINGS.items():
             EnvPutInt(name, value)
+        atexit.unregister(finalize.finalize)
+        atexit.register(_end)
         _settled = True
+
+
+def _end() -> None:
+    """What the client does at the end of the process: it asks every object whether it is an open file. Those of other
+    packages may answer with a warning of theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        finalize.finalize()
 
 
 def split(url: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ def test_what_was_acknowledged_outlives_the_server(tmp_path: Path, name: str, ki
     with places.start(name) as place:
         target = place.fresh()
         roles = {"w0": "write", "w1": "write", "r0": "read", "r1": "read"}
-        workers = [places.Worker(place, target, role, who, tmp_path / who) for who, role in roles.items()]
+        workers = [places.Worker(place, target, role, who, tmp_path / who, pause=0.1) for who, role in roles.items()]
         for worker in workers:
             worker.ready()
         for worker in workers:

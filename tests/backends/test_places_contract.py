@@ -202,16 +202,16 @@ def test_saves_that_are_repeated_publish_each_once_or_as_another_version(place: 
     saved: dict[int, int] = {}
     errors = 0
     with memory_catalog(failing) as catalog:
-        failing.rate = 0.04
-        for number in range(6):
+        failing.rate = 0.15
+        for number in range(15):
             model = {"w": np.full(60_000, number, np.int32)}
-            for _ in range(30):
+            for _ in range(60):
                 try:
                     saved[catalog.save("m", model, params={"n": number}).number] = number
                     break
                 except CatalogError:
                     errors += 1
-    assert len(saved) == 6
+    assert len(saved) == 15
     assert errors
     with memory_catalog(store) as catalog:
         found = {version.number: version.params["n"] for version in catalog.versions("m")}

@@ -1,8 +1,9 @@
 """Run as a process of its own: `place_worker.py JOB` works at a catalog, and prints what it did as JSON.
 
 JOB is JSON: `role` (`write`, `read`, `verify`), `url` and `options`, `name`, `seconds`, and for a site that is far away
-`latency` (seconds) and `bandwidth` (bytes per second). It prints `ready`, begins when a byte comes, and ends with the
-next one or after `seconds`. Every save is told by its parameters, from which its content follows.
+`latency` (seconds) and `bandwidth` (bytes per second); a writer rests for `pause` seconds after each save. It prints
+`ready`, begins when a byte comes, and ends with the next one or after `seconds`. Every save is told by its parameters,
+from which its content follows.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def write(catalog: Catalog, job: dict[str, Any], going: Callable[[], bool], log:
         model = content(job["name"], number)
         log("save", lambda params=params, model=model: [catalog.save("m", model, params=params).number, params["n"]])  # type: ignore[misc]
         number += 1
+        time.sleep(job.get("pause", 0))
 
 
 def read(catalog: Catalog, job: dict[str, Any], going: Callable[[], bool], log: Log) -> None:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from catalog_core.sync import Synced
     from catalog_core.verify import Report
 
+AWAY = 30.0  # seconds for which a store that did not answer is not asked for news, where what is known will do
+
 
 class Catalog:
     """A model registry without a server: one journal, one blob store, and the index derived from them.
@@ -162,7 +164,7 @@ class Catalog:
         except BackendError:
             if not self._stale or self._index.head is None:
                 raise
-            self._checked = time.monotonic()
+            self._checked = time.monotonic() + AWAY
 
     def _hold(self, force: bool) -> None:
         if (
@@ -217,7 +219,7 @@ class Catalog:
         except BackendError:
             if not self._stale or self._index.head is None:
                 raise
-            self._checked = time.monotonic()
+            self._checked = time.monotonic() + AWAY
 
     def _catch_up(self, now: float) -> None:
         index = self._index

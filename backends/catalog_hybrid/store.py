@@ -22,7 +22,8 @@ from catalog_core.journal import StoreJournal, entry_key
 from catalog_hybrid.options import Options
 from catalog_hybrid.parts import Measured, Part
 
-LOOK = 40.0  # seconds for which the primary may take to answer
+LOOK = 40.0  # seconds for which the primary may take to answer,
+SOON = 5.0  # or where a replica may stand in
 LATER = 3.0  # seconds for which the others may take longer
 USUAL = 1 << 20  # bytes of a read whose length is not given
 _BLOB = re.compile(r"blobs/sha256/../([0-9a-f]{64})(?:~[0-9]+)?\Z")
@@ -67,7 +68,7 @@ class HybridStore:
         }
         for thread in threads.values():
             thread.start()
-        threads[first.name].join(LOOK)
+        threads[first.name].join(SOON if self.stale else LOOK)
         deadline = time.monotonic() + LATER
         for thread in threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))

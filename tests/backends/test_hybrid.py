@@ -500,6 +500,27 @@ def test_while_the_primary_is_away_a_replica_is_read_and_not_written(world) -> N
     assert [version.number for version in went.versions("m")] == [2, 1], "it goes on with what it knows"
 
 
+def test_who_reads_on_does_not_ask_a_dead_primary_each_time(world) -> None:
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    w.machine("two")
+    reader = w.open(stale=True)
+    cern = w.sites["cern"]
+    cern.away = True
+    asked: list[str] = []
+    enter = cern._enter
+    cern._enter = lambda verb: asked.append(verb) or enter(verb)  # type: ignore[method-assign, func-returns-value]
+    for _ in range(20):
+        assert same(reader, "m@1", 1)
+    assert len(asked) < 5, "once for news, once for a blob"
+    cern.away = False
+    catalog.save("m", weights(2))
+    reader._refresh(force=True)
+    assert same(reader, "m@2", 2)
+
+
 def test_a_fork_loses_nothing(world) -> None:
     w = world()
     catalog = forked(w)

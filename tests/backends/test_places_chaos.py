@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 LIMIT = 30.0  # seconds that any operation may last
 KILLS = {"eos": 20, "eos-sss": 6, "eos-tokens": 6, "oci": 16, "s3": 8}
 CASES = [
-    *[pytest.param(name, 1, id=name) for name in ("eos", "oci", "s3")],
+    *[pytest.param(name, 1, id=name) for name in ("eos", "oci", "s3", "hybrid")],
     *[pytest.param(name, KILLS.get(name, 8), id=f"{name}-long", marks=pytest.mark.campaign) for name in places.REMOTE],
 ]
 
@@ -44,6 +44,7 @@ def test_what_was_acknowledged_outlives_the_server(tmp_path: Path, name: str, ki
             worker.go()
         done = {worker.name: worker.result(2 * LIMIT) for worker in workers}
         found = places.verified(place, target, tmp_path)
+        places.followed(place, target, tmp_path, found)
     every = [record for records in done.values() for record in records]
     foreign = [record["error"] for record in every if not record.get("ours", True)]
     assert not foreign, foreign[0]

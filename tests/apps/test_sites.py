@@ -1,0 +1,104 @@
+"""The commands for a catalog on several sites."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CATALOG", raising=False)
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "catalog.toml").write_text(
+        'default = "both"\n[catalogs.cern]\nurl = "file://cern"\n[catalogs.oracle]\nurl = "file://oracle"\n'
+        '[catalogs.both]\nbackend = "hybrid"\nprimary = "cern"\nreplicas = ["oracle"]\ndurability = "manual"\n'
+    )
+    (tmp_path / "weights.bin").write_bytes(bytes(range(256)) * 1000)
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "catalog_cli", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert call("init").returncode == 0
+    assert call("save", "m", "weights.bin").returncode == 0
+    return call
+
+
+def replica(run: Any) -> dict[str, Any]:
+    (found,) = [part for part in json.loads(run("replicas", "--json").stdout) if part["name"] == "oracle"]
+    return dict(found)
+
+
+def test_sync_says_in_bytes_what_it_would_copy_and_what_it_copied(run, tmp_path: Path) -> None:
+    assert replica(run)["behind"] == 2
+    planned = run("sync", "--dry-run").stdout
+    assert planned.startswith("oracle: would copy 2 entries, ")
+    assert not list((tmp_path / "oracle").rglob("blobs/sha256/*/*"))
+    assert run("sync").stdout == planned.replace("would copy", "copied")
+    assert run("sync").stdout == "oracle: is at entry 1\n"
+    assert (replica(run)["behind"], replica(run)["missing"], replica(run)["damaged"]) == (0, [], [])
+    assert json.loads(run("sync", "--json").stdout) == [
+        {"part": "oracle", "entries": 0, "blobs": 0, "bytes": 0, "deleted": 0, "position": 1}
+    ]
+    assert run("sync", "nobody").returncode == 1
+
+
+def test_a_watch_outlives_an_outage(run, tmp_path: Path) -> None:
+    run("sync")
+    run("save", "m", "weights.bin", "--tag", "n=2")
+    (tmp_path / "oracle" / "journal").rename(tmp_path / "away")
+    (tmp_path / "oracle" / "journal").write_text("in the way")
+
+    def mend() -> None:
+        time.sleep(2.5)
+        (tmp_path / "oracle" / "journal").unlink()
+        (tmp_path / "away").rename(tmp_path / "oracle" / "journal")
+
+    thread = threading.Thread(target=mend)
+    thread.start()
+    done = run("sync", "--watch", "1", "--times", "8")
+    thread.join()
+    assert (done.returncode, done.stdout.count("copied 1 entries")) == (0, 1), (done.stdout, done.stderr)
+    assert done.stderr, "what went wrong was told"
+    assert replica(run)["behind"] == 0
+
+
+def test_fsck_of_replicas_finds_and_mends(run, tmp_path: Path) -> None:
+    run("sync")
+    assert "clean" in run("fsck", "--replicas").stdout
+    victim = max((tmp_path / "oracle" / "blobs").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    victim.unlink()
+    done = run("fsck", "--replicas")
+    assert (done.returncode, "oracle: m@1: sha256:" in done.stdout) == (1, True)
+    assert "--mend" in done.stdout
+    assert replica(run)["missing"] == ["m@1"]
+    assert "oracle  replica" in run("replicas").stdout and "m@1 lacks blobs" in run("replicas").stdout
+    assert run("fsck", "--replicas", "--mend").returncode == 0
+    assert "clean" in run("fsck", "--replicas", "--deep").stdout
+    assert run("fsck", "--deep").returncode == 2
+
+
+def test_what_has_no_replicas_says_so(run) -> None:
+    for words in (("sync",), ("replicas",), ("reconcile",), ("fsck", "--replicas"), ("hybrid", "failover", "x")):
+        done = run("--catalog", "cern", *words)
+        assert (done.returncode, "has no replicas" in done.stderr) == (1, True), words
+
+
+def test_the_primary_is_shown_and_chosen(run) -> None:
+    assert run("hybrid").stdout == "cern is the primary\n"
+    assert run("hybrid", "failover", "oracle").returncode == 1, "it holds no copy"
+    run("sync")
+    assert json.loads(run("hybrid", "failover", "oracle", "--json").stdout) == {"primary": "oracle", "position": 1}
+    assert run("hybrid").stdout == "oracle is the primary\n"
+    assert run("reconcile").stdout == "nothing stands in a void branch\n"
+    assert run("doctor", "--rounds", "2").returncode == 0

@@ -100,8 +100,8 @@ def export(catalog: Catalog, versions: Sequence[Version], path: Path) -> Exporte
                 raise IntegrityError(f"blob {digest} holds other bytes", hint="catalog fsck")
             yield from (_member("blobs", digest, length), blob, bytes(-length % BLOCK))
             done += length
-            if catalog._progress:
-                catalog._progress(done, total)
+            if catalog.progress:
+                catalog.progress(done, total)
         yield END
 
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
@@ -168,7 +168,7 @@ def import_(catalog: Catalog, path: Path, name: str | None = None) -> list[Versi
         index, blobs = _opened(data)
         name = name or check_name(index["model"]["name"])
         layouts = [read_layout(canonical(item["layout"])) for item in index["versions"]]
-        _check(layouts, blobs, catalog._progress)
+        _check(layouts, blobs, catalog.progress)
         arrivals = [_arrival(path, index, *each, blobs) for each in zip(index["versions"], layouts, strict=True)]
         if not arrivals:
             raise IntegrityError("it has no versions")

@@ -48,7 +48,8 @@ AWAY = 30.0  # seconds for which a store that did not answer is not asked for ne
 class Catalog:
     """A model registry without a server: one journal, one blob store, and the index derived from them.
 
-    Open one with `Catalog.open`; use it from any number of threads and processes. A context manager.
+    Open one with `Catalog.open`; use it from any number of threads and processes. A context manager. Set `progress` to
+    be told, as `(done, total)` in bytes, of what takes long: saving, loading from afar, copying, comparing.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Catalog:
         self._registry = plugins.registry()
         self.name = name
         self.actor = actor or platform.actor()
-        self._progress: Progress | None = None
+        self.progress: Progress | None = None
         self._newer: UpgradeRequired | None = None
         remote = backend.capabilities.remote
         self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
@@ -89,7 +90,7 @@ class Catalog:
             path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
         self._index = Index(path, backend.url)
         self.cache = None if place is None or not remote else Cache(place / "cache")
-        self._content = Content(backend, self._index, policy, self.cache)
+        self._content = Content(backend, self._index, policy, self.cache, lambda: self.progress)
         self._follower = self._follow()
         self._settle()
 
@@ -565,8 +566,8 @@ class Catalog:
                     with path.open("wb") as file:
                         for piece in reader.pieces(name):
                             done += file.write(piece)
-                            if self._progress:
-                                self._progress(done, total)
+                            if self.progress:
+                                self.progress(done, total)
         return target
 
     def copy(self, ref: str | Version, target: Catalog, name: str | None = None) -> Version:
@@ -667,7 +668,7 @@ class Catalog:
         from catalog_core import compare
 
         one, two = self.version(first, deleted=True), self.version(second, deleted=True)
-        return compare.compare(one, two, self._artifact(one), self._artifact(two), self._progress)
+        return compare.compare(one, two, self._artifact(one), self._artifact(two), self.progress)
 
     def verify(self, ref: str | Version) -> Report:
         """Run the checks of a stored version in a fresh process; a `verify.Report`."""

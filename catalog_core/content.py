@@ -6,7 +6,7 @@ import io
 import mmap
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -56,9 +56,14 @@ class Content:
     draft. `remote` is what fetches them; None where they are local files."""
 
     def __init__(
-        self, backend: Backend, index: Index, policy: Policy = "first-use", cache: Cache | None = None
+        self,
+        backend: Backend,
+        index: Index,
+        policy: Policy = "first-use",
+        cache: Cache | None = None,
+        progress: Callable[[], Callable[[int, int], None] | None] = lambda: None,
     ) -> None:
-        self.remote = Fetcher(backend, index, cache) if backend.capabilities.remote else None
+        self.remote = Fetcher(backend, index, cache, progress) if backend.capabilities.remote else None
         self._fetched: dict[str, str] = {}  # digest → stamp of a file that this process fetched and checked
         self.backend = backend
         self.index = index

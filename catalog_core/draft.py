@@ -87,7 +87,7 @@ class Draft:
         self._folder: Path | None = None
         self._ended: str | None = None  # saved, or discarded
         self._behind: Version | None = None  # saved, and not on every replica
-        self._writer = Writer(catalog._backend, catalog._index, catalog._progress)
+        self._writer = Writer(catalog._backend, catalog._index, catalog.progress)
         try:
             self._stage()
         except BaseException:
@@ -358,7 +358,7 @@ class Draft:
                 if exc.code != "swept":
                     raise
                 self._clear()  # somebody collected our blobs: store them again, under their next names
-                self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog._progress)
+                self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog.progress)
                 self.catalog._refresh(force=True)
                 self._stage()
         else:

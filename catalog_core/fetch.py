@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -42,9 +42,17 @@ def check(backend: Backend, actual: str, digest: str, what: str) -> None:
 
 
 class Fetcher:
-    """Brings chunks near. `cache` is None where there is no place for one."""
+    """Brings chunks near. `cache` is None where there is no place for one; `progress` gives what is told of bytes done
+    and in all, if anybody wants to know."""
 
-    def __init__(self, backend: Backend, index: Index, cache: Cache | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        index: Index,
+        cache: Cache | None,
+        progress: Callable[[], Callable[[int, int], None] | None] = lambda: None,
+    ) -> None:
+        self._progress = progress
         self.backend = backend
         self.index = index
         self.cache = cache
@@ -66,8 +74,11 @@ class Fetcher:
         """Bring chunks into the cache. Raises `IntegrityError`, `BlobMissing`, `BackendError`; what came whole stays,
         so that a second try goes on where this one stopped."""
         todo = {chunk.digest: chunk for chunk in chunks}.values()
-        for _ in in_order(lambda chunk: self._to_cache(chunk, what), todo, PARALLEL, PARALLEL):
-            pass
+        done, total, tell = 0, sum(chunk.length for chunk in todo), self._progress()
+        for length in in_order(lambda chunk: self._to_cache(chunk, what), todo, PARALLEL, PARALLEL):
+            done += length
+            if tell:
+                tell(done, total)
 
     def pieces(self, chunks: Iterable[Chunk], what: str) -> Iterator[memoryview]:
         """The bytes of chunks in order, read ahead; from the cache where they are there, and not put into it."""
@@ -88,9 +99,10 @@ class Fetcher:
         self._receive(Chunk(digest, 0), what, sink, whole=True)
         return sink.getvalue()
 
-    def _to_cache(self, chunk: Chunk, what: str) -> None:
+    def _to_cache(self, chunk: Chunk, what: str) -> int:
         assert self.cache is not None
         self.cache.add(chunk.digest, lambda file: self._receive(chunk, what, file))
+        return chunk.length
 
     def _receive(self, chunk: Chunk, what: str, sink: memoryview | BinaryIO, *, whole: bool = False) -> None:
         """Stream a chunk into `sink`, checked."""

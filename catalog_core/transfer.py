@@ -103,7 +103,7 @@ def arrive(arrival: Arrival, target: Catalog, name: str) -> Version:
         )
         if there:
             return target._version(name, there[0][0])
-        writer = Writer(target._backend, target._index, target._progress)
+        writer = Writer(target._backend, target._index, target.progress)
         try:
             return _publish(arrival, target, name, writer)
         except Rejected as exc:

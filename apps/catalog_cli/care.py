@@ -42,7 +42,7 @@ def fsck_command(ctx: click.Context, replicas: bool, deep: bool, mend: bool) -> 
         return
     if deep or mend:
         raise click.UsageError("--deep and --mend go with --replicas")
-    found = catalog.fsck(progress=catalog._progress)
+    found = catalog.fsck(progress=catalog.progress)
     read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {size(found.bytes)} read"
     lines = [p.message if p.message.startswith(p.what) else f"{p.what}: {p.message}" for p in found.problems]
     count = len(lines)
@@ -52,7 +52,7 @@ def fsck_command(ctx: click.Context, replicas: bool, deep: bool, mend: bool) -> 
 
 
 def _audit(ctx: click.Context, catalog: Catalog, deep: bool, mend: bool) -> None:
-    found = catalog.audit(deep=deep, mend=mend, progress=catalog._progress)
+    found = catalog.audit(deep=deep, mend=mend, progress=catalog.progress)
     lines = [f"{flaw.part}: {flaw.ref}: {flaw.message}{' (mended)' if flaw.mended else ''}" for flaw in found.flaws]
     rest = found.blobs - found.proven - len(found.flaws)
     told = f"; of {rest:,} only the size is known (--deep reads them)" if rest else ""

@@ -52,7 +52,7 @@ def opened(ctx: click.Context, *, create: bool = False) -> Catalog:
     progress = metered(ctx)
     catalog = Catalog.open(target, create=create or default, stale=ctx.obj["stale"] or None)
     ctx.call_on_close(catalog.close)
-    catalog._progress = progress
+    catalog.progress = progress
     return catalog
 
 

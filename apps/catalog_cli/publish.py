@@ -87,7 +87,7 @@ def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) ->
     ctx.obj["catalog"] = ctx.obj["catalog"] or parse_reference(ref).catalog
     catalog = opened(ctx)
     with Catalog.open(place) as other:
-        other._progress = catalog._progress
+        other.progress = catalog.progress
         version = catalog.copy(ref, other, name or rest or None)
         new = size(version.summary["new_bytes"])
         put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])

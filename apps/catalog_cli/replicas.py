@@ -33,7 +33,7 @@ def sync_command(
     while True:
         count += 1
         try:
-            done = catalog.sync(*parts, dry_run=dry_run, progress=catalog._progress)
+            done = catalog.sync(*parts, dry_run=dry_run, progress=catalog.progress)
             if watch is None or any(step.entries for step in done):
                 _say(ctx, done, dry_run, catalog.position)
         except BackendError as exc:

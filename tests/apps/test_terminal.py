@@ -114,7 +114,7 @@ def test_long_work_is_counted_to_its_end(folder: Path) -> None:
         name = "calo/a-rather-long-name-of-a-model"
         size = catalog.version(name).size
         seen: list[tuple[int, int]] = []
-        catalog._progress = lambda done, total: seen.append((done, total))
+        catalog.progress = lambda done, total: seen.append((done, total))
         target = catalog.download(name, folder / "out")
         assert seen[-1] == (size, size) == ((target / "weights.bin").stat().st_size,) * 2
         assert all(a <= b for a, b in seen)

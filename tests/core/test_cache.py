@@ -349,3 +349,17 @@ def test_what_cannot_be_written_leaves_nothing_in_the_cache(tmp_path: Path, monk
     monkeypatch.setattr(durable, "write_all", full)
     cache.add_bytes(digest_of(bytes(1000)), bytes(1000))
     assert [path for path in (tmp_path / "c").rglob("*") if path.is_file()] == []
+
+
+def test_a_load_from_afar_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    model = {"w": np.random.default_rng(0).normal(size=3_000_000)}
+    with catalog_on(store) as catalog:
+        catalog.save("m", model)
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "elsewhere"))
+    with catalog_on(store) as catalog:
+        told: list[tuple[int, int]] = []
+        catalog.progress = lambda done, total: told.append((done, total))
+        catalog.load("m@1")
+        assert told == sorted(told)
+        assert told[-1][0] == told[-1][1] >= model["w"].nbytes

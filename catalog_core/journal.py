@@ -44,7 +44,7 @@ FENCE = 2.0  # seconds for which a writer trusts that no new epoch began
 PATIENCE = 5.0  # seconds for which a ticket of another writer is waited for
 LOSSES = 4  # lost races after which a writer takes a ticket,
 SLOW = 1.0  # or seconds, if it lost one
-_ENTRY = re.compile(r"journal/[0-9]{10}/[0-9]{10}/[0-9]{10}\Z")
+ENTRY = re.compile(r"journal/[0-9]{10}/[0-9]{10}/[0-9]{10}\Z")
 
 
 def entry_key(position: int, epoch: int = 0) -> str:
@@ -232,7 +232,7 @@ class StoreJournal:
             return False
         behind = self._store.list(f"journal/{self.epoch_of(position):010}/", self._key(position))
         # others may have written this one and the next since; what strangers left there is no entry
-        return any(_ENTRY.match(info.key) for info in behind) and not self._stat(position)
+        return any(ENTRY.match(info.key) for info in behind) and not self._stat(position)
 
     def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Cut a range into the largest blocks that may be packed: pairs of first position and count."""

@@ -9,6 +9,7 @@ what somebody else changed first is a conflict. Both are for a person to decide.
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +24,7 @@ from catalog_core.events import Intent, event, write_entry
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore, Replicated
-from catalog_core.journal import entry_key
+from catalog_core.journal import ENTRY, entry_key
 from catalog_core.layout import read_layout
 from catalog_core.objectstore import blob_key
 from catalog_core.reducer import BROKEN
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
 
 Outcome = Literal["ready", "renumber", "conflict", "replayed", "dropped"]
+log = logging.getLogger("catalog_core")
 COMPUTED = ("catalog.created", "blobs.swept")  # what a catalog works out by itself is not brought back
 
 
@@ -77,11 +79,10 @@ class _Branches:
         for name in self.hybrid.parts:
             try:
                 store = self.stores[name] = self.hybrid.part(name)
-                entries = [found for end in ends for found in self._entries(name, store, *end)]
-            except CatalogError:
-                self.stores.pop(name, None)
+            except CatalogError as exc:
+                log.warning("what stands in void branches of %s is not known: %s", name, exc)
                 continue
-            for epoch, position, entry in entries:
+            for epoch, position, entry in [found for end in ends for found in self._entries(name, store, *end)]:
                 for key, text in entry.get("blobs", {}).items():
                     self.inlined.setdefault(key.partition("~")[0], base64.b64decode(text))
                 for stored in entry["intents"]:
@@ -103,6 +104,8 @@ class _Branches:
     @staticmethod
     def _entries(name: str, store: ObjectStore, epoch: int, end: int) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
         for info in store.list(f"journal/{epoch:010}/", entry_key(end, epoch) if end >= 0 else ""):
+            if not ENTRY.match(info.key):
+                continue  # a stranger's
             with store.get(info.key) as stream:
                 data = stream.read()
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,7 @@ from catalog_core.interfaces.store import ObjectStore
 from catalog_core.journal import StoreJournal
 from catalog_core.objectstore import blob_key
 from catalog_core.parallel import in_order
-from catalog_core.sync import MANY, Copy, digest_in, relied, replicated
+from catalog_core.sync import MANY, Copy, digest_in, read_sums, relied, replicated
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -114,13 +113,9 @@ def _sums(copy: Copy) -> dict[str, dict[str, Any]]:
     """The checksums that were noted when blobs were copied."""
     known: dict[str, dict[str, Any]] = {}
     for store in (copy.store, cast(ObjectStore, copy.hybrid)):
-        try:
-            for info in store.list("sums/"):
-                with store.get(info.key) as stream:
-                    lines = stream.read(64 << 20).splitlines()
-                known.update((item["key"], item) for item in map(json.loads, lines))
-        except (CatalogError, ValueError, KeyError, TypeError):
-            continue  # a hint that cannot be read proves nothing
+        names = [info.key for info in store.list("sums/")]
+        for found in in_order(lambda name, store=store: read_sums(store, name), names, 8, 16):  # type: ignore[misc]
+            known.update((item["key"], item) for item in found)
     return known
 
 
@@ -195,7 +190,7 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     has beyond that is brought there first; of rival epochs that of `name` wins. Raises `NotFound` where it holds no
     copy, `Conflict` where it stays behind what this machine has seen, unless `force`."""
     hybrid = replicated(catalog)
-    hybrid.look()
+    hybrid.look(stale=True)
     store = hybrid.part(name)
     if name == hybrid.primary and not catalog._backend.journal.line(fresh=True).rivals:
         raise InvalidInput(f"{name} is the primary already", hint="catalog replicas")
@@ -222,7 +217,7 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
         head, owner, catalog.actor, time.time_ns() // 1_000_000, tuple(rival.id for rival in line.rivals)
     )
     write_epoch(store, record)
-    hybrid.look()  # tells the others
+    hybrid.look(stale=True)  # tells the others
     catalog._backend.journal.line(fresh=True)
     catalog._settle(force=True)
     return head.position

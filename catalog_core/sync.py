@@ -14,7 +14,7 @@ import logging
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 BATCH = 256  # entries between two looks at the replica's epochs
 PARALLEL = 4
+TOGETHER = 64  # entries whose checksums are kept in one object
 MANY = 1000  # keys for which a listing of the replica is cheaper than a question each
 PATIENCE = 30.0  # seconds for which closing waits for the replicas
 log = logging.getLogger("catalog_core")
@@ -172,18 +173,17 @@ class Copy:
                 write_epoch(self.store, record)
         self.journal.line(fresh=True)
 
-    def lacking(self, wanted: Iterable[str]) -> list[str]:
-        """Those of the keys that it does not have, or visibly not as it should."""
-        keys = list(wanted)
-        if len(keys) > MANY:
-            there = {info.key for info in self.store.list("blobs/")}
-            return [key for key in keys if blob_key(key) not in there]
+    def lacking(self, wanted: Mapping[str, tuple[int | None, str]]) -> list[str]:
+        """Those of the keys (of `relied`) that it does not have, or visibly not as it should."""
+        listed = {info.key: info for info in self.store.list("blobs/")} if len(wanted) > MANY else None
 
         def good(key: str) -> bool:
-            info = self.store.stat(blob_key(key))
-            return info is not None and "sha256:" + info.checksums.get("sha256", digest_in(key)[7:]) == digest_in(key)
+            info = self.store.stat(blob_key(key)) if listed is None else listed.get(blob_key(key))
+            if info is None or wanted[key][0] not in (None, info.size):
+                return False
+            return "sha256:" + info.checksums.get("sha256", digest_in(key)[7:]) == digest_in(key)
 
-        return [key for key, here in zip(keys, in_order(good, keys, 8, 16), strict=True) if not here]
+        return [key for key, here in zip(wanted, in_order(good, wanted, 8, 16), strict=True) if not here]
 
     def size(self, key: str, known: int | None) -> int:
         """The bytes of a blob, as noted or as the primary says."""
@@ -209,12 +209,14 @@ class Copy:
             f"{key} is damaged on every part of {self.catalog.url}", hint="catalog fsck --replicas tells who needs it"
         )
 
-    def note_sums(self, sums: list[dict[str, Any]], first: int, last: int) -> None:
-        """Keep checksums beside the copies: hints for `audit`."""
-        data = "".join(json.dumps(item) + "\n" for item in sums).encode()
+    def note_sums(self, sums: list[dict[str, Any]], first: int) -> None:
+        """Keep checksums beside the copies: hints for `audit`, together for some entries from `first` on."""
+        name = f"sums/{first // TOGETHER:010}"
         for store in (self.store, cast(ObjectStore, self.hybrid)):
             try:
-                store.put(f"sums/{first:010}-{last:010}", io.BytesIO(data), len(data), "hint")
+                known = {item["key"]: item for item in [*read_sums(store, name), *sums]}
+                data = "".join(json.dumps(item) + "\n" for item in known.values()).encode()
+                store.put(name, io.BytesIO(data), len(data), "hint")
             except CatalogError:
                 continue  # it only saves an audit the reading
 
@@ -229,7 +231,8 @@ class Copy:
             total = sum(self.size(key, wanted[key][0]) for key in lacking)
             gone = len(list(_sweeps(catalog, begun + 1, last)))
             return Synced(self.name, max(last - begun, 0), len(lacking), total, gone, begun)
-        self.tell_epochs()
+        if self.journal.line().chain != catalog._backend.journal.line().chain:
+            self.tell_epochs()
         blobs = moved = deleted = 0
         position = begun
         if begun >= 0:  # who was killed here may not have deleted all
@@ -246,7 +249,7 @@ class Copy:
                 if progress:
                     progress(moved, max(total, moved))
             if sums:
-                self.note_sums(sums, first, position)
+                self.note_sums(sums, first)
             self.journal.check_line(catalog._backend.journal.line())
             for at, data in catalog._backend.journal.read(first, position + 1):
                 self.journal.take_over(at, data)
@@ -258,6 +261,16 @@ class Copy:
         if keys:
             self.store.delete(keys)
         return len(keys)
+
+
+def read_sums(store: ObjectStore, name: str) -> list[dict[str, Any]]:
+    """The checksums that were noted under a name: `key`, `size`, `adler32`, `md5`; none where they cannot be read."""
+    try:
+        with store.get(name) as stream:
+            found = [json.loads(line) for line in stream.read().splitlines()]
+        return [item for item in found if isinstance(item["key"], str)]
+    except (CatalogError, ValueError, KeyError, TypeError):
+        return []
 
 
 def digest_in(key: str) -> str:
@@ -307,9 +320,10 @@ def sync(
     create: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
+    copies: dict[str, Copy] | None = None,
 ) -> list[Synced]:
     """Bring replicas up to the primary, and make new ones if `create`. One that fails does not keep the others from it.
-    Raises the first error after all were tried."""
+    Raises the first error after all were tried. `copies` keeps what is known of them for the next time."""
     hybrid = replicated(catalog)
     if hybrid.primary is None:
         raise BackendError(
@@ -322,7 +336,10 @@ def sync(
     error: CatalogError | None = None
     for name in _names(hybrid, names):
         try:
-            done.append(Copy(catalog, name, create=create).run(dry_run, progress))
+            copy = (copies or {}).pop(name, None) or Copy(catalog, name, create=create)
+            done.append(copy.run(dry_run, progress))
+            if copies is not None:
+                copies[name] = copy
         except CatalogError as exc:
             error = error or exc
     if error is not None:
@@ -336,6 +353,7 @@ class Follower:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._durability = replicated(catalog).durability
+        self._copies: dict[str, Copy] = {}
         self._lock = threading.Lock()
         self._more = threading.Event()
         self._thread: threading.Thread | None = None
@@ -345,7 +363,7 @@ class Follower:
         if self._durability == "sync":
             with self._lock:
                 try:
-                    sync(self._catalog)
+                    sync(self._catalog, copies=self._copies)
                 except CatalogError as exc:
                     raise NotReplicated(
                         f"the change is made, and not on every replica yet: {exc}",
@@ -362,7 +380,7 @@ class Follower:
         while True:
             self._more.clear()
             try:
-                sync(self._catalog)
+                sync(self._catalog, copies=self._copies)
             except Exception as exc:  # nobody waits for it, and at the end of the process anything may fail
                 log.warning("replicas of %s are behind: %s; `catalog sync` completes them", self._catalog.name, exc)
             with self._lock:

@@ -49,7 +49,7 @@ class HybridStore:
     def __init__(self, places: Mapping[str, Place], durability: str = "manual", *, stale: bool = False) -> None:
         self.parts = {name: Part(name, place) for name, place in places.items()}
         self.durability = durability
-        self.stale = stale  # whether a replica may stand in for the primary
+        self.stale = self._may_stand_in = stale  # whether a replica may stand in for the primary
         self.line = Line()
         self.primary: str | None = next(iter(places))  # None while it is away
         self._main = self.parts[self.primary]  # of which journal and listings are read
@@ -58,17 +58,18 @@ class HybridStore:
 
     # -- who is the primary -------------------------------------------------------------------------------------
 
-    def look(self, *, create: bool = False) -> None:
+    def look(self, *, create: bool = False, stale: bool = False) -> None:
         """Ask all parts which of them is the primary, and tell those that do not know. Places are made, if `create`,
         where no part knows of a primary: else one that is not there is away. Raises `BackendError` where the primary is
-        away (and, with `stale`, every replica)."""
+        away (and, with `stale` here or from the beginning, every replica)."""
+        self._may_stand_in = stale or self.stale
         first = next(iter(self.parts.values()))
         threads = {
             part.name: threading.Thread(target=part.look, args=(False,), daemon=True) for part in self.parts.values()
         }
         for thread in threads.values():
             thread.start()
-        threads[first.name].join(SOON if self.stale else LOOK)
+        threads[first.name].join(SOON if self._may_stand_in else LOOK)
         deadline = time.monotonic() + LATER
         for thread in threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -115,7 +116,7 @@ class HybridStore:
         """The replica that has most, while the primary is away."""
         away = [part for part in self.parts.values() if part.error is not None]
         why = first.error or (away[0].error if away else None)
-        if not self.stale or not answered:
+        if not self._may_stand_in or not answered:
             names = ", ".join(part.name for part in answered if part.records) or "no replica has a copy"
             raise BackendError(
                 f"the primary of this hybrid is away: {why or 'no part is its owner'}",

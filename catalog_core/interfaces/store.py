@@ -95,8 +95,8 @@ class Replicated(Protocol):
     primary: str | None
     durability: str
 
-    def look(self) -> None:
-        """Ask all parts again which of them is the primary."""
+    def look(self, *, stale: bool = False) -> None:
+        """Ask all parts again which of them is the primary; with `stale` a replica may stand in while it is away."""
 
     def part(self, name: str, *, create: bool = False) -> ObjectStore:
         """The store of a part, made where there is none if `create`. Raises what it raises where it does not answer,

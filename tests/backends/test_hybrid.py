@@ -685,6 +685,44 @@ def test_failover_refuses_what_would_void_more_than_needs_be(world) -> None:
         w.open().failover("empty")
 
 
+def test_a_catalog_that_was_open_before_the_outage_can_choose_another_primary(world) -> None:
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    w.sites["cern"].away = True
+    with pytest.raises(BackendError):
+        catalog.save("m", weights(2))
+    catalog.failover("oracle")
+    assert catalog.save("m", weights(3)).ref == "m@2"
+
+
+def test_reconcile_says_which_part_it_could_not_see_and_what_it_cannot_read(
+    world, caplog: pytest.LogCaptureFixture
+) -> None:
+    w = world()
+    catalog = forked(w)
+    cern = w.sites["cern"]
+    cern.store.put("journal/0000000000/0000000000/notes.txt", io.BytesIO(b"hello"), 5, "hint")
+    assert len(catalog.reconcile()) == 4, "what strangers left there is no entry"
+    cern.store.put("journal/0000000000/0000000000/0000000004", io.BytesIO(b"rot"), 3, "hint")
+    with pytest.raises(IntegrityError, match="0000000004 of cern cannot be read"):
+        catalog.reconcile()
+    cern.away = True
+    assert w.open().reconcile() == []
+    assert "void branches of cern is not known: cern is away" in caplog.text
+
+
+def test_a_following_save_costs_a_replica_few_requests(world) -> None:
+    w = world()
+    catalog = w.open("sync")
+    for seed in range(3):
+        catalog.save("m", weights(seed))
+    before = w.sites["oracle"].calls.total()
+    catalog.save("m", weights(3))
+    assert w.sites["oracle"].calls.total() - before <= 16
+
+
 def test_two_rival_primaries_are_read_only_until_a_person_chooses(world) -> None:
     w = world("cern", "oracle", "tape")
     catalog = w.open()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from catalog_core.draft import Draft
     from catalog_core.events import Intent
     from catalog_core.interfaces.backend import Head
-    from catalog_core.maintain import Collected, Findings
+    from catalog_core.maintain import Collected, Erased, Findings
     from catalog_core.reconcile import Void
     from catalog_core.replicas import Audit, Replica
     from catalog_core.show import Event
@@ -79,6 +79,7 @@ class Catalog:
         self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
         self._checked = -1e9
         self._stale = stale
+        self._forgot = -1
         self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
         path: Path | None = None
@@ -234,8 +235,21 @@ class Catalog:
                     hint="it was damaged or rewritten; `catalog fsck` tells more",
                 )
         self._checked = now
+        self._forget_erased()
         if self._max_staleness > 0 and index.head is not None:
             index.looked()
+
+    def _forget_erased(self) -> None:
+        """Take what was erased out of this machine's cache."""
+        if self.cache is None or not self._index._reducer.erased:
+            return
+        for position, ordinal in self._index.rows(
+            "SELECT position, ordinal FROM events WHERE type = 'blobs.erased' AND rejected IS NULL AND position > ?",
+            (self._forgot,),
+        ):
+            for key in self._index.event(position, ordinal)["keys"]:
+                self.cache.drop(key.partition("~")[0])
+            self._forgot = position
 
     def _commit(
         self,
@@ -258,10 +272,13 @@ class Catalog:
         from catalog_core.errors import Rejected
         from catalog_core.events import event, relies_on
         from catalog_core.layout import SMALL
+        from catalog_core.reducer import erased
         from catalog_core.staging import Source
 
         content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
         digest = digest_of_parts(content.parts)
+        if self._index.is_erased(digest):
+            raise erased(digest)
         for attempt in range(5):
             about = relies_on([digest], self._index.head)
             blobs = {}
@@ -692,6 +709,14 @@ class Catalog:
         from catalog_core import maintain
 
         return maintain.gc(self, grace, dry_run)
+
+    def erase(self, ref: str | Version, reason: str) -> Erased:
+        """Take the content of a version away for good, in all copies of the catalog: what no other version needs of it
+        may not come back, by any way. The history keeps that it was, and `reason`. Raises `NotFound`, `InvalidInput`,
+        `ReadOnly`, `Conflict`."""
+        from catalog_core import maintain
+
+        return maintain.erase(self, self.version(ref, deleted=True), reason)
 
     # -- replicas -----------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         "model.deleted": ("model", "reason"),
         "model.restored": ("model", ""),
         "blobs.swept": ("keys versions", ""),
+        "blobs.erased": ("keys digests versions reason", ""),
         "intents.dropped": ("ids", "reason"),
     }.items()
 }
@@ -116,7 +117,7 @@ def write_entry(
     if len(data) > MAX_EVENT:
         for intent in intents:
             for item in intent.events:
-                if item["type"] != "blobs.swept" and len(canonical(item)) > MAX_EVENT:
+                if item["type"] not in ("blobs.swept", "blobs.erased") and len(canonical(item)) > MAX_EVENT:
                     raise InvalidInput(
                         f"what {item['type']} says of {item.get('model')!r} takes {len(canonical(item)):,} bytes; "
                         f"{MAX_EVENT:,} are allowed",

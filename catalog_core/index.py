@@ -16,7 +16,7 @@ from catalog_core.events import Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.reducer import STATE, TABLES, Reducer
 
-SCHEMA = 4
+SCHEMA = 5
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
@@ -240,6 +240,10 @@ class Index:
             return digest
         row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
+
+    def is_erased(self, digest: str) -> bool:
+        """Whether a content may not come back into this catalog."""
+        return self._reducer.erased and bool(self.rows("SELECT 1 FROM erased WHERE digest = ?", (digest,)))
 
     def rows(self, sql: str, params: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a read, as one list."""

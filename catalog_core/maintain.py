@@ -18,6 +18,7 @@ from catalog_core.layout import Layout, read_layout
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.handles import Version
+    from catalog_core.records import Manifest
     from catalog_core.staging import Progress
 
 BATCH = 5000
@@ -59,6 +60,18 @@ class Collected:
     bytes: int
     temporaries: int
     keys: tuple[str, ...] = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Erased:
+    """What `erase` took away for good: blobs, their bytes. `shared` blobs stay, since other versions need them;
+    `in_journal` are small ones that entries carry, which no reader is shown any more, and which stay in those."""
+
+    ref: str
+    blobs: int
+    bytes: int
+    shared: int
+    in_journal: int
 
 
 def _layout_of(catalog: Catalog, ref: str, digest: str) -> Layout:
@@ -195,11 +208,12 @@ def pin(catalog: Catalog, version: Version) -> Pin:
     return kept
 
 
-def _needed(catalog: Catalog) -> set[str]:
-    """The digests that versions which are not deleted, cards and attachments need."""
+def _needed(catalog: Catalog, besides: Version | None = None) -> set[str]:
+    """The digests that versions which are not deleted, cards and attachments need; `besides` does not count."""
     index = catalog._index
+    apart = -1 if besides is None else besides._id
     known = {row[0] for row in index.rows("SELECT layout FROM expanded")}
-    live = list(_versions(catalog, "deleted = 0"))
+    live = list(_versions(catalog, f"deleted = 0 AND id <> {apart}"))
     fresh = {layout: ref for ref, _, layout in live if layout not in known}
     needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
     for start in range(0, len(fresh), BATCH):
@@ -216,13 +230,17 @@ def _needed(catalog: Catalog) -> set[str]:
             index.db.executemany("INSERT OR IGNORE INTO expanded VALUES (?)", [(layout,) for layout, _ in part])
     needed |= {
         row[0]
-        for row in index.rows("SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0")
+        for row in index.rows(
+            "SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0 AND v.id <> ?",
+            (apart,),
+        )
     }
     needed |= {row[0] for row in index.rows("SELECT card FROM models WHERE card IS NOT NULL")}
     needed |= {
         row[0]
         for row in index.rows(
-            "SELECT digest FROM attachments a JOIN versions v ON v.id = a.version WHERE v.deleted <> 2"
+            "SELECT digest FROM attachments a JOIN versions v ON v.id = a.version WHERE v.deleted <> 2 AND v.id <> ?",
+            (apart,),
         )
     }
     return needed
@@ -251,7 +269,8 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         try:
             for start in range(0, len(keys), BATCH):
                 part = keys[start : start + BATCH]
-                position = _sweep(catalog, head, part, gone if start == 0 else [])
+                told = event("blobs.swept", keys=part, versions=gone if start == 0 else [])
+                position = _at_head(catalog, head, told)
                 head = index.head
                 assert head is not None and head.position == position
                 backend.blobs.delete(part)
@@ -281,10 +300,59 @@ def _gone(catalog: Catalog, doomed: set[str]) -> list[list[Any]]:
     return result
 
 
-def _sweep(catalog: Catalog, head: Any, keys: list[str], gone: list[list[Any]]) -> int:
+def _at_head(catalog: Catalog, head: Any, told: dict[str, Any]) -> int:
+    """Commit an event at exactly the head that it was computed from; else `Rejected` (`head-moved`)."""
+
     def events(index: Any) -> list[dict[str, Any]]:
         if index.head != head:
             raise Rejected("somebody published meanwhile", code="head-moved")
-        return [event("blobs.swept", keys=keys, versions=gone)]
+        return [told]
 
     return catalog._commit(events=events)
+
+
+def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
+    """Take the content of a version away for good. Its blobs are deleted, as far as no other version needs them; its
+    manifest, attachments and files of weights may not come back, by any way. (What any model may have, its graph or
+    environment, may.) The event that says so, with its `reason`, stays."""
+    catalog._check_writable()
+    if not reason.strip():
+        raise InvalidInput("an erasure needs a reason", hint="it stays in the history; name no person in it")
+    index, blobs = catalog._index, catalog._backend.blobs
+    for _ in range(20):
+        catalog._refresh(force=True)
+        head = index.head
+        artifact = catalog._artifact(version)
+        attached = {row[0] for row in index.rows("SELECT digest FROM attachments WHERE version = ?", (version._id,))}
+        stored = {digest: {c.pack or c.digest for c in chunks} for digest, chunks in artifact.layout.items()}
+        mine = {version.digest, version._layout, *attached}.union(*stored.values())
+        doomed = mine - _needed(catalog, besides=version)
+        banned = (attached | {version.digest}) & doomed
+        banned |= {digest for digest in _weights(artifact.manifest) if stored.get(digest, mine) & doomed}
+        lasting = sum(bool(index.rows("SELECT 1 FROM inlined WHERE key = ?", (index.key(one),))) for one in doomed)
+        keys = sorted(map(index.key, doomed))
+        found = [info for info in map(blobs.stat, keys) if info is not None]
+        gone = [pair for pair in _gone(catalog, doomed) if pair != [version.model, version.number]]
+        told = event(
+            "blobs.erased", keys=keys, digests=sorted(banned), versions=[[version.model, version.number], *gone],
+            reason=reason,
+        )  # fmt: skip
+        try:
+            _at_head(catalog, head, told)
+        except Rejected as exc:
+            if exc.code != "head-moved":
+                raise
+            continue
+        blobs.delete(info.key for info in found)
+        catalog._forget_erased()
+        size = sum(info.size for info in found)
+        return Erased(version.ref, len(found), size, len(mine - doomed), lasting)
+    raise Conflict("others kept publishing while the erasure was computed", hint="try again at a quieter time")
+
+
+def _weights(manifest: Manifest) -> Iterator[str]:
+    """The files of numbers of a version, and those that were published as they are."""
+    for component in manifest.components:
+        for file in component.files:
+            if file.name.endswith(".safetensors") or component.serializer == "files":
+                yield file.digest

@@ -38,6 +38,8 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, ordinal INTEGER, 
 CREATE TABLE intents (id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
 CREATE TABLE swept (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER, count INTEGER) WITHOUT ROWID;
 CREATE INDEX swept_prefix ON swept (prefix);
+CREATE TABLE erased (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER) WITHOUT ROWID;
+CREATE INDEX erased_prefix ON erased (prefix);
 CREATE TABLE inlined (key TEXT PRIMARY KEY, data TEXT) WITHOUT ROWID;
 """
 # made when the first entries are in: sorting all rows once is faster than finding a place for each
@@ -75,6 +77,7 @@ STATE = (
     "attachments",
     "intents",
     "swept",
+    "erased",
     "inlined",
     "entries",
     "events",
@@ -103,9 +106,12 @@ class Reducer:
         self._forget()
         for rows in self._kept.values():
             rows.clear()
-        self.swept = bool(
-            self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'swept'").fetchone()
-            and self.db.execute("SELECT 1 FROM swept LIMIT 1").fetchone()
+        self.swept, self.erased = (
+            bool(
+                self.db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+                and self.db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+            )
+            for table in ("swept", "erased")
         )
 
     def begin(self, *, empty: bool) -> None:
@@ -124,7 +130,8 @@ class Reducer:
         """Take one entry in. What breaks a rule is skipped and kept as rejected; with `strict` it is raised."""
         self.time = max(self.time, entry.time)
         if entry.blobs:
-            self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", entry.blobs.items())
+            allowed = [item for item in entry.blobs.items() if not (self.erased and self._is_erased(item[0]))]
+            self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", allowed)
             data = canonical({key: value for key, value in parse(data).items() if key != "blobs"})
         self._kept[ENTRY].append((entry.position, data))
         ordinal, now, keep = 0, self.time / 1000, self._kept[EVENT].append
@@ -290,15 +297,23 @@ class Reducer:
         kept[ALIAS] += [(model, alias, number) for alias in named]
         kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
 
+    def _is_erased(self, key: str) -> bool:
+        digest = key.partition("~")[0]
+        return self.db.execute("SELECT 1 FROM erased WHERE digest = ?", (digest,)).fetchone() is not None
+
     def _refuse_swept(self, event: Mapping[str, Any]) -> None:
-        if not self.swept or "blobs" not in event:
+        """Refuse what relies on a blob that was collected since it was seen, or erased at any time."""
+        if not (self.swept or self.erased) or "blobs" not in event:
             return
         prefixes = [event["blobs"][at : at + 16] for at in range(0, len(event["blobs"]), 16)]
         for at in range(0, len(prefixes), 500):
             part = prefixes[at : at + 500]
+            among = f"prefix IN ({','.join('?' * len(part))}) LIMIT 1"
+            row = self.db.execute(f"SELECT digest FROM erased WHERE {among}", part).fetchone()
+            if row:
+                raise erased(row[0])
             row = self.db.execute(
-                f"SELECT digest FROM swept WHERE position > ? AND prefix IN ({','.join('?' * len(part))}) LIMIT 1",
-                (event["checked"], *part),
+                f"SELECT digest FROM swept WHERE position > ? AND {among}", (event["checked"], *part)
             ).fetchone()
             if row:
                 raise Rejected(f"blob {row[0]} was collected in the meantime", code="swept", hint="save again")
@@ -440,6 +455,20 @@ class Reducer:
             self.db.execute("DELETE FROM chunks WHERE key = ?", (digest,))
             self.db.execute("DELETE FROM trusted WHERE key = ?", (digest,))
 
+    def _on_blobs_erased(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        """A sweep, of which some contents may not come back."""
+        _text(event["reason"])
+        self._on_blobs_swept(event, entry, actor)
+        self.erased = True
+        for name, number in event["versions"]:
+            self._part("number = ?", self._model(name), number)
+        for digest in event["digests"]:
+            row = (check_digest(digest), digest[7:23], entry.position)
+            self.db.execute("INSERT OR IGNORE INTO erased VALUES (?, ?, ?)", row)
+            self.db.execute("DELETE FROM inlined WHERE key = ?", (digest,))
+            self.db.execute("UPDATE models SET card = NULL WHERE card = ?", (digest,))
+            self.db.execute("DELETE FROM attachments WHERE digest = ?", (digest,))
+
     def _on_intents_dropped(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         """Nobody may bring them here from a void branch any more."""
         self._ids = None  # from here on the table is asked: it goes back with a savepoint
@@ -447,6 +476,13 @@ class Reducer:
             if not isinstance(intent, str):
                 raise Rejected(f"{str(intent)[:60]!r} is no id of an intent", code="id")
             self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent, entry.position))
+
+
+def erased(digest: str) -> Rejected:
+    """The error for a content that may not come back."""
+    return Rejected(
+        f"{digest} was erased from this catalog for good", code="erased", hint="`catalog history` says by whom, and why"
+    )
 
 
 def _text(value: Any) -> str | None:

@@ -42,6 +42,11 @@ class Event:
             detail = ", ".join([*filter(None, [text(data["set"])]), *(f"-{key}" for key in data["unset"])])
         elif self.type == "blobs.swept":
             detail = f"{len(data['keys'])} blobs"
+        elif self.type == "blobs.erased":
+            refs = ", ".join(f"{name}@{number}" for name, number in data["versions"])
+            detail = f"{refs}: {clean(str(data['reason']))}"
+        elif self.type == "intents.dropped":
+            detail = f"{len(data['ids'])} intents"
         else:
             detail = ", ".join(data.get("set", ""))
         return f"{self.type} {what} {detail}".strip() + (f" (rejected: {self.rejected})" if self.rejected else "")

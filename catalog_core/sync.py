@@ -123,9 +123,9 @@ def _size_of(chunk: Chunk) -> int | None:
 
 
 def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[str]:
-    """The keys that sweeps among these entries took away."""
+    """The keys that sweeps and erasures among these entries took away."""
     for position, ordinal in catalog._index.rows(
-        "SELECT position, ordinal FROM events WHERE type = 'blobs.swept' AND rejected IS NULL"
+        "SELECT position, ordinal FROM events WHERE type IN ('blobs.swept', 'blobs.erased') AND rejected IS NULL"
         " AND position BETWEEN ? AND ?",
         (first, last),
     ):

@@ -149,3 +149,29 @@ def restore_command(ctx: click.Context, ref: str) -> None:
     else:
         catalog.model(ref, deleted=True).restore()
     put(ctx, {"restored": ref}, lines=[f"{ref} restored"])
+
+
+@click.command("erase")
+@reference("ref")
+@click.option("--reason", required=True, help="It stays in the history; name no person in it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def erase_command(ctx: click.Context, ref: str, reason: str, yes: bool) -> None:
+    """Take the content of REF away for good, in all copies of the catalog, and let it never come back.
+
+    What other versions need of it stays. Unlike `delete` this cannot be undone.
+    """
+    catalog = opened(ctx)
+    version = catalog.version(ref, deleted=True)
+    if not yes:
+        click.confirm(f"Erase {version.ref} ({size(version.size)}) for good?", abort=True)
+    done = catalog.erase(version, reason)
+    lines = [f"erased {done.ref}: {done.blobs:,} blobs, {size(done.bytes)}"]
+    if done.shared:
+        lines.append(f"{done.shared:,} blobs stay: other versions need them")
+    if done.in_journal:
+        lines.append(
+            f"{done.in_journal:,} small blobs stand in the journal: no reader is shown them, and they stay there"
+        )
+    put(ctx, done, lines=lines)

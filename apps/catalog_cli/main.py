@@ -32,6 +32,7 @@ COMMANDS = {
     "attach": ("change", "Attach files to a version, fetch or remove them."),
     "delete": ("change", "Hide a version or a model."),
     "restore": ("change", "Undo a delete."),
+    "erase": ("change", "Take the content of a version away for good."),
     "verify": ("care", "Run a version in a fresh process and check what it gives."),
     "fsck": ("care", "Check every entry and every byte of the catalog."),
     "gc": ("care", "Collect what no version needs."),

@@ -907,3 +907,27 @@ def test_a_reader_is_not_held_up_by_a_part_that_hangs(monkeypatch: pytest.Monkey
     store.put(blob_key(digest_of(b"x")), io.BytesIO(b"x"), 1, "content")
     assert store.get(blob_key(digest_of(b"x"))).read() == b"x"
     assert time.monotonic() - begun < 1.0
+
+
+def test_what_was_erased_goes_from_every_part_and_comes_back_from_none(world) -> None:
+    w = world("cern", "oracle", "late")
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync("oracle")
+    key = big(catalog, "m@1")
+    catalog.save("m", weights(2))
+    w.machine("two")
+    other = w.open()
+    assert same(other, "m@1", 1)
+    catalog.erase("m@1", "by request")
+    assert not w.sites["cern"].has(key)
+    assert w.sites["oracle"].has(key), "the erasure has not come there yet"
+    catalog.sync()
+    assert not any(site.has(key) for site in w.sites.values())
+    assert not catalog.audit(mend=True).flaws
+    w.sites["cern"].away = True
+    other = w.open(stale=True)
+    other.failover("oracle")
+    with pytest.raises(CatalogError, match="erased"):
+        w.open().save("n", weights(1))
+    assert not any(site.has(key) for site in w.sites.values())

@@ -209,7 +209,35 @@ def replays(j: Journal) -> None:
     j.add(event("intents.dropped", ids=[7]))
 
 
-JOURNALS = (every_event, rejected, replays, retries, sweeps, unknown_ignored, unknown_critical, unknown_version)
+def erasures(j: Journal) -> None:
+    a, b = d("a"), d("b")
+    j.add(
+        publish("m", 1, blobs=(a, b), checked=0),
+        of("alias.set", "m", 1, alias="best", seen=None),
+        blobs={a: "a", b: "b"},
+    )
+    j.add(of("card.set", "m", digest=a, seen=None), of("attachment.set", "m", 1, name="x", digest=a, size=1))
+    j.add(event("blobs.erased", keys=[a, b], digests=[a], versions=[["m", 1]], reason="by request"))
+    j.add(publish("m", 2, blobs=(a,), checked=99))  # it may not come back
+    j.add(publish("m", 2, blobs=(b,), checked=2))  # only collected, but after that
+    j.add(publish("m", 2, blobs=(b,), checked=4), blobs={a: "a again: nobody is shown it", f"{b}~1": "b"})
+    j.add(of("version.restored", "m", 1))
+    j.add(of("card.set", "m", digest=a, seen=None, blobs=a[7:23], checked=6))
+    j.add(event("blobs.erased", keys=[], digests=["no digest"], versions=[], reason="rejected"))
+    j.add(event("blobs.erased", keys=[], digests=[b], versions=[["m", 9]], reason="rejected"))
+
+
+JOURNALS = (
+    every_event,
+    erasures,
+    rejected,
+    replays,
+    retries,
+    sweeps,
+    unknown_ignored,
+    unknown_critical,
+    unknown_version,
+)
 
 
 def main(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_every_kind_of_journal_is_there() -> None:
     assert {"every-event", "rejected", "replays", "retries", "sweeps", "unknown-ignored", "unknown-critical"} <= set(
         NAMES
     )
-    intents = _intents("every-event") + _intents("replays")
+    intents = _intents("every-event") + _intents("erasures") + _intents("replays")
     types = {event["type"] for intent in intents for event in intent["events"]}
     from catalog_core.events import FIELDS
 

@@ -28,12 +28,14 @@ from catalog_core.errors import (
     PublishedNotReplicated,
     ReadOnly,
 )
+from catalog_core.events import Intent, event, new_id
 from catalog_core.interfaces.store import ObjectStore, Place
 from catalog_core.objectstore import ObjectStoreBackend, blob_key
 from catalog_core.sync import BATCH
 from catalog_core.testing.contract import BackendContract, ObjectStoreContract
 from catalog_core.testing.faults import Death, FaultyStore
 from catalog_core.testing.memory import MemoryStore
+from catalog_core.writer import commit
 from catalog_hybrid.store import HybridStore
 
 
@@ -577,6 +579,29 @@ def test_a_replayed_intent_keeps_its_id_its_actor_and_what_it_was(world) -> None
     assert moved["events"][0]["number"] == 4
     assert moved["replayed"]["events"][0]["number"] == 3
     assert [event.actor for event in catalog.history("m")][-1] != "bob@later"
+
+
+def test_a_signature_comes_back_as_it_was(world) -> None:
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    tag = event("tags.set", model="m", number=1, set={"by": "alice"}, unset=[])
+    head = catalog._index.head
+    signed = Intent(new_id(), "alice", 1_750_000_000_000, head, (tag,), {"signature": "c2lnbmVk", "key": "alice-1"})
+    commit(catalog._backend, catalog._index, "alice", lambda index: signed, {})
+    w.sites["cern"].away = True
+    w.machine("two")
+    w.open(stale=True).failover("oracle")
+    w.sites["cern"].away = False
+    catalog = w.open()
+    assert [void.outcome for void in catalog.reconcile(apply=True)] == ["replayed"]
+    (_, data) = list(catalog._backend.journal.read(0))[-1]
+    (intent,) = json.loads(data)["intents"]
+    stored = signed.to_json()
+    assert {key: intent[key] for key in stored} == stored
+    assert intent["replayed"]["by"] == catalog.actor
+    assert catalog.version("m@1").tags == {"by": "alice"}
 
 
 def test_two_people_who_reconcile_at_once_bring_each_intent_once(world) -> None:

@@ -296,4 +296,4 @@ def test_audit(benchmark, sites: Sites, size: int) -> None:
     done(benchmark, times, reported=ratio(times, "deep", "reported"), **{f"read {name}": n for name, n in read.items()})
     total = sum(array.nbytes for array in model.values())
     assert read["deep"] >= 2 * total
-    assert read["reported"] < 100_000
+    assert read["reported"] < 1_000_000

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from journals import versions
 from weights import interleaved, ratio, record
 from writers import bare_writer, catalog_writer, database, fair_writer
 
 from catalog_core import Catalog
+from catalog_core.interfaces.backend import Head
 
 COUNT = int(os.environ.get("CATALOG_BENCH_VERSIONS", "100000"))
 
@@ -83,38 +85,13 @@ def test_eight_writers(benchmark, catalog: Catalog, tmp_path: Path) -> None:
 def full(tmp_path_factory: pytest.TempPathFactory):
     """COUNT versions with a tag, a metric and a text in COUNT / 10 models with an alias each, written as a journal; and
     the seconds that computing its index took."""
-    from catalog_core.digests import digest_of
-    from catalog_core.events import Intent, event, new_id, write_entry
-    from catalog_core.interfaces.backend import Head
-
     folder = tmp_path_factory.mktemp("full")
     os.environ["CATALOG_CACHE_DIR"] = str(folder / "cache")
     Catalog.open(folder / "catalog").close()
     db = sqlite3.connect(folder / "catalog" / "catalog.db", isolation_level=None)
     position, digest = db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
-    head = Head(position, digest)
     db.execute("BEGIN")
-    for number in range(COUNT):
-        name = f"group{number % (COUNT // 10) % 7}/model{number % (COUNT // 10)}"
-        published = event(
-            "version.published",
-            model=name,
-            number=number // (COUNT // 10) + 1,
-            manifest=digest_of(b"m%d" % number),
-            layout=digest_of(b"l%d" % number),
-            size=4000,
-            blobs="",
-            checked=-1,
-            summary={"framework": "torch", "algorithm": "Net"},
-            tags={"team": f"team{number % 50}"},
-            metrics={"auc": number / COUNT},
-            text=f"calorimeter shower {number}",
-        )
-        events = [published]
-        if published["number"] == 10:
-            events.append(event("alias.set", model=name, alias="champion", number=10, seen="any"))
-        data = write_entry(head, 1_750_000_000_000 + number, [Intent(new_id(), "bench", 0, head, tuple(events))])
-        head = Head(head.position + 1, digest_of(data))
+    for head, data in versions(Head(position, digest), COUNT):
         db.execute("INSERT INTO entries (position, digest, data) VALUES (?, ?, ?)", (head.position, head.digest, data))
     db.execute("COMMIT")
     db.close()

@@ -33,6 +33,7 @@ SETTINGS = {
 }  # fmt: skip
 PATIENCE = 8.0  # for how many seconds a call is made again that found no server
 IN_FLIGHT = 4
+WRITE, WRITES = 1 << 20, 8  # bytes of a written block, and blocks under way; blocks of 2 MiB take a fifth longer
 THREADS = 16
 SLOW = 10_000_000  # bytes per second that a server's disk reaches at least, when it syncs or sums
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
@@ -237,7 +238,7 @@ class Remote:
 
     def upload(self, path: str, stream: BinaryIO, size: int) -> int:
         """See `Calls.upload`. Blocks are written while the next ones are read and summed."""
-        first = block(stream, min(size, BLOCK))
+        first = block(stream, min(size, WRITE))
         adler = zlib.adler32(first)
         hints = ["eos.app=catalog", f"eos.targetsize={size}"]
         if size == len(first) and self._tells_adler:
@@ -252,9 +253,9 @@ class Remote:
             while part:
                 pending.append((_later(file.write, part, offset, len(part), timeout=self.patient), part))
                 offset += len(part)
-                if len(pending) == IN_FLIGHT:
+                if len(pending) == WRITES:
                     self._finished(pending, what)
-                part = block(stream, min(size - offset, BLOCK))
+                part = block(stream, min(size - offset, WRITE))
                 adler = zlib.adler32(part, adler)
             while pending:
                 self._finished(pending, what)

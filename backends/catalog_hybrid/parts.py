@@ -44,9 +44,10 @@ class Part:
         begun = time.monotonic()
         try:
             store = self.store(create=create)
-            self.identity = identity(store)
+            records = read_epochs(store, self.url)
             self._latency = (time.monotonic() - begun) / 2  # once to connect, once to ask
-            self.records = read_epochs(store, self.url)
+            self.identity = identity(store)  # a record is written after the identity that it names
+            self.records = records
             self.error = None
         except CatalogError as exc:
             self.error = exc

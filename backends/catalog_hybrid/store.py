@@ -73,7 +73,11 @@ class HybridStore:
         deadline = time.monotonic() + LATER
         for thread in threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
-        if create and not any(part.records for part in self.parts.values()):
+        known = any(part.records for part in self.parts.values())
+        for part in self.parts.values():
+            if known and part.error is None and part.identity is None:
+                part.look(False)  # the first epoch began while the parts were asked one beside the other
+        if create and not known:
             for part in self.parts.values():
                 if isinstance(part.error, NotFound):
                     part.look(True)

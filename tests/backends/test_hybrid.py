@@ -921,6 +921,26 @@ def test_a_folder_that_is_not_mounted_is_away_and_not_made_anew(configured, tmp_
         (tmp_path / "away").rename(tmp_path / name)
 
 
+@pytest.mark.parametrize("verb", ["get", "list"])
+def test_who_comes_while_the_first_epoch_begins_finds_the_primary(world, verb: str) -> None:
+    """Another process begins the catalog, and brings a replica up, right after our first look at the primary."""
+    w = world()
+    cern = w.sites["cern"]
+    ask = getattr(cern, verb)
+
+    def ask_once(*values: Any) -> Any:
+        setattr(cern, verb, ask)
+        try:
+            return iter(list(ask(*values))) if verb == "list" else ask(*values)
+        finally:
+            w.open().sync()
+
+    setattr(cern, verb, ask_once)
+    store = HybridStore({name: site.place for name, site in w.sites.items()})
+    store.look()
+    assert store.primary == "cern"
+
+
 def test_a_reader_is_not_held_up_by_a_part_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catalog_hybrid.store.LATER", 0.2)
     slow = Site("slow")

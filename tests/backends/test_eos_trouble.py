@@ -504,3 +504,31 @@ def test_a_fork_elsewhere_in_the_process_does_not_stop_a_transfer(xrootd: Xrootd
     command = [sys.executable, "-W", "ignore", "-c", FORKING, xrootd.fresh()[0]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_server_that_told_checksums_is_not_believed_without_one(
+    xrootd: XrootdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Busy with other sums it may fail to tell one: it is asked again, and an upload that nobody confirms is none."""
+    url, _ = xrootd.fresh()
+    store = open_store(url, {}, True)
+    store.put("blobs/sha256/aa/" + "a" * 64, io.BytesIO(b"x" * 5000), 5000, "content")
+    told, asked = store.calls.checksums, []
+
+    def silent(times: int) -> None:
+        asked.clear()
+
+        def checksums(path: str) -> Any:
+            asked.append(path)
+            return {} if len(asked) <= times else told(path)
+
+        monkeypatch.setattr(store.calls, "checksums", checksums)
+
+    silent(1)
+    store.put("blobs/sha256/bb/" + "b" * 64, io.BytesIO(b"y" * 5000), 5000, "content")
+    assert len(asked) >= 2
+    silent(1000)
+    with pytest.raises(BackendError):
+        store.put("blobs/sha256/cc/" + "c" * 64, io.BytesIO(b"z" * 5000), 5000, "content")
+    monkeypatch.undo()
+    assert store.stat("blobs/sha256/cc/" + "c" * 64) is None

@@ -73,7 +73,8 @@ def replicas_command(ctx: click.Context, quick: bool) -> None:
     lines = []
     for part in found:
         if part.problem is not None:
-            lines.append(f"{part.name}  {part.role}  {part.url}: {part.problem}")
+            where = "" if part.url in part.problem else f"{part.url}: "
+            lines.append(f"{part.name}  {part.role}  {where}{part.problem}")
             continue
         behind = f", {part.behind:,} behind, the first for {_span(part.lag or 0.0)}" if part.behind else ""
         lines.append(f"{part.name}  {part.role}  {part.url}: entry {part.position}{behind}, epoch {part.epoch}")

@@ -27,11 +27,16 @@ class Part:
         self._store: ObjectStore | None = None
         self.identity: str | None = None
         self.records: Mapping[str, Epoch] = {}
-        self.error: CatalogError | None = BackendError(f"{name} ({place.url}) does not answer", backend=name)
+        self.error: CatalogError | None = None
+        self.forget()
         self._latency = 0.1
         self._rate = RATE
         self._measured = -1e9
         self._failed = -1e9
+
+    def forget(self) -> None:
+        """Count it as away until it has answered again."""
+        self.error = BackendError(f"{self.name} ({self.url}) does not answer", backend=self.name)
 
     def store(self, *, create: bool = False) -> ObjectStore:
         """The store, connected on first use. Raises what its backend raises."""

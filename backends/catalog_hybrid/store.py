@@ -64,15 +64,17 @@ class HybridStore:
         away (and, with `stale` here or from the beginning, every replica)."""
         self._may_stand_in = stale or self.stale
         first = next(iter(self.parts.values()))
-        threads = {
-            part.name: threading.Thread(target=part.look, args=(False,), daemon=True) for part in self.parts.values()
-        }
-        for thread in threads.values():
+        threads = [threading.Thread(target=part.look, args=(False,), daemon=True) for part in self.parts.values()]
+        for part in self.parts.values():
+            part.forget()
+        for thread in threads:
             thread.start()
-        threads[first.name].join(SOON if self._may_stand_in else LOOK)
-        deadline = time.monotonic() + LATER
-        for thread in threads.values():
-            thread.join(max(0.0, deadline - time.monotonic()))
+        deadline = time.monotonic() + (SOON if self._may_stand_in else LOOK)
+        found = False
+        while time.monotonic() < deadline and any(thread.is_alive() for thread in threads):
+            time.sleep(0.01)
+            if not found and self._owner(first, self._answered()) is not None:
+                found, deadline = True, min(deadline, time.monotonic() + LATER)
         known = any(part.records for part in self.parts.values())
         for part in self.parts.values():
             if known and part.error is None and part.identity is None:
@@ -83,14 +85,21 @@ class HybridStore:
                     part.look(True)
         self._elect(first)
 
-    def _elect(self, first: Part) -> None:
-        answered = [part for part in self.parts.values() if part.error is None]
+    def _answered(self) -> list[Part]:
+        return [part for part in self.parts.values() if part.error is None]
+
+    def _owner(self, first: Part, answered: list[Part]) -> Part | None:
+        """The primary, by all that the parts know; None while it did not answer."""
         records = {digest: record for part in answered for digest, record in part.records.items()}
         self.line = line_of(records, first.identity, "this hybrid")
         owner = self.line.last.owner if self.line.last else first.identity
         found = next((part for part in answered if owner is not None and part.identity == owner), None)
-        if found is None and not records and first.error is None:
-            found = first
+        return first if found is None and not records and first.error is None else found
+
+    def _elect(self, first: Part) -> None:
+        answered = self._answered()
+        found = self._owner(first, answered)
+        records = {digest: record for part in answered for digest, record in part.records.items()}
         self._tell(records, answered, first)
         self.primary = None if found is None else found.name
         if found is None:

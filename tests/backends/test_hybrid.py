@@ -921,6 +921,23 @@ def test_a_folder_that_is_not_mounted_is_away_and_not_made_anew(configured, tmp_
         (tmp_path / "away").rename(tmp_path / name)
 
 
+def test_a_new_primary_is_not_kept_waiting_by_the_old_one_that_hangs(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("catalog_hybrid.store.LATER", 0.2)
+    monkeypatch.setattr("catalog_hybrid.store.SOON", 1.0)
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    w.sites["cern"].latency = 3.0  # a call takes longer than anybody waits here
+    begun = time.monotonic()
+    catalog.failover("oracle")  # it was open before: what it knew of cern does not count
+    assert catalog.save("m", weights(2)).ref == "m@2"
+    w.machine("two")
+    assert len(w.open().versions("m")) == 2
+    assert time.monotonic() - begun < 9.0
+    w.sites["cern"].latency = 0.0
+
+
 @pytest.mark.parametrize("verb", ["get", "list"])
 def test_who_comes_while_the_first_epoch_begins_finds_the_primary(world, verb: str) -> None:
     """Another process begins the catalog, and brings a replica up, right after our first look at the primary."""

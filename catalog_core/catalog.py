@@ -141,6 +141,8 @@ class Catalog:
 
         try:
             self._commit(events=genesis)
+        except NotReplicated:
+            return  # it is there; the next change, or `sync`, brings it to the replicas
         except Rejected as exc:
             if exc.code != "created-twice":
                 raise
@@ -263,7 +265,11 @@ class Catalog:
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )
         if self._follower is not None:
-            self._follower.follow()
+            try:
+                self._follower.follow()
+            except NotReplicated as exc:
+                exc.position = position
+                raise
         return position
 
     def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:

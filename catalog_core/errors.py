@@ -148,7 +148,10 @@ class UnsafePlace(ReadOnly):
 
 
 class NotReplicated(CatalogError):
-    """The change stands in the primary, and is not on every replica yet. Do not repeat it: `sync` completes it."""
+    """The change stands in the primary, and is not on every replica yet. Do not repeat it: `sync` completes it.
+    `position` is that of its entry, where it is known."""
+
+    position: int = -1
 
 
 class PublishedNotReplicated(NotReplicated):

@@ -11,7 +11,7 @@ import attrs
 from catalog_core.cache import Pin
 from catalog_core.content import Content
 from catalog_core.digests import digest_of, digest_of_stream
-from catalog_core.errors import CatalogError, Conflict, IntegrityError, InvalidInput, Rejected
+from catalog_core.errors import CatalogError, Conflict, IntegrityError, InvalidInput, NotReplicated, Rejected
 from catalog_core.events import event, read_entry
 from catalog_core.layout import Layout, read_layout
 
@@ -266,20 +266,25 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
             return Collected(len(keys), size, 0, tuple(keys))
         names = {key: key.partition("~")[0] for key in keys}
         gone = _gone(catalog, {digest for key, digest in names.items() if key == index.key(digest)})
+        behind = None
         try:
             for start in range(0, len(keys), BATCH):
                 part = keys[start : start + BATCH]
                 told = event("blobs.swept", keys=part, versions=gone if start == 0 else [])
-                position = _at_head(catalog, head, told)
-                head = index.head
-                assert head is not None and head.position == position
+                position, late = _at_head(catalog, head, told)
+                behind = late or behind
                 backend.blobs.delete(part)
+                head = index.head
+                if start + BATCH < len(keys) and (head is None or head.position != position):
+                    raise Rejected("somebody published meanwhile", code="head-moved")
         except Rejected as exc:
             if exc.code != "head-moved":
                 raise
             continue
         sweeper = backend.files or backend  # a remote store may have abandoned uploads as well
         temporaries = sweeper.sweep_uploads(grace) if hasattr(sweeper, "sweep_uploads") else 0
+        if behind is not None:
+            raise behind
         return Collected(len(keys), size, temporaries, tuple(keys))
     raise Conflict(
         "others kept publishing while the sweep was computed", hint="run `catalog gc` again at a quieter time"
@@ -300,15 +305,19 @@ def _gone(catalog: Catalog, doomed: set[str]) -> list[list[Any]]:
     return result
 
 
-def _at_head(catalog: Catalog, head: Any, told: dict[str, Any]) -> int:
-    """Commit an event at exactly the head that it was computed from; else `Rejected` (`head-moved`)."""
+def _at_head(catalog: Catalog, head: Any, told: dict[str, Any]) -> tuple[int, NotReplicated | None]:
+    """Commit an event at exactly the head that it was computed from, else `Rejected` (`head-moved`); return its
+    position. What follows from it is to be done also where a replica is behind; the error that says so comes too."""
 
     def events(index: Any) -> list[dict[str, Any]]:
         if index.head != head:
             raise Rejected("somebody published meanwhile", code="head-moved")
         return [told]
 
-    return catalog._commit(events=events)
+    try:
+        return catalog._commit(events=events), None
+    except NotReplicated as exc:
+        return exc.position, exc
 
 
 def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
@@ -338,13 +347,15 @@ def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
             reason=reason,
         )  # fmt: skip
         try:
-            _at_head(catalog, head, told)
+            _, behind = _at_head(catalog, head, told)
         except Rejected as exc:
             if exc.code != "head-moved":
                 raise
             continue
         blobs.delete(info.key for info in found)
         catalog._forget_erased()
+        if behind is not None:
+            raise behind
         size = sum(info.size for info in found)
         return Erased(version.ref, len(found), size, len(mine - doomed), lasting)
     raise Conflict("others kept publishing while the erasure was computed", hint="try again at a quieter time")

@@ -25,6 +25,7 @@ from catalog_core.errors import (
     IntegrityError,
     InvalidInput,
     NotFound,
+    NotReplicated,
     PublishedNotReplicated,
     ReadOnly,
 )
@@ -993,3 +994,63 @@ def test_what_was_erased_goes_from_every_part_and_comes_back_from_none(world) ->
     with pytest.raises(CatalogError, match="erased"):
         w.open().save("n", weights(1))
     assert not any(site.has(key) for site in w.sites.values())
+
+
+@pytest.mark.parametrize("how", ["gc", "erase"])
+def test_what_is_swept_goes_from_the_primary_also_while_a_replica_is_away(world, how: str) -> None:
+    w = world()
+    catalog = w.open("sync")
+    catalog.save("m", weights(1))
+    key = big(catalog, "m@1")
+    if how == "gc":
+        catalog.version("m@1").delete()
+    w.sites["oracle"].away = True
+    with pytest.raises(NotReplicated, match="do not repeat it"):
+        catalog.gc(grace=-1) if how == "gc" else catalog.erase("m@1", "by request")
+    assert not w.sites["cern"].has(key)
+    w.sites["oracle"].away = False
+    catalog.sync()
+    assert not w.sites["oracle"].has(key)
+
+
+def test_a_publish_between_two_parts_of_a_sweep_lets_it_be_computed_again(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each part of a sweep the replicas follow, which looks at the journal: what came in meanwhile may rely on
+    what the next part would take."""
+    monkeypatch.setattr("catalog_core.maintain.BATCH", 1)
+    w = world()
+    catalog = w.open("sync")
+    for seed in (1, 2):
+        catalog.save("m", weights(seed))
+    for ref in ("m@1", "m@2"):
+        catalog.version(ref).delete()
+    w.machine("two")
+    other = w.open()
+    w.machine("one")
+    sweeps: list[Any] = []
+    delete = catalog._backend.blobs.delete
+
+    def delete_and_publish(keys: Any) -> None:
+        delete(keys)
+        sweeps.append(1)
+        if len(sweeps) == 1:
+            other.save("n", weights(2))
+            catalog._refresh(force=True)
+
+    monkeypatch.setattr(catalog._backend.blobs, "delete", delete_and_publish)
+    catalog.gc(grace=-1)
+    assert len(sweeps) > 1
+    assert same(catalog, "n@1", 2)
+    assert catalog.fsck().clean
+
+
+def test_a_hybrid_begins_also_while_a_replica_is_away(world) -> None:
+    w = world()
+    w.sites["oracle"].away = True
+    catalog = w.open("sync")
+    assert catalog.position == 0
+    w.sites["oracle"].away = False
+    catalog.save("m", weights(1))
+    with w.direct("oracle") as copy:
+        assert same(copy, "m@1", 1)

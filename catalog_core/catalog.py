@@ -80,6 +80,7 @@ class Catalog:
         self._checked = -1e9
         self._stale = stale
         self._forgot = -1
+        self._epoch = 0
         self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
         path: Path | None = None
@@ -179,6 +180,7 @@ class Catalog:
             self._checked = time.monotonic()
             return
         mine, index, journal = self._index.head, self._index, self._backend.journal
+        self._epoch = getattr(journal, "epoch", 0)
         if mine is not None:
             entry = next(iter(journal.read(mine.position, mine.position + 1)), None)
             from catalog_core.digests import digest_of
@@ -189,9 +191,9 @@ class Catalog:
             else:
                 first = next(iter(journal.read(0, 1)), None)
                 same = first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]
-                if same and self._stale and self._is_ahead():
-                    return
                 if same and getattr(journal, "epoch", 0) <= index.epoch:  # no other store became the primary
+                    if self._stale and self._is_ahead():
+                        return
                     raise IntegrityError(
                         f"the journal of {self._backend.url} went back or was rewritten: this machine has seen "
                         f"entry {mine.position} as {mine.digest}",
@@ -228,6 +230,9 @@ class Catalog:
     def _catch_up(self, now: float) -> None:
         index = self._index
         head = self._backend.journal.head()
+        if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # what this index followed may be void
+            self._hold(True)
+            return
         if head != index.head and head is not None:
             self._newer = index.follow(self._backend.journal, head.position + 1)
             mine = index.head

@@ -40,7 +40,8 @@ BLOCK = 32
 LEVELS = (BLOCK**3, BLOCK**2, BLOCK)
 SEGMENT = 256 << 20  # a block of more bytes is not packed: its parts are
 THREADS = 8
-FENCE = 2.0  # seconds for which a writer trusts that no new epoch began
+FENCE = 2.0  # seconds for which a writer trusts that no new epoch began,
+NEWS = 30.0  # and a reader, where there are epochs at all
 PATIENCE = 5.0  # seconds for which a ticket of another writer is waited for
 LOSSES = 4  # lost races after which a writer takes a ticket,
 SLOW = 1.0  # or seconds, if it lost one
@@ -178,6 +179,8 @@ class StoreJournal:
 
     def head(self) -> Head | None:
         """Gallop from the last known entry: steps of 1, 2, 4 … until one is missing, then halve."""
+        if self.line().chain and time.monotonic() - self._looked > NEWS:
+            self.line(fresh=True)
         low = self._hinted()
         step = 1
         while self._stat(low + step):

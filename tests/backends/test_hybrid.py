@@ -1054,3 +1054,44 @@ def test_a_hybrid_begins_also_while_a_replica_is_away(world) -> None:
     catalog.save("m", weights(1))
     with w.direct("oracle") as copy:
         assert same(copy, "m@1", 1)
+
+
+def test_who_had_seen_more_goes_on_in_the_new_epoch_with_what_there_is(world) -> None:
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    catalog.save("m", weights(2))
+    w.sites["cern"].away = True
+    catalog = w.open(stale=True)
+    assert len(catalog.versions("m")) == 2
+    catalog.failover("oracle", force=True)
+    assert [version.number for version in catalog.versions("m")] == [1]
+    assert catalog.save("m", weights(3)).ref == "m@2"
+    assert same(catalog, "m@2", 3)
+
+
+@pytest.mark.parametrize("more", [0, 1, 3])
+def test_who_has_an_old_primary_open_sees_the_new_epoch(world, more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the new one has fewer, as many, or more entries than the void branch that this reader followed."""
+    monkeypatch.setattr(journal_module, "NEWS", 0.0)
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    catalog.save("m", weights(2))
+    w.machine("reader")
+    reader = w.direct("cern")
+    assert same(reader, "m@2", 2)
+    w.sites["cern"].away = True
+    w.machine("two")
+    w.open(stale=True).failover("oracle")
+    new = w.open()
+    for seed in range(more):
+        new.save("m", weights(10 + seed))
+    w.sites["cern"].away = False
+    w.open().sync()
+    assert [version.number for version in reader.versions("m")] == list(range(more + 1, 0, -1))
+    for seed in range(more):
+        assert same(reader, f"m@{seed + 2}", 10 + seed)
+    assert not reader.writable

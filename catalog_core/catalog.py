@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -164,8 +165,14 @@ class Catalog:
         """Hold the index against the journal: it must continue it, else it is computed anew."""
         if self._offline:
             return
-        try:
+        with self._what_is_known_may_do():
             self._hold(force)
+
+    @contextmanager
+    def _what_is_known_may_do(self) -> Iterator[None]:
+        """With `stale`, a store that is away is asked again later, and the index stays as it is."""
+        try:
+            yield
         except BackendError:
             if not self._stale or self._index.head is None:
                 raise
@@ -191,7 +198,7 @@ class Catalog:
             else:
                 first = next(iter(journal.read(0, 1)), None)
                 same = first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]
-                if same and getattr(journal, "epoch", 0) <= index.epoch:  # no other store became the primary
+                if same and self._epoch <= index.epoch:  # no other store became the primary
                     if self._stale and self._is_ahead():
                         return
                     raise IntegrityError(
@@ -220,12 +227,8 @@ class Catalog:
         now = time.monotonic()
         if self._offline or (not force and now - self._checked < self._max_staleness):
             return
-        try:
+        with self._what_is_known_may_do():
             self._catch_up(now)
-        except BackendError:
-            if not self._stale or self._index.head is None:
-                raise
-            self._checked = time.monotonic() + AWAY
 
     def _catch_up(self, now: float) -> None:
         index = self._index
@@ -283,13 +286,11 @@ class Catalog:
         from catalog_core.errors import Rejected
         from catalog_core.events import event, relies_on
         from catalog_core.layout import SMALL
-        from catalog_core.reducer import erased
         from catalog_core.staging import Source
 
         content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
         digest = digest_of_parts(content.parts)
-        if self._index.is_erased(digest):
-            raise erased(digest)
+        self._index.refuse_erased(digest)
         for attempt in range(5):
             about = relies_on([digest], self._index.head)
             blobs = {}

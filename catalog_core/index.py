@@ -14,7 +14,7 @@ from catalog_core.digests import parse
 from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
 from catalog_core.events import Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
-from catalog_core.reducer import STATE, TABLES, Reducer
+from catalog_core.reducer import STATE, TABLES, Reducer, erased
 
 SCHEMA = 5
 # caches beside the state: they can be emptied at any time
@@ -241,9 +241,11 @@ class Index:
         row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
 
-    def is_erased(self, digest: str) -> bool:
-        """Whether a content may not come back into this catalog."""
-        return self._reducer.erased and bool(self.rows("SELECT 1 FROM erased WHERE digest = ?", (digest,)))
+    def refuse_erased(self, digest: str) -> None:
+        """Raise `Rejected` (`erased`) for a content that may not come back into this catalog."""
+        with self.lock:
+            if self._reducer.is_erased(digest):
+                raise erased(digest)
 
     def rows(self, sql: str, params: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a read, as one list."""

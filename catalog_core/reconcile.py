@@ -12,6 +12,7 @@ import base64
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -28,7 +29,8 @@ from catalog_core.journal import ENTRY, entry_key
 from catalog_core.layout import read_layout
 from catalog_core.objectstore import blob_key
 from catalog_core.reducer import BROKEN
-from catalog_core.sync import received, replicated
+from catalog_core.spool import received
+from catalog_core.sync import replicated
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -114,33 +116,32 @@ class _Branches:
             except (CatalogError, KeyError, TypeError) as exc:
                 raise IntegrityError(f"{info.key} of {name} cannot be read: {exc}") from exc
 
+    def beginning_with(self, part: str) -> list[ObjectStore]:
+        """The stores that are there, `part` first."""
+        return [self.stores[name] for name in dict.fromkeys((part, *self.stores)) if name in self.stores]
+
     def blob(self, digest: str, part: str) -> bytes | None:
         """A small blob that only a void branch may have; None where nobody has it."""
         if digest in self.inlined:
             return self.inlined[digest]
-        for name in (part, *self.stores):
-            store = self.stores.get(name)
+        for store in self.beginning_with(part):
             try:
-                if store is not None:
-                    with store.get(blob_key(digest)) as stream:
-                        data = stream.read()
-                    if digest_of(data) == digest:
-                        return data
+                with store.get(blob_key(digest)) as stream:
+                    data = stream.read()
             except CatalogError:
                 continue
+            if digest_of(data) == digest:
+                return data
         return None
 
 
-def _numbers(index: Index, found: _Found, events: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], int]:
-    """Which numbers the versions of an intent got, where it was brought back under others before."""
-    rows = index.rows("SELECT position FROM intents WHERE id = ?", (found.stored["id"],))
-    if not rows:
-        return {}
-    entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", rows[0])[0][0])
+def _numbers(index: Index, found: _Found, position: int) -> dict[tuple[str, int], int]:
+    """Which numbers the versions of an intent got, where the entry at `position` brought it back under others."""
+    entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
     came = [intent for intent in entry["intents"] if intent["id"] == found.stored["id"]]
     if not came:
         return {}  # dropped
-    pairs = zip(events, came[0]["events"], strict=True)
+    pairs = zip(found.stored["events"], came[0]["events"], strict=True)
     return {
         (old["model"], old["number"]): new["number"]
         for old, new in pairs
@@ -228,9 +229,9 @@ def reconcile(
     trial = index if apply else _copy_of(index)
     try:
         for found in branches.found:
-            known = index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],))
+            known = index.rows("SELECT position FROM intents WHERE id = ?", (found.stored["id"],))
             if known:
-                numbers.update(_numbers(index, found, found.stored["events"]))
+                numbers.update(_numbers(index, found, known[0][0]))
                 if found.stored["id"] in dropped:
                     result.append(_void(found, "dropped"))
                 continue
@@ -351,8 +352,7 @@ def _carry(catalog: Catalog, branches: _Branches, part: str, digest: str, what: 
     key = index.key(digest)
     if index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)) or blobs.stat(key) is not None:
         return
-    stores = [branches.stores[name] for name in (part, *branches.stores) if name in branches.stores]
-    for store, stored in [(store, stored) for store in stores for stored in dict.fromkeys((digest, key))]:
+    for store, stored in product(branches.beginning_with(part), dict.fromkeys((digest, key))):
         try:
             with store.get(blob_key(stored)) as stream, received(stream) as blob:
                 if blob.digest == digest:

@@ -130,7 +130,7 @@ class Reducer:
         """Take one entry in. What breaks a rule is skipped and kept as rejected; with `strict` it is raised."""
         self.time = max(self.time, entry.time)
         if entry.blobs:
-            allowed = [item for item in entry.blobs.items() if not (self.erased and self._is_erased(item[0]))]
+            allowed = [item for item in entry.blobs.items() if not self.is_erased(item[0])]
             self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", allowed)
             data = canonical({key: value for key, value in parse(data).items() if key != "blobs"})
         self._kept[ENTRY].append((entry.position, data))
@@ -297,7 +297,10 @@ class Reducer:
         kept[ALIAS] += [(model, alias, number) for alias in named]
         kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
 
-    def _is_erased(self, key: str) -> bool:
+    def is_erased(self, key: str) -> bool:
+        """Whether the content of a storage key may not come back."""
+        if not self.erased:
+            return False
         digest = key.partition("~")[0]
         return self.db.execute("SELECT 1 FROM erased WHERE digest = ?", (digest,)).fetchone() is not None
 

@@ -125,16 +125,13 @@ def _flaws(
 ) -> tuple[list[Flaw], int, int]:  # fmt: skip
     """The flaws of one part, and how many blobs were asked for and proven."""
     wanted = relied(copy.catalog, 0, position, strict=False)
-    listed = {}
-    if len(wanted) > MANY:
-        listed = {info.key: info for info in copy.store.list("blobs/")}
+    ask = copy.looking_at(wanted)
 
     def look(key: str) -> tuple[str, str] | bool:
         """What is wrong (what, message); else whether a checksum proves that nothing is."""
-        stored = blob_key(key)
-        info = listed.get(stored) if listed else copy.store.stat(stored)
-        if info is not None and listed and not info.checksums and not deep:
-            info = copy.store.stat(stored) or info
+        info = ask(key)
+        if info is not None and len(wanted) > MANY and not info.checksums and not deep:  # a listing may tell none
+            info = copy.store.stat(blob_key(key)) or info
         if info is None:
             return "missing", f"{key} is not there"
         known = sums.get(key, {})
@@ -197,15 +194,15 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     owner = identity(store, create=True)
     records = read_epochs(store, hybrid.url_of(name))
     line = line_of(records, owner, hybrid.url_of(name))
+    nothing = NotFound(f"{name} holds no copy of this catalog", hint="catalog sync, while the primary is there")
     if line.last is None or owner is None:
-        raise NotFound(f"{name} holds no copy of this catalog", hint="catalog sync, while the primary is there")
+        raise nothing
     if not line.rivals:
         catalog._refresh(force=True)
         Copy(catalog, name).run(False, None)
-    journal = StoreJournal(store, name, hybrid.url_of(name), local=False, writable=True)
-    head = journal.head()
+    head = StoreJournal(store, name, hybrid.url_of(name), local=False, writable=True).head()
     if head is None:
-        raise NotFound(f"{name} holds no copy of this catalog", hint="catalog sync, while the primary is there")
+        raise nothing
     if head.position < catalog.position and not line.rivals and not force:
         raise Conflict(
             f"{name} ends at entry {head.position}; this machine has seen {catalog.position}, on a part that is away",

@@ -19,7 +19,6 @@ from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import SMALL, Chunk, Layout
 from catalog_core.names import check_file
 from catalog_core.parallel import in_order
-from catalog_core.reducer import erased
 
 ALIGN = 64
 LOOSE = 64  # so many small files of a version are blobs of their own,
@@ -95,21 +94,17 @@ class Writer:
 
     def add_small(self, data: bytes, digest: str | None = None) -> str:
         """Keep a small blob for the commit; return its digest."""
-        digest = self._allowed(digest or digest_of(data))
+        digest = digest or digest_of(data)
+        self.index.refuse_erased(digest)
         self.small[digest] = self.fresh[digest] = data
-        return digest
-
-    def _allowed(self, digest: str) -> str:
-        """The digest, if its content may be in this catalog. Raises `Rejected` (`erased`)."""
-        if self.index.is_erased(digest):
-            raise erased(digest)
         return digest
 
     def add(self, source: Source, cuts: Sequence[int] | None = None) -> tuple[str, int]:
         """Stage one file; return its digest and size."""
         if source.size <= SMALL:
             data = b"".join(source.parts)
-            digest = self._allowed(digest_of(data))
+            digest = digest_of(data)
+            self.index.refuse_erased(digest)
             known = self.known(digest, len(data))
             if known is not None and known.pack is not None:  # it was bundled with others
                 self.layout[digest], self.small[digest] = (known,), data
@@ -125,7 +120,8 @@ class Writer:
         pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
         with ThreadPoolExecutor(THREADS + 1) as pool:
             digest, chunks = (self._add_large if self.backend.files else self._upload)(source, pieces, pool)
-        self.layout[self._allowed(digest)] = chunks
+        self.index.refuse_erased(digest)
+        self.layout[digest] = chunks
         return digest, source.size
 
     def bundle(self, lock: str | None) -> None:

@@ -11,17 +11,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-import tempfile
 import threading
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from hashlib import md5, sha256
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from catalog_core import durable
 from catalog_core.epochs import read_epochs, write_epoch
 from catalog_core.errors import (
     BackendError,
@@ -32,11 +27,12 @@ from catalog_core.errors import (
     NotFound,
     NotReplicated,
 )
-from catalog_core.interfaces.store import ObjectStore, Replicated
+from catalog_core.interfaces.store import BlobInfo, ObjectStore, Replicated
 from catalog_core.journal import StoreJournal
-from catalog_core.layout import Chunk, read_layout
+from catalog_core.layout import read_layout
 from catalog_core.objectstore import blob_key
 from catalog_core.parallel import in_order
+from catalog_core.spool import received
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -106,7 +102,7 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
                 raise
             continue
         for chunk in (chunk for chunks in files.values() for chunk in chunks):
-            note(chunk.pack or chunk.digest, position, _size_of(chunk), ref)
+            note(chunk.pack or chunk.digest, position, chunk.length if chunk.pack is None else None, ref)
     for position, ordinal in index.rows(
         "SELECT position, ordinal FROM events WHERE type IN ('card.set', 'attachment.set') AND rejected IS NULL"
         " AND position BETWEEN ? AND ?",
@@ -116,10 +112,6 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
         if event["digest"] is not None:
             note(event["digest"], position, event.get("size"), f"{event['model']} ({event['type']})")
     return found
-
-
-def _size_of(chunk: Chunk) -> int | None:
-    return chunk.length if chunk.pack is None else None
 
 
 def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[str]:
@@ -173,12 +165,19 @@ class Copy:
                 write_epoch(self.store, record)
         self.journal.line(fresh=True)
 
+    def looking_at(self, keys: Collection[str]) -> Callable[[str], BlobInfo | None]:
+        """What tells what the store says of each of the keys: asked one by one, or listed where they are many."""
+        if len(keys) <= MANY:
+            return lambda key: self.store.stat(blob_key(key))
+        listed = {info.key: info for info in self.store.list("blobs/")}
+        return lambda key: listed.get(blob_key(key))
+
     def lacking(self, wanted: Mapping[str, tuple[int | None, str]]) -> list[str]:
         """Those of the keys (of `relied`) that it does not have, or visibly not as it should."""
-        listed = {info.key: info for info in self.store.list("blobs/")} if len(wanted) > MANY else None
+        look = self.looking_at(wanted)
 
         def good(key: str) -> bool:
-            info = self.store.stat(blob_key(key)) if listed is None else listed.get(blob_key(key))
+            info = look(key)
             if info is None or wanted[key][0] not in (None, info.size):
                 return False
             return "sha256:" + info.checksums.get("sha256", digest_in(key)[7:]) == digest_in(key)
@@ -276,32 +275,6 @@ def read_sums(store: ObjectStore, name: str) -> list[dict[str, Any]]:
 def digest_in(key: str) -> str:
     """The digest in a storage key."""
     return key.partition("~")[0]
-
-
-@attrs.frozen
-class Received:
-    """The bytes of a stream in a temporary file, and what they add up to."""
-
-    file: BinaryIO
-    size: int
-    digest: str
-    adler32: str
-    md5: str
-
-
-@contextmanager
-def received(stream: BinaryIO) -> Iterator[Received]:
-    """Take all of `stream` into a file that lasts as long as the context. Raises `NoSpace`."""
-    state, other, adler = sha256(), md5(usedforsecurity=False), 1
-    with durable.translated(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
-        while block := stream.read(1 << 20):
-            durable.write_all(file, block)
-            state.update(block)
-            other.update(block)
-            adler = zlib.adler32(block, adler)
-        size = file.tell()
-        file.seek(0)
-        yield Received(file, size, "sha256:" + state.hexdigest(), f"{adler:08x}", other.hexdigest())
 
 
 def _names(hybrid: Replicated, names: Iterable[str] | None) -> list[str]:

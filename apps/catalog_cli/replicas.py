@@ -7,9 +7,9 @@ import time
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table
+from catalog_cli.output import json_option, opened, put
 from catalog_core.errors import BackendError
-from catalog_core.show import size
+from catalog_core.show import record, size
 from catalog_core.sync import Synced, replicated
 
 
@@ -39,24 +39,22 @@ def sync_command(
         except BackendError as exc:
             if watch is None:
                 raise
-            click.echo(f"{exc.message}", err=True)
+            click.echo(exc.message, err=True)
         if watch is None or count == times:
             return
         time.sleep(watch)
 
 
 def _say(ctx: click.Context, done: list[Synced], dry_run: bool, position: int) -> None:
-    if ctx.obj["json"]:
-        put_table(ctx, done, "")
-        return
     verb = "would copy" if dry_run else "copied"
+    lines = []
     for step in done:
         what = f"{step.entries:,} entries, {step.blobs:,} blobs, {size(step.bytes)}"
         more = f", {'would delete' if dry_run else 'deleted'} {step.deleted:,} swept blobs" if step.deleted else ""
         known = step.entries or step.deleted
-        click.echo(f"{step.part}: {verb} {what}{more}" if known else f"{step.part}: is at entry {position}")
-    if not done:
-        click.echo("nothing to do: the primary is the only part that was named")
+        lines.append(f"{step.part}: {verb} {what}{more}" if known else f"{step.part}: is at entry {position}")
+    nothing = "nothing to do: the primary is the only part that was named"
+    put(ctx, [record(step) for step in done], lines=lines or [nothing])
 
 
 @click.command("replicas")
@@ -67,9 +65,6 @@ def replicas_command(ctx: click.Context, quick: bool) -> None:
     """Show the parts of a hybrid: who is the primary, how far the others are, which versions lack something."""
     catalog = opened(ctx)
     found = catalog.replicas(blobs=not quick)
-    if ctx.obj["json"]:
-        put_table(ctx, found, "")
-        return
     lines = []
     for part in found:
         if part.problem is not None:
@@ -80,7 +75,7 @@ def replicas_command(ctx: click.Context, quick: bool) -> None:
         lines.append(f"{part.name}  {part.role}  {part.url}: entry {part.position}{behind}, epoch {part.epoch}")
         lines += [f"  {ref} lacks blobs" for ref in part.missing or ()]
         lines += [f"  {ref} has damaged blobs" for ref in part.damaged or ()]
-    put(ctx, {}, lines=lines)
+    put(ctx, [record(part) for part in found], lines=lines)
 
 
 def _span(seconds: float) -> str:
@@ -106,16 +101,12 @@ def reconcile_command(
     """
     chosen = apply or renumber or bool(take)
     found = opened(ctx).reconcile(apply=chosen, renumber=renumber, take=take, drop=drop)
-    if ctx.obj["json"]:
-        put_table(ctx, found, "")
-    elif not found:
-        click.echo("nothing stands in a void branch")
-    else:
-        for void in found:
-            note = f" as {', '.join(void.becomes)}" if void.becomes and void.outcome in ("renumber", "replayed") else ""
-            click.echo(f"{void.id[:12]}  {void.outcome}{note}: {'; '.join(void.what)} by {void.actor} on {void.part}")
-            if void.why:
-                click.echo(f"  {void.why}")
+    lines = []
+    for void in found:
+        note = f" as {', '.join(void.becomes)}" if void.becomes and void.outcome in ("renumber", "replayed") else ""
+        lines.append(f"{void.id[:12]}  {void.outcome}{note}: {'; '.join(void.what)} by {void.actor} on {void.part}")
+        lines += [f"  {void.why}"] if void.why else []
+    put(ctx, [record(void) for void in found], lines=lines or ["nothing stands in a void branch"])
     if chosen and any(void.outcome not in ("replayed", "dropped") for void in found):
         sys.exit(1)
 

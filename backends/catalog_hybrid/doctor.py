@@ -13,9 +13,7 @@ from catalog_hybrid.parts import Part
 
 def checks(url: str, options: Mapping[str, Any], *, parts: Mapping[str, Place]) -> Iterator[Check]:
     """One check for each part, and one for the primary."""
-    known = Options(**options)
-    found = [Part(name, parts[name]) for name in (known.primary, *known.replicas)]
-    for part in found:
+    for part in [Part(name, parts[name]) for name in Options(**options).names]:
         part.look(False)
         told = f"{part.url}: {len(part.records)} epochs known" if part.error is None else str(part.error)
         yield Check(f"hybrid.{part.name}", "passed" if part.error is None else "warned", 0.0, told)

@@ -26,9 +26,13 @@ class Options:
     replicas: tuple[str, ...] = attrs.field(converter=_names)
     durability: str = attrs.field(default="async", validator=attrs.validators.in_(DURABILITY))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts, the primary first."""
+        return (self.primary, *self.replicas)
+
     def __attrs_post_init__(self) -> None:
-        names = [self.primary, *self.replicas]
-        for name in names:
+        for name in self.names:
             check_catalog(name)
-        if not self.replicas or len(set(names)) != len(names):
+        if not self.replicas or len(set(self.names)) != len(self.names):
             raise ValueError("primary and replicas must be the names of two or more different catalogs")

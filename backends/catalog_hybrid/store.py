@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from catalog_core import platform
-from catalog_core.digests import digest_of_stream
 from catalog_core.epochs import Epoch, Line, identity, line_of, write_epoch
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, KeyTaken, NotFound
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore, Place
 from catalog_core.journal import StoreJournal, entry_key
+from catalog_core.spool import received
 from catalog_hybrid.options import Options
 from catalog_hybrid.parts import Measured, Part
 
@@ -35,7 +34,7 @@ def open_store(
     """The stores `parts` as one. With `stale` it opens on a replica, read-only, while the primary is away. Raises
     `BackendError` where none may be used, `NotFound` where there is no catalog and `create` is False."""
     known = Options(**options)
-    store = HybridStore({name: parts[name] for name in (known.primary, *known.replicas)}, known.durability, stale=stale)
+    store = HybridStore({name: parts[name] for name in known.names}, known.durability, stale=stale)
     store.look(create=create)
     store.begin(create=create)
     return store
@@ -88,9 +87,13 @@ class HybridStore:
     def _answered(self) -> list[Part]:
         return [part for part in self.parts.values() if part.error is None]
 
+    @staticmethod
+    def _records(answered: list[Part]) -> dict[str, Epoch]:
+        return {digest: record for part in answered for digest, record in part.records.items()}
+
     def _owner(self, first: Part, answered: list[Part]) -> Part | None:
         """The primary, by all that the parts know; None while it did not answer."""
-        records = {digest: record for part in answered for digest, record in part.records.items()}
+        records = self._records(answered)
         self.line = line_of(records, first.identity, "this hybrid")
         owner = self.line.last.owner if self.line.last else first.identity
         found = next((part for part in answered if owner is not None and part.identity == owner), None)
@@ -99,8 +102,7 @@ class HybridStore:
     def _elect(self, first: Part) -> None:
         answered = self._answered()
         found = self._owner(first, answered)
-        records = {digest: record for part in answered for digest, record in part.records.items()}
-        self._tell(records, answered, first)
+        self._tell(self._records(answered), answered, first)
         self.primary = None if found is None else found.name
         if found is None:
             found = self._stand_in(answered, first)
@@ -239,22 +241,16 @@ class HybridStore:
         self._bad.add((part.name, key))
         for other in self._near(key, USUAL):
             try:
-                with tempfile.TemporaryFile() as file:
-                    with other.store().get(key) as stream:
-                        while block := stream.read(1 << 20):
-                            file.write(block)
-                    size = file.tell()
-                    file.seek(0)
-                    if digest_of_stream(file) != "sha256:" + match[1]:
+                with other.store().get(key) as stream, received(stream) as blob:
+                    if blob.digest != "sha256:" + match[1]:
                         self._bad.add((other.name, key))
                         continue
-                    file.seek(0)
                     store = part.store()
                     store.delete([key])  # what is there already may count as stored
-                    store.put(key, file, size, "content")
+                    store.put(key, blob.file, blob.size, "content")
                 self._bad.discard((part.name, key))
                 return
-            except (CatalogError, OSError):
+            except CatalogError:
                 continue
 
     # -- parts, for replication ---------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from catalog_core.draft import Draft
     from catalog_core.events import Intent
     from catalog_core.interfaces.backend import Head
+    from catalog_core.interfaces.store import Replicated
     from catalog_core.maintain import Collected, Erased, Findings
     from catalog_core.reconcile import Void
     from catalog_core.replicas import Audit, Replica
@@ -81,7 +82,7 @@ class Catalog:
         self._checked = -1e9
         self._stale = stale
         self._forgot = -1
-        self._epoch = 0
+        self._epoch: int | None = None  # that of the journal when the index was held against it
         self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
         path: Path | None = None
@@ -94,6 +95,7 @@ class Catalog:
         self._index = Index(path, backend.url)
         self.cache = None if place is None or not remote else Cache(place / "cache")
         self._content = Content(backend, self._index, policy, self.cache, lambda: self.progress)
+        self._parts = self._replicated()
         self._follower = self._follow()
         self._settle()
 
@@ -150,12 +152,15 @@ class Catalog:
                 raise
             self._refresh(force=True)
 
-    def _follow(self) -> Any:
-        """What lets the replicas of a hybrid follow; None where there are none, or somebody else sees to it."""
+    def _replicated(self) -> Replicated | None:
         from catalog_core.interfaces.store import Replicated
 
         store = getattr(self._backend, "store", None)
-        if not isinstance(store, Replicated) or store.durability == "manual":
+        return store if isinstance(store, Replicated) else None
+
+    def _follow(self) -> Any:
+        """What lets the replicas of a hybrid follow; None where there are none, or somebody else sees to it."""
+        if self._parts is None or self._parts.durability == "manual":
             return None
         from catalog_core.sync import Follower
 
@@ -187,7 +192,7 @@ class Catalog:
             self._checked = time.monotonic()
             return
         mine, index, journal = self._index.head, self._index, self._backend.journal
-        self._epoch = getattr(journal, "epoch", 0)
+        epoch = getattr(journal, "epoch", 0)
         if mine is not None:
             entry = next(iter(journal.read(mine.position, mine.position + 1)), None)
             from catalog_core.digests import digest_of
@@ -198,7 +203,8 @@ class Catalog:
             else:
                 first = next(iter(journal.read(0, 1)), None)
                 same = first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]
-                if same and self._epoch <= index.epoch:  # no other store became the primary
+                void = hasattr(journal, "line") and index.epoch in [record.number for record in journal.line().void]
+                if same and epoch <= index.epoch and not void:  # no other store became the primary
                     if self._stale and self._is_ahead():
                         return
                     raise IntegrityError(
@@ -206,9 +212,16 @@ class Catalog:
                         f"entry {mine.position} as {mine.digest}",
                         hint=f"if you restored a backup on purpose, delete {index.path} and open it again",
                     )
+                if not same and self._parts is not None:  # what is one catalog on several sites is not begun anew
+                    raise IntegrityError(
+                        f"{self._backend.url} held the catalog {index.meta('catalog')} when this machine saw it last; "
+                        f"{'another one is' if first else 'nothing is'} there now",
+                        hint=f"are its parts mounted? If this is on purpose, delete {index.path} and open it again",
+                    )
                 index.reset()
         if index.head is None:  # who reads all of it also looks behind the end: a writer must not fill a hole
             self._newer = index.follow(journal)
+        self._epoch = epoch
         self._refresh(force=True)
 
     def _is_ahead(self) -> bool:
@@ -233,7 +246,7 @@ class Catalog:
     def _catch_up(self, now: float) -> None:
         index = self._index
         head = self._backend.journal.head()
-        if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # what this index followed may be void
+        if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
             self._hold(True)
             return
         if head != index.head and head is not None:
@@ -246,6 +259,10 @@ class Catalog:
                 )
         self._checked = now
         self._forget_erased()
+        if self._parts is not None and self._parts.lacked:
+            from catalog_core.sync import restore
+
+            restore(self)
         if self._max_staleness > 0 and index.head is not None:
             index.looked()
 
@@ -269,6 +286,8 @@ class Catalog:
     ) -> int:
         from catalog_core import writer
 
+        if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
+            self._settle(force=True)
         position = writer.commit(
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )
@@ -767,14 +786,16 @@ class Catalog:
     ) -> list[Void]:
         """What an old primary acknowledged and no other part has, intent by intent. With `apply` what can be written as
         it was is, with its id, actor and signature; with `renumber` also versions whose number was given away; `take`
-        and `drop` are ids of conflicts that are to win, or to stay void for good. Raises `NotFound`, `ReadOnly`,
-        `BlobMissing`."""
+        and `drop` are ids of conflicts that are to win, or to stay void for good. Raises `NotFound`, `ReadOnly`."""
         from catalog_core import reconcile
 
         return reconcile.reconcile(self, apply=apply, renumber=renumber, take=take, drop=drop)
 
     def close(self) -> None:
         """Release files and connections; replicas that are to follow have some seconds to do so."""
+        if self._parts is not None and self._parts.lacked:
+            with suppress(BackendError, IntegrityError):
+                self._refresh(force=True)
         if self._follower is not None:
             self._follower.close()
         self._index.close()

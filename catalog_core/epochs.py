@@ -72,9 +72,12 @@ class Epoch:
             raise IntegrityError(f"{where} cannot be read: {exc}", hint="restore it from another copy") from exc
         return epoch
 
-    def next(self, head: Head | None, owner: str, actor: str, time: int, over: tuple[str, ...] = ()) -> Epoch:
-        """A record that follows this one: `owner` goes on behind `head`. `time` is in milliseconds since 1970."""
-        number = max(self.number, 0) + 1 + secrets.randbelow(GAP)
+    def next(
+        self, head: Head | None, owner: str, actor: str, time: int, over: tuple[str, ...] = (), above: int = 0
+    ) -> Epoch:
+        """A record that follows this one: `owner` goes on behind `head`. `time` is in milliseconds since 1970; the
+        number is above `above`, the highest that is known."""
+        number = max(self.number, above) + 1 + secrets.randbelow(GAP)
         position, digest = (-1, None) if head is None else (head.position, head.digest)
         return Epoch(number, position, digest, owner, actor, time, self.id, over)
 

@@ -19,6 +19,7 @@ from catalog_core.interfaces.backend import Head
 FORMAT = 1
 MAX_ENTRY = 1 << 20
 MAX_EVENT = 16 << 10
+SWEEPS = ("blobs.swept", "blobs.erased")  # they take blobs away, and are computed at exactly one head
 STAGES = ("registered", "tested", "validated", "production", "archived")
 
 # type → (fields that must be there, all that may be)
@@ -117,7 +118,7 @@ def write_entry(
     if len(data) > MAX_EVENT:
         for intent in intents:
             for item in intent.events:
-                if item["type"] not in ("blobs.swept", "blobs.erased") and len(canonical(item)) > MAX_EVENT:
+                if item["type"] not in SWEEPS and len(canonical(item)) > MAX_EVENT:
                     raise InvalidInput(
                         f"what {item['type']} says of {item.get('model')!r} takes {len(canonical(item)):,} bytes; "
                         f"{MAX_EVENT:,} are allowed",

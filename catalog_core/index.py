@@ -12,7 +12,7 @@ from typing import Any
 
 from catalog_core.digests import parse
 from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
-from catalog_core.events import Entry, read_entry
+from catalog_core.events import SWEEPS, Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 
@@ -241,11 +241,21 @@ class Index:
         row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
 
+    def relies(self, key: str) -> bool:
+        """Whether what this key names may be needed: it was neither swept nor erased."""
+        digest = key.partition("~")[0]
+        with self.lock:
+            return self.key(digest) == key and not self.is_erased(digest)
+
+    def is_erased(self, digest: str) -> bool:
+        """Whether a content may not come back into this catalog."""
+        with self.lock:
+            return self._reducer.is_erased(digest)
+
     def refuse_erased(self, digest: str) -> None:
         """Raise `Rejected` (`erased`) for a content that may not come back into this catalog."""
-        with self.lock:
-            if self._reducer.is_erased(digest):
-                raise erased(digest)
+        if self.is_erased(digest):
+            raise erased(digest)
 
     def rows(self, sql: str, params: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a read, as one list."""
@@ -287,7 +297,8 @@ class Index:
             ):
                 past._reducer.time = round(seconds * 1000)
                 event = self.event(at, ordinal)
-                if event["type"] == "blobs.swept":  # what it says of other models is not known here
-                    event = {**event, "keys": [], "versions": [pair for pair in event["versions"] if pair[0] == model]}
+                if event["type"] in SWEEPS:  # what it says of other models is not known here
+                    nothing: dict[str, list[str]] = {key: [] for key in ("keys", "digests") if key in event}
+                    event = {**event, **nothing, "versions": [pair for pair in event["versions"] if pair[0] == model]}
                 past._reducer.reduce(event, Entry(at, None, past.time, (), {}, ""), actor)
         return past

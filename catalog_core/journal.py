@@ -91,12 +91,16 @@ class StoreJournal:
             mine = identity(self._store) if records else None
             line = line_of(records, mine, self._url)
             if line.chain != (self._line.chain if self._line else ()):
-                self._head = None
-                self._recent.clear()
+                self.forget()
             self._line = line
             self._owned = line.last is None or (line.last.owner == mine and not line.rivals)
             self._looked = time.monotonic()
         return self._line
+
+    def forget(self) -> None:
+        """Read again what was read: another store may stand in for the one that was asked."""
+        self._head = None
+        self._recent.clear()
 
     @property
     def epoch(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core.branches import awaited
 from catalog_core.cache import Pin
 from catalog_core.content import Content
 from catalog_core.digests import digest_of, digest_of_stream
@@ -258,8 +259,13 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         catalog._refresh(force=True)
         head = index.head
         needed = {index.key(digest) for digest in _needed(catalog)}
+        kept = awaited(catalog, catalog._parts) if catalog._parts is not None else ()
         before = time.time() - grace
-        doomed = [info for info in backend.blobs.list() if info.key not in needed and info.time <= before]
+        doomed = [
+            info
+            for info in backend.blobs.list()
+            if info.key not in needed and info.key.partition("~")[0] not in kept and info.time <= before
+        ]
         keys = [info.key for info in doomed]
         size = sum(info.size for info in doomed)
         if dry_run:

@@ -8,25 +8,21 @@ what somebody else changed first is a conflict. Both are for a person to decide.
 
 from __future__ import annotations
 
-import base64
 import logging
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from catalog_core import writer
-from catalog_core.digests import canonical, digest_of, parse
-from catalog_core.epochs import Epoch, Line
-from catalog_core.errors import BlobMissing, CatalogError, IntegrityError, NotFound, Rejected
+from catalog_core.branches import Branches, Found
+from catalog_core.digests import canonical, parse
+from catalog_core.errors import BlobMissing, NotFound, Rejected
 from catalog_core.events import Intent, event, write_entry
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Head
-from catalog_core.interfaces.store import ObjectStore, Replicated
-from catalog_core.journal import ENTRY, entry_key
-from catalog_core.layout import read_layout
 from catalog_core.objectstore import blob_key
 from catalog_core.reducer import BROKEN
 from catalog_core.spool import received
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ready", "renumber", "conflict", "replayed", "dropped"]
 log = logging.getLogger("catalog_core")
-COMPUTED = ("catalog.created", "blobs.swept")  # what a catalog works out by itself is not brought back
 
 
 @attrs.frozen
@@ -58,119 +53,74 @@ class Void:
     why: str | None = None
 
 
-@attrs.define
-class _Found:
-    """An intent as it stands in a void branch, as stored."""
+class _Called:
+    """What versions that were published in void branches are called now: by epoch, model and number there. None is one
+    that nobody brought back yet, or ever will; whatever names it is a conflict, and never meant for its namesake."""
 
-    part: str
-    epoch: int
-    position: int
-    stored: Mapping[str, Any]
+    def __init__(self, branches: Branches) -> None:
+        self._forks = branches.forks
+        self._now: dict[tuple[int, str, int], tuple[int, int | None]] = {}
+        for found in branches.found:
+            for item in _publishes(found.stored["events"]):
+                self._now[found.epoch, item["model"], item["number"]] = found.position, None
 
+    def note(self, found: Found, events: Iterable[Mapping[str, Any]]) -> None:
+        """The intent is here, as `events`."""
+        pairs = zip(_publishes(found.stored["events"]), _publishes(events), strict=True)
+        for old, new in pairs:
+            self._now[found.epoch, old["model"], old["number"]] = found.position, new["number"]
 
-class _Branches:
-    """The void intents of all parts that are there, and the blobs that their entries carry."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.hybrid: Replicated = replicated(catalog)
-        self.found: list[_Found] = []
-        self.inlined: dict[str, bytes] = {}
-        self.stores: dict[str, ObjectStore] = {}
-        ends = self._ends(catalog._backend.journal.line(fresh=True))
-        seen: set[str] = set()
-        for name in self.hybrid.parts:
-            try:
-                store = self.stores[name] = self.hybrid.part(name)
-            except CatalogError as exc:
-                log.warning("what stands in void branches of %s is not known: %s", name, exc)
-                continue
-            for epoch, position, entry in [found for end in ends for found in self._entries(name, store, *end)]:
-                for key, text in entry.get("blobs", {}).items():
-                    self.inlined.setdefault(key.partition("~")[0], base64.b64decode(text))
-                for stored in entry["intents"]:
-                    if stored["id"] not in seen and any(e["type"] not in COMPUTED for e in stored["events"]):
-                        seen.add(stored["id"])
-                        self.found.append(_Found(name, epoch, position, stored))
-        self.found.sort(key=lambda found: (found.epoch, found.position))
-
-    @staticmethod
-    def _ends(line: Line) -> list[tuple[int, int]]:
-        """Pairs of an epoch's number and the last position of it that counts."""
-        ends = [(record.number, record.position) for record in line.void]
-        first = [Epoch(0, -1, None, "", "", 0)] if line.chain and line.chain[0].number else []  # it has no record
-        chain = [*first, *line.chain]
-        for number, record in enumerate(chain[:-1], 1):
-            ends.append((record.number, min(later.position for later in chain[number:])))
-        return ends
-
-    @staticmethod
-    def _entries(name: str, store: ObjectStore, epoch: int, end: int) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
-        for info in store.list(f"journal/{epoch:010}/", entry_key(end, epoch) if end >= 0 else ""):
-            if not ENTRY.match(info.key):
-                continue  # a stranger's
-            with store.get(info.key) as stream:
-                data = stream.read()
-            try:
-                entry = parse(data)
-                yield epoch, entry["position"], entry
-            except (CatalogError, KeyError, TypeError) as exc:
-                raise IntegrityError(f"{info.key} of {name} cannot be read: {exc}") from exc
-
-    def beginning_with(self, part: str) -> list[ObjectStore]:
-        """The stores that are there, `part` first."""
-        return [self.stores[name] for name in dict.fromkeys((part, *self.stores)) if name in self.stores]
-
-    def blob(self, digest: str, part: str) -> bytes | None:
-        """A small blob that only a void branch may have; None where nobody has it."""
-        if digest in self.inlined:
-            return self.inlined[digest]
-        for store in self.beginning_with(part):
-            try:
-                with store.get(blob_key(digest)) as stream:
-                    data = stream.read()
-            except CatalogError:
-                continue
-            if digest_of(data) == digest:
-                return data
-        return None
+    def __call__(self, epoch: int, model: str, number: int) -> int:
+        """The present number of what a branch calls `model@number`. Raises `Rejected`."""
+        at, last = epoch, math.inf
+        while True:
+            found = self._now.get((at, model, number))
+            if found is not None and found[0] <= last:
+                if found[1] is None:
+                    raise Rejected(f"{model}@{number} of that branch is not here", code="absent")
+                return found[1]
+            if at not in self._forks:
+                return number
+            at, fork = self._forks[at]
+            last = min(last, fork)
 
 
-def _numbers(index: Index, found: _Found, position: int) -> dict[tuple[str, int], int]:
-    """Which numbers the versions of an intent got, where the entry at `position` brought it back under others."""
+def _publishes(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [event for event in events if event["type"] == "version.published"]
+
+
+def _came(index: Index, found: Found, position: int) -> Sequence[Mapping[str, Any]] | None:
+    """The events of an intent that the entry at `position` brought back; None where it dropped it."""
     entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
-    came = [intent for intent in entry["intents"] if intent["id"] == found.stored["id"]]
-    if not came:
-        return {}  # dropped
-    pairs = zip(found.stored["events"], came[0]["events"], strict=True)
-    return {
-        (old["model"], old["number"]): new["number"]
-        for old, new in pairs
-        if old["type"] == "version.published" and old["number"] != new["number"]
-    }
+    return next((intent["events"] for intent in entry["intents"] if intent["id"] == found.stored["id"]), None)
 
 
-def _adapted(
-    index: Index, events: Iterable[Mapping[str, Any]], numbers: dict[tuple[str, int], int], *, take: bool
-) -> list[dict[str, Any]]:
-    """The events as they can be written on the present state; `numbers` learns what versions are called now. With
-    `take` they go over what somebody else changed."""
-    newest: dict[str, int] = {}
+def _adapted(index: Index, found: Found, called: _Called, held: Head | None, *, take: bool) -> list[dict[str, Any]]:
+    """The events as they can be written on the present state; at `held` their blobs were known to be there. With `take`
+    they go over what somebody else changed. Raises `Rejected` for what cannot come back, or names what is not here."""
+    given: dict[tuple[str, int], int] = {}
     result = []
-    for old in events:
+    for old in found.stored["events"]:
         new = dict(old)
-        model, number = new.get("model"), new.get("number")
-        if new["type"] == "version.published" and isinstance(model, str) and isinstance(number, int):
-            rows = index.rows("SELECT newest FROM models WHERE name = ?", (model,))
-            newest[model] = newest.get(model, rows[0][0] if rows else 0) + 1
-            new["number"] = newest[model]
-            if new["number"] != number:
-                numbers[model, number] = new["number"]
+        model, number = old.get("model"), old.get("number")
+        if new["type"] == "blobs.erased":
+            refs = ", ".join(f"{name}@{number}" for name, number in new["versions"])
+            raise Rejected(
+                f"an erasure is worked out anew, not brought back: `catalog erase` {refs}, then --drop this",
+                code="erasure",
+            )
+        if new["type"] == "version.published":
+            rows = index.rows("SELECT newest FROM models WHERE name = ?", (old["model"],))
+            taken = [now for (name, _), now in given.items() if name == model]
+            new["number"] = given[old["model"], old["number"]] = max([rows[0][0] if rows else 0, *taken]) + 1
         elif isinstance(model, str) and isinstance(number, int):
-            new["number"] = numbers.get((model, number), number)
+            new["number"] = given.get((model, number)) or called(found.epoch, model, number)
+        if new["type"] == "alias.set" and isinstance(new["seen"], int) and not take:
+            new["seen"] = called(found.epoch, new["model"], new["seen"])
         if "checked" in new:
             rows = index.rows("SELECT 1 FROM swept WHERE position > ? LIMIT 1", (new["checked"],))
-            if rows and index.head is not None:  # its blobs were brought to where the present state looks for them
-                new["checked"] = index.head.position
+            if rows and held is not None:  # its blobs were brought to where that state looks for them
+                new["checked"] = held.position
         if take and "seen" in new:
             new["seen"] = _present(index, new)
         result.append(new)
@@ -214,9 +164,9 @@ def reconcile(
     """Show the void intents that nobody brought back or dropped yet; with `apply`, write those that are ready, with
     `renumber` those under new numbers too. `take` are ids (or their beginnings) of conflicts in which the void side
     wins, `drop` of intents that are to stay void for good. What is left is shown with the reason. Raises `NotFound` for
-    an id that is not there, `ReadOnly`, `BlobMissing`."""
+    an id that is not there, `ReadOnly`."""
     catalog._refresh(force=True)
-    branches = _Branches(catalog)
+    branches = Branches(catalog, replicated(catalog))
     index = catalog._index
     ids = {found.stored["id"] for found in branches.found}
     taken, dropped = _ids(take, ids), _ids(drop, ids)
@@ -224,18 +174,20 @@ def reconcile(
         catalog._check_writable()
     if dropped:
         catalog._commit(event("intents.dropped", ids=sorted(dropped), reason="reconciled"))
-    numbers: dict[tuple[str, int], int] = {}
+    called = _Called(branches)
     result: list[Void] = []
     trial = index if apply else _copy_of(index)
     try:
         for found in branches.found:
             known = index.rows("SELECT position FROM intents WHERE id = ?", (found.stored["id"],))
             if known:
-                numbers.update(_numbers(index, found, known[0][0]))
+                came = _came(index, found, known[0][0])
+                if came is not None:
+                    called.note(found, came)
                 if found.stored["id"] in dropped:
                     result.append(_void(found, "dropped"))
                 continue
-            result.append(_one(catalog, branches, found, numbers, trial, apply, renumber, found.stored["id"] in taken))
+            result.append(_one(catalog, branches, found, called, trial, apply, renumber, found.stored["id"] in taken))
     finally:
         if trial is not index:
             trial.close()
@@ -261,7 +213,7 @@ def _copy_of(index: Index) -> Index:
     return trial
 
 
-def _void(found: _Found, outcome: Outcome, becomes: tuple[str, ...] = (), why: str | None = None) -> Void:
+def _void(found: Found, outcome: Outcome, becomes: tuple[str, ...] = (), why: str | None = None) -> Void:
     stored = found.stored
     what = tuple(_what(item) for item in stored["events"])
     return Void(
@@ -271,41 +223,42 @@ def _void(found: _Found, outcome: Outcome, becomes: tuple[str, ...] = (), why: s
 
 
 def _one(
-    catalog: Catalog, branches: _Branches, found: _Found, numbers: dict[tuple[str, int], int], trial: Index,
+    catalog: Catalog, branches: Branches, found: Found, called: _Called, trial: Index,
     apply: bool, renumber: bool, take: bool,
 ) -> Void:  # fmt: skip
     """Bring one intent back, or only try it."""
-    before = dict(numbers)
-    stored = found.stored
-    events = _adapted(trial, stored["events"], numbers, take=take)
-    becomes = _refs(events)
-    renumbered = becomes != _refs(stored["events"])
-    outcome: Outcome = "renumber" if renumbered else "ready"
+    becomes: tuple[str, ...] = ()
     try:
-        if not apply or (renumbered and not (renumber or take)):
-            _try(trial if not apply else _copy_of(trial), _intent(catalog, found, events))
-            return _void(found, outcome, becomes)
+        held = catalog._index.head
+        events = _adapted(trial, found, called, held, take=take)
+        becomes = _refs(events)
+        renumbered = becomes != _refs(found.stored["events"])
+        if not apply:
+            _try(trial, _intent(catalog, found, events))
+            called.note(found, events)
+            return _void(found, "renumber" if renumbered else "ready", becomes)
+        if renumbered and not (renumber or take):
+            _try(_copy_of(trial), _intent(catalog, found, events))
+            return _void(found, "renumber", becomes)
         blobs = _bring(catalog, branches, found)
 
         def made(index: Index) -> Intent:
-            numbers.clear()
-            numbers.update(before)
-            now = _adapted(index, stored["events"], numbers, take=take)
-            if _refs(now) != becomes and not renumber:
+            nonlocal events
+            events = _adapted(index, found, called, held, take=take)
+            if _refs(events) != becomes and not renumber:
                 raise Rejected("somebody published meanwhile", code="number")
-            return _intent(catalog, found, now)
+            return _intent(catalog, found, events)
 
         writer.commit(catalog._backend, catalog._index, catalog.actor, made, blobs)
-        if catalog._follower is not None:
-            catalog._follower.follow()
-        return _void(found, "replayed", becomes)
-    except BROKEN as exc:
-        numbers.clear()
-        numbers.update(before)
+        called.note(found, events)
+    except (BlobMissing, *BROKEN) as exc:
         return _void(found, "conflict", becomes, str(exc))
+    if catalog._follower is not None:
+        catalog._follower.follow()
+    return _void(found, "replayed", _refs(events))
 
 
-def _intent(catalog: Catalog, found: _Found, events: list[dict[str, Any]]) -> Intent:
+def _intent(catalog: Catalog, found: Found, events: list[dict[str, Any]]) -> Intent:
     """The intent as it is written again: its own fields (a signature too) as they were, and who brought it. Where its
     events had to change, the original ones stand beside them."""
     stored = found.stored
@@ -327,37 +280,32 @@ def _try(trial: Index, intent: Intent) -> None:
         trial.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
 
 
-def _bring(catalog: Catalog, branches: _Branches, found: _Found) -> dict[str, bytes]:
+def _bring(catalog: Catalog, branches: Branches, found: Found) -> dict[str, bytes]:
     """Copy the blobs that the intent relies on to where the present state looks for them; return the small ones, which
     go into the entry. Raises `BlobMissing` where no part has one."""
     small: dict[str, bytes] = {}
-    for item in found.stored["events"]:
-        wanted = [item[field] for field in ("manifest", "layout", "digest") if item.get(field)]
-        if item.get("layout"):
-            layout = branches.blob(item["layout"], found.part)
-            if layout is None:
-                layout = catalog._content.blob(item["layout"], f"layout of {_what(item)}")
-            wanted += [chunk.pack or chunk.digest for chunks in read_layout(layout).values() for chunk in chunks]
-        for digest in dict.fromkeys(wanted):
-            if digest in branches.inlined:
-                small[digest] = branches.inlined[digest]
-            else:
-                _carry(catalog, branches, found.part, digest, _what(item))
+    for digest in dict.fromkeys(branches.digests(found)):
+        catalog._index.refuse_erased(digest)
+        if digest in branches.inlined:
+            small[digest] = branches.inlined[digest]
+        else:
+            _carry(catalog, branches, found.part, digest)
     return small
 
 
-def _carry(catalog: Catalog, branches: _Branches, part: str, digest: str, what: str) -> None:
+def _carry(catalog: Catalog, branches: Branches, part: str, digest: str) -> None:
     """Let the primary have a blob that a void branch relies on."""
     index, blobs = catalog._index, catalog._backend.blobs
     key = index.key(digest)
     if index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)) or blobs.stat(key) is not None:
         return
-    for store, stored in product(branches.beginning_with(part), dict.fromkeys((digest, key))):
-        try:
-            with store.get(blob_key(stored)) as stream, received(stream) as blob:
-                if blob.digest == digest:
-                    blobs.put(key, blob.file, blob.size)
-                    return
-        except BlobMissing:
-            continue
-    raise BlobMissing(f"{what} needs {digest}, which no part has", hint="drop it: catalog reconcile --drop ID")
+    for store in branches.beginning_with(part):
+        for info in list(store.list(blob_key(digest))):  # a sweep of that branch may have given it another key
+            try:
+                with store.get(info.key) as stream, received(stream) as blob:
+                    if blob.digest == digest:
+                        blobs.put(key, blob.file, blob.size)
+                        return
+            except BlobMissing:
+                continue
+    raise BlobMissing(f"it needs {digest}, which no part has", hint="drop it: catalog reconcile --drop ID")

@@ -188,6 +188,7 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     copy, `Conflict` where it stays behind what this machine has seen, unless `force`."""
     hybrid = replicated(catalog)
     hybrid.look(stale=True)
+    catalog._backend.journal.forget()
     store = hybrid.part(name)
     if name == hybrid.primary and not catalog._backend.journal.line(fresh=True).rivals:
         raise InvalidInput(f"{name} is the primary already", hint="catalog replicas")
@@ -210,9 +211,8 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
             actual=head.position,
             hint="the difference can be reconciled when that part returns: repeat with --force",
         )
-    record = line.last.next(
-        head, owner, catalog.actor, time.time_ns() // 1_000_000, tuple(rival.id for rival in line.rivals)
-    )
+    over, above = tuple(rival.id for rival in line.rivals), max(record.number for record in records.values())
+    record = line.last.next(head, owner, catalog.actor, time.time_ns() // 1_000_000, over, above)
     write_epoch(store, record)
     hybrid.look(stale=True)  # tells the others
     catalog._backend.journal.line(fresh=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from catalog_core.branches import awaited
 from catalog_core.epochs import read_epochs, write_epoch
 from catalog_core.errors import (
     BackendError,
@@ -77,23 +78,25 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
     index = catalog._index
     found: dict[str, tuple[int | None, str]] = {}
 
-    def key_of(digest: str, position: int) -> str | None:
+    def key_of(digest: str, position: int, live: bool) -> str | None:
         swept = index.rows("SELECT position FROM swept WHERE digest = ?", (digest,))
-        return None if swept and swept[0][0] > position else index.key(digest)
+        # what is live was not swept: a stray key of its content may have been, later
+        return None if swept and swept[0][0] > position and not live else index.key(digest)
 
-    def note(digest: str, position: int, size: int | None, ref: str) -> None:
-        key = key_of(digest, position)
+    def note(digest: str, position: int, size: int | None, ref: str, live: bool) -> None:
+        key = key_of(digest, position, live)
         if key is not None and not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
             found.setdefault(key, (size, ref))
 
-    for name, number, position, manifest, layout in index.rows(
-        "SELECT name, number, position, manifest, layout FROM versions WHERE position BETWEEN ? AND ? AND deleted <> 2",
+    for name, number, position, manifest, layout, deleted in index.rows(
+        "SELECT name, number, position, manifest, layout, deleted FROM versions"
+        " WHERE position BETWEEN ? AND ? AND deleted <> 2",
         (first, last),
     ):
-        ref = f"{name}@{number}"
-        note(manifest, position, None, ref)
-        note(layout, position, None, ref)
-        if key_of(layout, position) is None:
+        ref, live = f"{name}@{number}", deleted == 0
+        note(manifest, position, None, ref, live)
+        note(layout, position, None, ref, live)
+        if key_of(layout, position, live) is None:
             continue
         try:
             files = read_layout(catalog._content.blob(layout, f"layout of {ref}"))
@@ -102,7 +105,7 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
                 raise
             continue
         for chunk in (chunk for chunks in files.values() for chunk in chunks):
-            note(chunk.pack or chunk.digest, position, chunk.length if chunk.pack is None else None, ref)
+            note(chunk.pack or chunk.digest, position, chunk.length if chunk.pack is None else None, ref, live)
     for position, ordinal in index.rows(
         "SELECT position, ordinal FROM events WHERE type IN ('card.set', 'attachment.set') AND rejected IS NULL"
         " AND position BETWEEN ? AND ?",
@@ -110,7 +113,7 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
     ):
         event = index.event(position, ordinal)
         if event["digest"] is not None:
-            note(event["digest"], position, event.get("size"), f"{event['model']} ({event['type']})")
+            note(event["digest"], position, event.get("size"), f"{event['model']} ({event['type']})", False)
     return found
 
 
@@ -122,6 +125,26 @@ def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[str]:
         (first, last),
     ):
         yield from catalog._index.event(position, ordinal)["keys"]
+
+
+def restore(catalog: Catalog) -> None:
+    """Bring back what reads found missing on the primary, if it was lost: what was swept stays away. As well as it
+    goes."""
+    hybrid, index = replicated(catalog), catalog._index
+    objects = set(hybrid.lacked)
+    try:
+        for key in ["sha256:" + name.rpartition("/")[2] for name in objects]:
+            if hybrid.primary is None or not index.relies(key):
+                continue
+            copy = Copy(catalog, hybrid.primary)
+            copy.bring(key)
+            log.warning("%s was missing on %s, and was brought back", key, copy.name)
+            index.follow(catalog._backend.journal)
+            if not index.relies(key):  # swept meanwhile, perhaps before it was there again
+                copy.store.delete([blob_key(key)])
+    except CatalogError as exc:
+        log.warning("blobs are missing on %s: %s; see `catalog fsck --replicas`", hybrid.primary, exc)
+    hybrid.lacked.difference_update(objects)
 
 
 # -- one replica ------------------------------------------------------------------------------------------------------
@@ -139,18 +162,22 @@ class Copy:
         self.journal = StoreJournal(self.store, name, self.url, local=False, writable=True)
 
     def position(self) -> int:
-        """The last entry that it has, -1 for none. Raises `IntegrityError` where that is not the catalog's."""
+        """The last entry that it has, -1 for none; what is void by epochs that it does not know yet is not counted.
+        Raises `IntegrityError` where that is not the catalog's."""
         head = self.journal.head()
         if head is None:
             return -1
-        ours = next(iter(self.catalog._backend.journal.read(head.position, head.position + 1)), None)
-        if ours is None or ours[1] != next(iter(self.journal.read(head.position, head.position + 1)))[1]:
-            raise IntegrityError(
-                f"{self.name} ({self.url}) holds another catalog, or went its own way: its entry {head.position} is "
-                f"{head.digest}",
-                hint="name an empty place as the replica, or see `catalog reconcile`",
-            )
-        return head.position
+        journal, known = self.catalog._backend.journal, self.journal.line().chain
+        forks = (record.position for record in journal.line().chain if record.previous and record not in known)
+        position: int = min([head.position, *forks])
+        if position >= 0:
+            ours, theirs = (next(iter(each.read(position, position + 1)), None) for each in (journal, self.journal))
+            if ours is None or ours != theirs:
+                raise IntegrityError(
+                    f"{self.name} ({self.url}) holds another catalog, or went its own way at entry {position}",
+                    hint="name an empty place as the replica, or see `catalog reconcile`",
+                )
+        return position
 
     def tell_epochs(self) -> None:
         """Bring the records of epochs there. Raises `Conflict` where it knows of one that we do not."""
@@ -232,31 +259,40 @@ class Copy:
             return Synced(self.name, max(last - begun, 0), len(lacking), total, gone, begun)
         if self.journal.line().chain != catalog._backend.journal.line().chain:
             self.tell_epochs()
-        blobs = moved = deleted = 0
-        position = begun
-        if begun >= 0:  # who was killed here may not have deleted all
-            self._delete(max(begun - BATCH, 0), begun)
+        sizes: list[int] = []
+        deleted, position = 0, begun
+        if begun >= 0:
+            if self.journal.epoch_of(begun) != self.journal.epoch:  # a branch that is void now may have swept here
+                sizes += self._bring(0, begun, progress)
+            self._delete(max(begun - BATCH, 0), begun)  # who was killed here may not have deleted all
         while position < last:
             first, position = position + 1, min(position + BATCH, last)
-            wanted = relied(catalog, first, position)
-            lacking = self.lacking(wanted)
-            total = sum(self.size(key, wanted[key][0]) for key in lacking)
-            sums = []
-            for item in in_order(self.bring, lacking, PARALLEL, PARALLEL):
-                sums.append(item)
-                blobs, moved = blobs + 1, moved + item["size"]
-                if progress:
-                    progress(moved, max(total, moved))
-            if sums:
-                self.note_sums(sums, first)
+            sizes += self._bring(first, position, progress)
             self.journal.check_line(catalog._backend.journal.line())
             for at, data in catalog._backend.journal.read(first, position + 1):
                 self.journal.take_over(at, data)
             deleted += self._delete(first, position)
-        return Synced(self.name, max(last - begun, 0), blobs, moved, deleted, max(position, begun))
+        return Synced(self.name, max(last - begun, 0), len(sizes), sum(sizes), deleted, max(position, begun))
+
+    def _bring(self, first: int, last: int, progress: Progress | None) -> list[int]:
+        """Copy what these entries rely on and it lacks; return the sizes."""
+        wanted = relied(self.catalog, first, last)
+        lacking = self.lacking(wanted)
+        total, moved = sum(self.size(key, wanted[key][0]) for key in lacking), 0
+        sums = []
+        for item in in_order(self.bring, lacking, PARALLEL, PARALLEL):
+            sums.append(item)
+            moved += item["size"]
+            if progress:
+                progress(moved, max(total, moved))
+        if sums:
+            self.note_sums(sums, first)
+        return [item["size"] for item in sums]
 
     def _delete(self, first: int, last: int) -> int:
-        keys = [blob_key(key) for key in _sweeps(self.catalog, first, last)]
+        swept = list(_sweeps(self.catalog, first, last))
+        kept = awaited(self.catalog, self.hybrid) if swept else ()
+        keys = [blob_key(key) for key in swept if digest_in(key) not in kept]
         if keys:
             self.store.delete(keys)
         return len(keys)

@@ -53,6 +53,7 @@ class HybridStore:
         self.primary: str | None = next(iter(places))  # None while it is away
         self._main = self.parts[self.primary]  # of which journal and listings are read
         self._bad: set[tuple[str, str]] = set()  # parts and keys that gave wrong bytes
+        self.lacked: set[str] = set()  # keys that the primary did not have, and another part had
         self._served = threading.local()
 
     # -- who is the primary -------------------------------------------------------------------------------------
@@ -192,8 +193,8 @@ class HybridStore:
                 error = exc
                 continue
             self._served.key, self._served.part = key, part
-            if self._main in lacking:
-                self._mend(key, self._main)  # a replica may be behind; the primary never
+            if self._main in lacking:  # a replica may be behind; here it was lost, or swept: only the catalog knows
+                self.lacked.add(key)
             return io.BufferedReader(Measured(stream, part, time.monotonic() - begun), 64 << 10)
         if error is not None:
             raise error

@@ -89,11 +89,13 @@ class Place:
 class Replicated(Protocol):
     """What a store made of several others offers besides, so that `catalog_core.sync` can bring them up to date
     (optional). `parts` are their names; `primary` is the name of the one that may be written, None while that is away;
-    `durability` is `sync`, `async` or `manual`."""
+    `durability` is `sync`, `async` or `manual`; `lacked` are the objects that reads found missing on the primary, and
+    elsewhere: they were lost, or swept (the catalog knows, and clears it)."""
 
     parts: Mapping[str, object]
     primary: str | None
     durability: str
+    lacked: set[str]
 
     def look(self, *, stale: bool = False) -> None:
         """Ask all parts again which of them is the primary; with `stale` a replica may stand in while it is away."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
+    from catalog_core.errors import CatalogError
     from catalog_core.events import Intent
     from catalog_core.interfaces.backend import Head
     from catalog_core.interfaces.store import Replicated
@@ -207,6 +208,8 @@ class Catalog:
                 if same and epoch <= index.epoch and not void:  # no other store became the primary
                     if self._stale and self._is_ahead():
                         return
+                    if epoch < index.epoch:
+                        raise self._of_the_past(BackendError)
                     raise IntegrityError(
                         f"the journal of {self._backend.url} went back or was rewritten: this machine has seen "
                         f"entry {mine.position} as {mine.digest}",
@@ -223,6 +226,13 @@ class Catalog:
             self._newer = index.follow(journal)
         self._epoch = epoch
         self._refresh(force=True)
+
+    def _of_the_past(self, kind: type[CatalogError]) -> CatalogError:
+        return kind(
+            f"this machine has seen epoch {self._index.epoch} of {self.url}, in which another part is the primary; "
+            "none that knows of it is here",
+            hint="wait for one, read what is known (--stale), or take over: catalog hybrid failover NAME --force",
+        )
 
     def _is_ahead(self) -> bool:
         """Whether a replica that stands in for the primary ends at an entry that this machine has seen and passed."""
@@ -288,6 +298,8 @@ class Catalog:
 
         if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
             self._settle(force=True)
+        if getattr(self._backend.journal, "epoch", 0) < self._index.epoch:
+            raise self._of_the_past(ReadOnly)
         position = writer.commit(
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )

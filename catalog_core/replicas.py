@@ -190,7 +190,9 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     hybrid.look(stale=True)
     catalog._backend.journal.forget()
     store = hybrid.part(name)
-    if name == hybrid.primary and not catalog._backend.journal.line(fresh=True).rivals:
+    line = catalog._backend.journal.line(fresh=True)
+    known = catalog._index.epoch  # perhaps no part that is here knows of it
+    if name == hybrid.primary and not line.rivals and line.last and line.last.number >= known:
         raise InvalidInput(f"{name} is the primary already", hint="catalog replicas")
     owner = identity(store, create=True)
     records = read_epochs(store, hybrid.url_of(name))
@@ -211,7 +213,8 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
             actual=head.position,
             hint="the difference can be reconciled when that part returns: repeat with --force",
         )
-    over, above = tuple(rival.id for rival in line.rivals), max(record.number for record in records.values())
+    over = tuple(rival.id for rival in line.rivals)
+    above = max(known, *(record.number for record in records.values()))
     record = line.last.next(head, owner, catalog.actor, time.time_ns() // 1_000_000, over, above)
     write_epoch(store, record)
     hybrid.look(stale=True)  # tells the others

@@ -120,3 +120,16 @@ def test_every_machine_drops_it_from_its_cache(tmp_path: Path, monkeypatch: pyte
     assert reader.cache.usage().bytes < full / 10
     for catalog in (writer, reader):
         catalog.close()
+
+
+@pytest.mark.parametrize("how", ["gc", "erase"])
+def test_the_past_of_another_model_can_still_be_asked_for(catalog: Catalog, how: str) -> None:
+    catalog.save("m", weights(1))
+    catalog.save("q", weights(2))
+    catalog.model("q").update(title="after")
+    if how == "gc":
+        catalog.version("m@1").delete()
+        catalog.gc(grace=-1)
+    else:
+        catalog.erase("m@1", WHY)
+    assert catalog.as_of("q", f"#{catalog.position}")["title"] == "after"

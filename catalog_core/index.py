@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
 from catalog_core.events import SWEEPS, Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
+from catalog_core.sqlite import check_search, sqlite3
 
 SCHEMA = 5
 # caches beside the state: they can be emptied at any time
@@ -61,6 +61,7 @@ class Index:
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
         self.db.execute("PRAGMA cache_size=-65536")
+        check_search(self.db)
         self._reducer = Reducer(self.db)
         if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
             self._create()

@@ -7,7 +7,6 @@ It never reads a blob, a clock or the network, so every reader arrives at the sa
 from __future__ import annotations
 
 import functools
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from catalog_core.digests import canonical, check_digest, parse
 from catalog_core.errors import Rejected
 from catalog_core.events import STAGES, Entry, Intent, known
 from catalog_core.names import check_alias, check_key, check_name
+from catalog_core.sqlite import sqlite3
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;

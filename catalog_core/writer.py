@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from catalog_core.errors import InvalidInput, PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
 from catalog_core.index import Index, cannot_write
 from catalog_core.interfaces.backend import Backend, Head
+from catalog_core.sqlite import sqlite3
 
 INLINE = 16 << 10
 INLINE_ALL = 512 << 10

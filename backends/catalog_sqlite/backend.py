@@ -6,7 +6,6 @@ import io
 import os
 import random
 import re
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +29,7 @@ from catalog_core.errors import (
 from catalog_core.interfaces.backend import Capabilities, Head
 from catalog_core.interfaces.store import BlobInfo
 from catalog_core.platform import network_file_system
+from catalog_core.sqlite import sqlite3
 
 SMALL = 64 << 10
 WAIT = 60.0  # seconds that one statement waits for others

@@ -1,0 +1,264 @@
+"""What TensorFlow and Keras objects say of themselves: variables by stable names, methods, and how to call one.
+
+Keras is never imported here: an object that needs it has brought it along.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from catalog_core.errors import InvalidInput, SerializationError
+
+_CONTROL = ("training", "mask")
+_ALIASES = {"call": ("call", "__call__"), "forward": ("call", "__call__")}
+
+
+def is_keras(obj: Any) -> bool:
+    """Whether an object is one of Keras."""
+    return any(kind.__module__.partition(".")[0] == "keras" for kind in type(obj).__mro__)
+
+
+def _check(obj: Any) -> Any:
+    if not (isinstance(obj, tf.Module) or hasattr(obj, "_trackable_children")):
+        hint = "publish a tf.Module, a Keras model or layer, or what tf.saved_model.load returned"
+        if is_keras(obj):
+            hint = "serializer='keras' takes models of every Keras backend"
+        raise SerializationError(f"a {type(obj).__name__} is no TensorFlow object", hint=hint)
+    return obj
+
+
+def parts(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables, and other resources such as tables, by names that say where they are. A Keras layer's variables are
+    numbered in its own order, since Keras numbers the names of layers through the life of a process."""
+    variables: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    view = tf.train.TrackableView(_check(obj))
+    seen: set[int] = set()
+    queue = [("", obj)]
+    while queue:
+        path, item = queue.pop(0)
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, tf.Variable):
+            variables[path] = item
+            continue
+        if isinstance(item, tf.saved_model.experimental.TrackableResource):
+            others[path] = item
+        prefix = f"{path}." if path else ""
+        if is_keras(item):
+            for number, variable in enumerate(getattr(item, "variables", ())):
+                value = variable if isinstance(variable, tf.Variable) else variable.value
+                if isinstance(value, tf.Variable) and id(value) not in seen:
+                    seen.add(id(value))
+                    variables[f"{prefix}{number:03d}.{variable.name.partition(':')[0]}"] = value
+        queue += [(prefix + str(name), child) for name, child in view.children(item).items()]
+    return variables, others
+
+
+def method_of(obj: Any, method: str) -> Any:
+    """A method, a callable attribute (a network inside the model, `generator.call` below one), or a signature of a
+    loaded SavedModel. Raises `SerializationError` where there is none."""
+    _check(obj)
+    for name in _ALIASES.get(method, (method,)):
+        try:
+            found = (
+                obj
+                if name in ("call", "__call__") and callable(obj)
+                else functools.reduce(getattr, name.split("."), obj)
+            )
+        except AttributeError:
+            continue
+        if name == "call" and is_keras(obj) and not _has_call(obj):
+            break
+        if callable(found):
+            return found
+    signatures = getattr(obj, "signatures", None)
+    if isinstance(signatures, Mapping):
+        if method in _ALIASES and "serving_default" in signatures:
+            method = "serving_default"
+        if method in signatures:
+            return signatures[method]
+    networks = [name for name, value in vars(obj).items() if not name.startswith("_") and callable(value)]
+    raise SerializationError(
+        f"a {type(obj).__name__} has no method {method!r}",
+        hint=f"entry_points={{name: 'component.{networks[0]}'}} names a network inside it" if networks else None,
+    )
+
+
+def _has_call(obj: Any) -> bool:
+    owner = next((kind for kind in type(obj).__mro__ if "call" in vars(kind)), None)
+    return owner is not None and owner.__qualname__ not in ("Model", "Layer", "Operation")
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    target = function
+    if is_keras(function):
+        target = function.call
+    try:
+        return inspect.signature(getattr(target, "python_function", target))
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_automatic(name: str, kinds: Sequence[str]) -> bool:
+    """Whether Keras made up the name of a tensor or layer."""
+    head = re.sub(r"(_\d+)+\Z", "", name)
+    return head in ("keras_tensor", "input_layer", "input", "") or head in kinds
+
+
+def _keras_names(tensors: Sequence[Any], names: Sequence[str], what: str, kinds: Sequence[str] = ()) -> list[str]:
+    if len(names) == len(tensors) == len(set(names)) and not any(_is_automatic(name, kinds) for name in names):
+        return list(names)
+    return [what] if len(tensors) == 1 else [f"{what}_{number}" for number in range(len(tensors))]
+
+
+def _is_functional(function: Any) -> bool:
+    """Whether it is a built functional or sequential Keras model, whose inputs are known tensors."""
+    kinds = {kind.__qualname__ for kind in type(function).__mro__ if kind.__module__.startswith("keras.")}
+    return bool(kinds & {"Functional", "Sequential"} and getattr(function, "inputs", None)) and not _overrides(function)
+
+
+def _overrides(function: Any) -> bool:
+    owner = next(kind for kind in type(function).__mro__ if "call" in vars(kind))
+    return not owner.__module__.startswith("keras.")
+
+
+def _structure(function: Any) -> Any:
+    """The nested inputs of a functional model."""
+    structure = getattr(function, "_inputs_struct", None)
+    return function.inputs[0] if structure is None else structure  # a sequential model takes one tensor
+
+
+def input_names(obj: Any, method: str) -> list[str] | None:
+    """The names of a method's inputs; None where one argument takes several arrays, or may."""
+    function = method_of(obj, method)
+    if _is_concrete(function):
+        return list(function.structured_input_signature[1])
+    if is_keras(function) and _is_functional(function):
+        structure = _structure(function)
+        if isinstance(structure, Mapping):
+            return [str(key) for key in structure]
+        return _keras_names(function.inputs, [tensor.name for tensor in function.inputs], "input")
+    signature = _signature(function)
+    if signature is None:
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = [p.name for p in signature.parameters.values() if p.kind in kinds and p.name not in (*_CONTROL, "self")]
+    if len(names) == 1 and (names == ["inputs"] or _nested(function)) and _nested(function) is not False:
+        return None
+    return names or None
+
+
+def known_specs(obj: Any, method: str) -> list[dict[str, Any]]:
+    """What a method can be traced for without an example: one choice, or none."""
+    function = method_of(obj, method)
+    if _is_concrete(function):
+        return [dict(function.structured_input_signature[1])]
+    names = input_names(obj, method)
+    if names and is_keras(function) and _is_functional(function):
+        structure = _structure(function)
+        tensors = list(structure.values()) if isinstance(structure, Mapping) else function.inputs
+        return [{n: tf.TensorSpec(t.shape, t.dtype, n) for n, t in zip(names, tensors, strict=True)}]
+    specs = getattr(function, "input_signature", None)
+    if names and specs and len(names) == len(specs) and all(isinstance(spec, tf.TensorSpec) for spec in specs):
+        return [{n: tf.TensorSpec(spec.shape, spec.dtype, n) for n, spec in zip(names, specs, strict=True)}]
+    return []
+
+
+def _is_concrete(function: Any) -> bool:
+    """Whether it is a signature of a loaded SavedModel."""
+    return hasattr(function, "structured_input_signature") and not hasattr(function, "python_function")
+
+
+def _nested(function: Any) -> bool | None:
+    """Whether the one argument of a Keras layer takes several tensors, as it was built; None where nobody knows."""
+    shapes = getattr(function, "_build_shapes_dict", None)
+    if not shapes or len(shapes) != 1:
+        return None
+    shape = next(iter(shapes.values()))
+    return not (isinstance(shape, (list, tuple)) and all(size is None or isinstance(size, int) for size in shape))
+
+
+def invoke(obj: Any, method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a method on named tensors, in inference mode; its outputs by name."""
+    function = method_of(obj, method)
+    if _is_concrete(function):
+        return dict(_named(function(**values)))
+    if is_keras(function) and _is_functional(function):
+        return _outputs_of(function, function(_packed(function, values), training=False))
+    signature = _signature(function)
+    extra: dict[str, Any] = {}
+    if signature is not None and "training" in signature.parameters:
+        extra["training"] = False
+    if input_names(obj, method) is not None:
+        return dict(_named(function(**values, **extra)))
+    tensors = list(values.values())
+    if len(tensors) == 1 and not _nested(function):
+        return dict(_named(function(tensors[0], **extra)))
+    problems = []
+    for given in (dict(values), tensors):  # one argument that takes several arrays: a dictionary, or a list
+        try:
+            return dict(_named(function(given, **extra)))
+        except Exception as exc:
+            problems.append(f"{type(exc).__name__}: {exc}".splitlines()[0][:200])
+    raise InvalidInput(
+        f"{method} takes neither a dictionary of {', '.join(values)} ({problems[0]}) nor a list ({problems[1]})"
+    )
+
+
+def _packed(function: Any, values: Mapping[str, Any]) -> Any:
+    structure = _structure(function)
+    if isinstance(structure, Mapping):
+        return dict(values)
+    names = input_names(function, "call") or []
+    missing = [name for name in names if name not in values]
+    if missing or len(names) != len(values):
+        raise InvalidInput(f"it takes {', '.join(names)}, not {', '.join(values)}")
+    listed = [values[name] for name in names]
+    return listed if isinstance(structure, (list, tuple)) else listed[0]
+
+
+def _outputs_of(function: Any, result: Any) -> dict[str, Any]:
+    """The outputs of a functional model: under the names of their layers, where somebody chose those."""
+    if not isinstance(result, (list, tuple)):
+        return dict(_named(result))
+    kinds = {_snake(type(layer).__name__) for layer in function.layers}
+    names = _keras_names(result, list(getattr(function, "output_names", ())), "output", sorted(kinds))
+    return dict(zip(names, result, strict=True))
+
+
+def _snake(name: str) -> str:
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _named(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of a result by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
+    if isinstance(result, Mapping):
+        for key, value in result.items():
+            yield from _named(value, f"{name}_{key}" if name else str(key))
+    elif isinstance(result, (tuple, list)):
+        for number, value in enumerate(result):
+            yield from _named(value, f"{name or 'output'}_{number}")
+    elif result is not None:
+        yield name or "output", tf.convert_to_tensor(result)
+
+
+@contextmanager
+def unchanged(variables: Mapping[str, Any]) -> Iterator[None]:
+    """Puts back what running an object changes: seeds, counters and running means, not what is trained."""
+    before = [(v, v.numpy()) for v in variables.values() if not v.trainable or v.dtype.is_integer]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)

@@ -86,7 +86,8 @@ def method_of(obj: Any, method: str) -> Any:
             method = "serving_default"
         if method in signatures:
             return signatures[method]
-    networks = [name for name, value in vars(obj).items() if not name.startswith("_") and callable(value)]
+    inside = {name: value for name, value in vars(obj).items() if not name.startswith("_")}
+    networks = [name for name, value in inside.items() if is_keras(value) and callable(getattr(value, "call", None))]
     raise SerializationError(
         f"a {type(obj).__name__} has no method {method!r}",
         hint=f"entry_points={{name: 'component.{networks[0]}'}} names a network inside it" if networks else None,

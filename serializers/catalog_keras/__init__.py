@@ -11,7 +11,6 @@ def catalog_register_serializers() -> Iterable[SerializerSpec]:
         "keras",
         (),
         "catalog_keras.serializer:KerasSerializer",
-        suffixes=(".keras",),
         extra="keras",
         default_method="call",
     )

@@ -178,6 +178,15 @@ def _plain(obj: Any) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of lambdas, which are refused right after
         found: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(obj)))
+    stack: list[Any] = [found]
+    while stack:  # the torch backend has optimizers of its own, under the names of Keras'
+        value = stack.pop()
+        if isinstance(value, dict):
+            if str(value.get("module")).startswith("keras.src.backend."):
+                value |= {"module": "keras.optimizers", "registered_name": None}
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
     return found
 
 

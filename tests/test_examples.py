@@ -7,12 +7,14 @@ In a page, top to bottom, in one folder and one Python:
 - A block with `title="name"` is a file, written before what follows.
 - `…` in an output stands for anything; dates and digests are not compared.
 - `<!-- not run: reason -->` before a block leaves it out. A block inside a comment runs unseen.
-- `<!-- needs: framework -->` at the top of a page: it runs where torch and scikit-learn are.
+- `<!-- needs: framework -->` at the top of a page: it runs where torch and scikit-learn are;
+  `<!-- needs: tensorflow -->`: where TensorFlow is, in a process without torch.
 """
 
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import linecache
 import os
 import re
@@ -155,8 +157,11 @@ def _parameters() -> list[Any]:
             continue
         if name_of(page) in ELSEWHERE:
             continue
-        framework = "<!-- needs: framework -->" in page.read_text(encoding="utf-8")
-        marks = [pytest.mark.framework if framework else pytest.mark.server, pytest.mark.timeout(600)]
+        needs = re.match(r"<!-- needs: (\w+) -->", page.read_text(encoding="utf-8"))
+        marks = [pytest.mark.framework if needs else pytest.mark.server, pytest.mark.timeout(600)]
+        if needs and needs[1] == "tensorflow":
+            missing = importlib.util.find_spec("tensorflow") is None or "torch" in sys.modules
+            marks.append(pytest.mark.skipif(missing, reason="needs TensorFlow, and a process without torch"))
         result.append(pytest.param(page, marks=marks, id=name_of(page)))
     return result
 

@@ -196,10 +196,10 @@ class SavedModelSerializer:
         if isinstance(obj, LoadedModel):
             place = next((variable.device for variable in obj.variables), None)
             with tf.device(place), _unchanged(obj):
-                return {name: value.numpy() for name, value in obj.run(method, **inputs).items()}
+                return {name: np.asarray(value.numpy()) for name, value in obj.run(method, **inputs).items()}
         with _unchanged(obj):
             values = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
-            return {name: value.numpy() for name, value in live.invoke(obj, method, values).items()}
+            return {name: np.asarray(value.numpy()) for name, value in live.invoke(obj, method, values).items()}
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]

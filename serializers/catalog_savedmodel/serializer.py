@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -27,6 +27,7 @@ GRAPH = "saved_model.pb"
 INDEX = "variables/variables.index"
 DATA = "variables/variables.data-00000-of-00001"
 _KEY = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
+STRIDE = 4 << 20  # variables lie at the same places in each version of a model: equal stretches are stored once
 _ONE_AT_A_TIME = threading.Lock()  # tracing and loading keep their state in globals
 
 
@@ -130,10 +131,11 @@ class SavedModelSerializer:
         `tf.function` knows of its inputs."""
         with tempfile.TemporaryDirectory(prefix="savedmodel-") as name:
             with _ONE_AT_A_TIME, _quiet():
-                data, meta = _write(obj, request, Path(name))
-            directory.write(GRAPH, [data])
-            for file in (INDEX, DATA):
-                shutil.move(Path(name) / file, directory.path(file))
+                pb, meta = _write(obj, request, Path(name))
+            directory.write(GRAPH, [pb])
+            directory.write(INDEX, [(Path(name) / INDEX).read_bytes()])
+            with (Path(name) / DATA).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                directory.write(DATA, [data], range(0, len(data), STRIDE))
         return meta
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
@@ -237,7 +239,8 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
     if isinstance(obj, LoadedModel):  # the graph stays as it is
         for method in request.methods:
             obj.signature_of(method)
-        _write_variables(_container(obj.weights, list(obj.root.others)), folder)
+        root = _container(obj.weights, list(obj.root.others))
+        tf.train.Checkpoint(root=root).write(str(folder / "variables" / "variables"))
         return obj.graph, dict(obj.notes)
     variables, others = live.parts(obj)
     meta: dict[str, Any] = {"class": _path(obj), "methods": {}, "names": list(variables)}
@@ -254,7 +257,6 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
                     raise
     try:
         tf.saved_model.save(root, str(folder), signatures=signatures)
-        _write_variables(root, folder)
     except (AssertionError, ValueError, tf.errors.OpError) as exc:
         raise SerializationError(f"TensorFlow cannot write {type(obj).__name__}: {_reason(exc)}") from exc
     data = graph.canonical(graph.parse((folder / GRAPH).read_bytes()))
@@ -267,10 +269,6 @@ def _container(variables: Mapping[str, Any], others: list[Any]) -> Any:
     root.weights = dict(variables)
     root.others = others
     return root
-
-
-def _write_variables(root: Any, folder: Path) -> None:
-    tf.train.Checkpoint(root=root).write(str(folder / "variables" / "variables"))
 
 
 def _usual(obj: Any) -> list[str]:

@@ -36,11 +36,12 @@ class Found:
 
 
 class Branches:
-    """The void intents of all parts that are there, and the blobs that their entries carry."""
+    """The void intents of all parts that are there, and the blobs that their entries carry. `found` has each intent as
+    it was made first; `places` all places of each, by its id: it may have come back into a branch that became void."""
 
     def __init__(self, catalog: Catalog, hybrid: Replicated) -> None:
         self._catalog = catalog
-        self.found: list[Found] = []
+        self.places: dict[str, list[Found]] = {}
         self.inlined: dict[str, bytes] = {}
         self.stores: dict[str, ObjectStore] = {}
         line = catalog._backend.journal.line(fresh=True)
@@ -51,7 +52,7 @@ class Branches:
             if record.number
         }
         ends = self._ends(line)
-        seen: set[str] = set()
+        seen: set[tuple[int, int]] = set()
         for name in hybrid.parts:
             try:
                 store = self.stores[name] = hybrid.part(name)
@@ -61,11 +62,17 @@ class Branches:
             for epoch, position, entry in [found for end in ends for found in self._entries(name, store, *end)]:
                 for key, text in entry.get("blobs", {}).items():
                     self.inlined.setdefault(key.partition("~")[0], base64.b64decode(text))
+                if (epoch, position) in seen:
+                    continue
+                seen.add((epoch, position))
                 for stored in entry["intents"]:
-                    if stored["id"] not in seen and any(e["type"] not in COMPUTED for e in stored["events"]):
-                        seen.add(stored["id"])
-                        self.found.append(Found(name, epoch, position, stored))
-        self.found.sort(key=lambda found: (found.epoch, found.position))
+                    if any(e["type"] not in COMPUTED for e in stored["events"]):
+                        self.places.setdefault(stored["id"], []).append(Found(name, epoch, position, stored))
+
+        def order(found: Found) -> tuple[int, int]:
+            return found.epoch, found.position
+
+        self.found = sorted((min(places, key=order) for places in self.places.values()), key=order)
 
     @staticmethod
     def _ends(line: Line) -> list[tuple[int, int]]:

@@ -58,17 +58,18 @@ class _Called:
     that nobody brought back yet, or ever will; whatever names it is a conflict, and never meant for its namesake."""
 
     def __init__(self, branches: Branches) -> None:
-        self._forks = branches.forks
+        self._forks, self._places = branches.forks, branches.places
         self._now: dict[tuple[int, str, int], tuple[int, int | None]] = {}
-        for found in branches.found:
-            for item in _publishes(found.stored["events"]):
-                self._now[found.epoch, item["model"], item["number"]] = found.position, None
+        for place in (place for places in self._places.values() for place in places):
+            for item in _publishes(place.stored["events"]):
+                self._now[place.epoch, item["model"], item["number"]] = place.position, None
 
     def note(self, found: Found, events: Iterable[Mapping[str, Any]]) -> None:
         """The intent is here, as `events`."""
-        pairs = zip(_publishes(found.stored["events"]), _publishes(events), strict=True)
-        for old, new in pairs:
-            self._now[found.epoch, old["model"], old["number"]] = found.position, new["number"]
+        now = _publishes(events)
+        for place in self._places[found.stored["id"]]:
+            for old, new in zip(_publishes(place.stored["events"]), now, strict=True):
+                self._now[place.epoch, old["model"], old["number"]] = place.position, new["number"]
 
     def __call__(self, epoch: int, model: str, number: int) -> int:
         """The present number of what a branch calls `model@number`. Raises `Rejected`."""
@@ -266,7 +267,7 @@ def _intent(catalog: Catalog, found: Found, events: list[dict[str, Any]]) -> Int
     more = {k: v for k, v in stored.items() if k not in ("id", "actor", "time", "based_on", "events", "replayed")}
     about: dict[str, Any] = {"by": catalog.actor, "epoch": found.epoch, "position": found.position}
     if canonical(events) != canonical(stored["events"]):
-        about["events"] = stored["events"]
+        about["events"] = stored.get("replayed", {}).get("events", stored["events"])
     return Intent(
         stored["id"], stored["actor"], stored["time"], base and Head(**base), tuple(events), {**more, "replayed": about}
     )

@@ -743,6 +743,38 @@ def test_each_void_branch_has_numbers_of_its_own(world) -> None:
     assert same(catalog, "m@3", 2) and not catalog.version("m@3").tags
 
 
+def test_what_came_back_into_a_branch_that_became_void_itself_is_known_there_by_its_number_there(world) -> None:
+    """A is m@2 of cern's void branch, and m@3 of oracle's, which is void as well; a tag of the latter names m@3."""
+    w = world("cern", "oracle", "tape")
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    catalog.sync()
+    catalog.save("m", weights(2), tags={"is": "A"})
+    w.sites["cern"].away = True
+    w.machine("two")
+    w.open(stale=True).failover("oracle")
+    catalog = w.open()
+    catalog.save("m", weights(3), tags={"is": "B"})
+    w.sites["cern"].away = False
+    catalog = w.open()
+    assert [void.becomes for void in catalog.reconcile(apply=True, renumber=True)] == [("m@3",)]
+    catalog.version("m@3").tag(late="A")
+    w.sites["oracle"].away = w.sites["cern"].away = True
+    w.machine("three")
+    w.open(stale=True).failover("tape", force=True)
+    catalog = w.open()
+    for seed, name in ((4, "C"), (5, "D")):
+        catalog.save("m", weights(seed), tags={"is": name})
+    for site in w.sites.values():
+        site.away = False
+    catalog = w.open()
+    assert outcomes(catalog.reconcile(apply=True))["tags.set m@3"] == "conflict"
+    assert catalog.version("m@3").tags == {"is": "D"}
+    catalog.reconcile(apply=True, renumber=True)
+    late = {version.tags.get("is"): version.tags.get("late") for version in catalog.versions("m")}
+    assert late == {None: None, "A": "A", "B": None, "C": None, "D": None}
+
+
 def test_a_void_erasure_is_worked_out_anew_and_takes_nothing_that_lives(world) -> None:
     w = world()
     catalog = w.open()

@@ -53,11 +53,11 @@ class StoredArtifact:
                 )
         return serializer.load(self.reader(component), device, into, options)
 
-    def component(self, name: str, device: str | None = None) -> Any:
+    def component(self, name: str, device: str | None = None, **options: Any) -> Any:
         """See `interfaces.runtime.Artifact.component`."""
         key = (name, device)
         if key not in self._loaded:
-            self._loaded[key] = self.load(name, device)
+            self._loaded[key] = self.load(name, device, **options)
         return self._loaded[key]
 
     def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -109,11 +109,13 @@ class Draft:
         described: dict[str, Description] = {}
         serializers = {}
         for name, obj in self._objects.items():
-            if isinstance(obj, Path):
+            spec = self._path_spec(obj) if isinstance(obj, Path) else None
+            if isinstance(obj, Path) and spec is None:
                 components.append(self._stage_path(name, obj))
                 described[name] = Description()
                 continue
-            spec = registry.find_serializer(obj) if self._serializer is None else None
+            if spec is None and self._serializer is None:
+                spec = registry.find_serializer(obj)
             serializers[name] = registry.serializer(spec.name if spec else str(self._serializer))
         entries = self._entry_steps(serializers)
         inputs = self._named_example(entries, serializers)
@@ -163,6 +165,15 @@ class Draft:
         self._main = main
         self.digest = self._writer.add_small(canonical(manifest_to_json(self.manifest)))
         self._layout = self._writer.add_small(canonical(write_layout(self._writer.layout)))
+
+    def _path_spec(self, path: Path) -> Any:
+        """The serializer that takes this path as its object; None where files are kept as they are."""
+        registry = self.catalog._registry
+        if self._serializer is not None:
+            registry.serializer(self._serializer)
+        name = self._serializer or registry.serializer_for_suffix([path.name])
+        spec = registry.serializers.get(name) if name else None
+        return spec if spec is not None and spec.paths else None
 
     def _stage_path(self, name: str, path: Path) -> Component:
         with translated(str(path)):
@@ -318,12 +329,13 @@ class Draft:
         """Bytes that the catalog did not hold yet."""
         return self._writer.written
 
-    def verify(self) -> Any:
-        """Check the draft in a fresh process; returns a `verify.Report` (a table of checks)."""
+    def verify(self, *, trust: bool = False) -> Any:
+        """Check the draft in a fresh process; returns a `verify.Report` (a table of checks). What would run its author's
+        code is skipped without `trust`."""
         self._check_open()
         from catalog_core import verify
 
-        self.report = verify.check(self.artifact, self._temporary())
+        self.report = verify.check(self.artifact, self._temporary(), trust=trust)
         return self.report
 
     def save(self, *, alias: str | None = None, force: bool = False) -> Version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -73,6 +73,37 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
         raise InvalidInput(f"{what}: expected {_shown(spec)}{bound}, got {dtype}{list(shape)}")
 
 
+def signature_of(
+    run: Callable[[Mapping[str, Any]], Mapping[str, Any]], example: Mapping[str, Any]
+) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Names, dtypes and shapes of NumPy arrays in and out, found by running. The first axis is free where all inputs
+    share it and twice as many rows give twice as many."""
+    import numpy as np
+
+    arrays = {name: np.asarray(value) for name, value in example.items()}
+    outputs = {name: np.asarray(value) for name, value in run(arrays).items()}
+    sizes = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
+    rows = sizes.pop() if len(sizes) == 1 else 0
+    twice: dict[str, Any] = {}
+    if rows:
+        try:
+            doubled = run({name: np.concatenate([array, array]) for name, array in arrays.items()})
+            twice.update((name, np.shape(value)) for name, value in doubled.items())
+        except Exception:  # it takes this many rows only
+            pass
+
+    def spec(name: str, array: Any, free: bool) -> TensorSpec:
+        return TensorSpec(name, array.dtype.name, ("batch", *array.shape[1:]) if free else array.shape)
+
+    return (
+        [spec(name, array, bool(twice)) for name, array in arrays.items()],
+        [
+            spec(name, array, bool(array.ndim) and twice.get(name) == (2 * array.shape[0], *array.shape[1:]))
+            for name, array in outputs.items()
+        ],
+    )
+
+
 def _shown(spec: TensorSpec) -> str:
     return f"{spec.dtype}[{', '.join('?' if axis is None else str(axis) for axis in spec.shape)}]"
 
@@ -80,8 +111,9 @@ def _shown(spec: TensorSpec) -> str:
 class Session:
     """Loaded components, ready to run (interfaces.runtime.Session). Entry points are attributes."""
 
-    def __init__(self, artifact: Artifact, device: str) -> None:
+    def __init__(self, artifact: Artifact, device: str, options: Mapping[str, Any] | None = None) -> None:
         self._artifact = artifact
+        self._options = dict(options or {})  # of loading: trust
         self.device = device
         self.entry_points = {point.name: point for point in artifact.manifest.entry_points}
 
@@ -99,7 +131,9 @@ class Session:
         values: Mapping[str, Any] = inputs
         for number, step in enumerate(point.steps):
             component, method = step_of(step)
-            obj = self._artifact.component(component, None if self.device == "cpu" else self.device)
+            obj = self._artifact.component(
+                component, None if self.device == "cpu" else self.device, **self._options
+            )
             if number:
                 values = self._artifact.fit(component, obj, method, values)
             values = self._artifact.call(component, obj, method, values)

@@ -57,17 +57,17 @@ class Report:
         return show.html(self)
 
 
-def check(artifact: StoredArtifact, folder: Path, timeout: float = TIMEOUT) -> Report:
+def check(artifact: StoredArtifact, folder: Path, timeout: float = TIMEOUT, *, trust: bool = False) -> Report:
     """Check an artifact in a fresh process; `folder` takes what has to be written for it.
 
     The process gets this one's `sys.path` less the working folder, the script's folder and editable installs, and
     refuses to import what belongs to no distribution that the artifact records. It never raises for what the artifact
-    does: a process that dies or hangs is a failed check.
+    does: a process that dies or hangs is a failed check. What needs `trust` is skipped without it.
     """
     spec = folder / "verify.json"
     result = folder / "result.json"
     result.unlink(missing_ok=True)
-    spec.write_text(json.dumps(_spec(artifact, folder, result)))
+    spec.write_text(json.dumps({**_spec(artifact, folder, result), "trust": trust}))
     code = (
         "import sys, json; spec = json.load(open(sys.argv[1])); sys.path[:] = spec['path'];"
         "exec(compile(open(spec['child']).read(), spec['child'], 'exec'))"

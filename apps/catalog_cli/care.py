@@ -14,11 +14,12 @@ from catalog_core.show import size
 
 @click.command("verify")
 @reference("ref")
+@click.option("--trust", is_flag=True, help="Also run code that the author of REF brought.")
 @json_option
 @click.pass_context
-def verify_command(ctx: click.Context, ref: str) -> None:
+def verify_command(ctx: click.Context, ref: str, trust: bool) -> None:
     """Load and run REF in a fresh process, and compare with what was recorded."""
-    report = opened(ctx).verify(ref)
+    report = opened(ctx).verify(ref, trust=trust)
     put_table(ctx, report.rows(), "nothing to check")
     if not report.passed:
         sys.exit(1)

@@ -26,6 +26,7 @@ def init_command(ctx: click.Context) -> None:
 @reference("name")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--component", multiple=True, metavar="N=PATH", help="A component and its file or folder.")
+@click.option("--serializer", help="What reads PATHS later, where their names do not say it: generic.")
 @click.option("--alias", help="Point this alias at the new version.")
 @click.option("--tag", multiple=True, metavar="K=V", help="A tag.")
 @click.option("--metric", multiple=True, metavar="K=NUMBER", help="A metric: a finite number.")
@@ -37,8 +38,8 @@ def init_command(ctx: click.Context) -> None:
 @json_option
 @click.pass_context
 def save_command(
-    ctx: click.Context, name: str, paths: tuple[Path, ...], component: tuple[str, ...], alias: str | None,
-    tag: tuple[str, ...], metric: tuple[str, ...], param: tuple[str, ...], parent: tuple[str, ...],
+    ctx: click.Context, name: str, paths: tuple[Path, ...], component: tuple[str, ...], serializer: str | None,
+    alias: str | None, tag: tuple[str, ...], metric: tuple[str, ...], param: tuple[str, ...], parent: tuple[str, ...],
     description: str | None, verify: bool, force: bool,
 ) -> None:  # fmt: skip
     """Publish PATHS (files or one folder) as the next version of NAME."""
@@ -54,7 +55,7 @@ def save_command(
     version = catalog.save(
         name, components=components, alias=alias, verify=verify, force=force, tags=pairs(tag, "tag"),
         metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param"), description=description,
-        parents=parent,
+        parents=parent, serializer=serializer,
     )  # fmt: skip
     new = size(version.summary["new_bytes"])
     put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])

@@ -13,8 +13,8 @@ class Artifact(Protocol):
 
     manifest: Manifest
 
-    def component(self, name: str, device: str | None = None) -> Any:
-        """The component as its serializer loads it, on `device`. Loaded once."""
+    def component(self, name: str, device: str | None = None, **options: Any) -> Any:
+        """The component as its serializer loads it, on `device`. Loaded once. `options`: those of loading (`trust`)."""
 
     def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run a method of a loaded component through its serializer."""

@@ -1,0 +1,246 @@
+"""scikit-learn estimators ↔ `model.skops`; XGBoost ↔ `model.ubj`; LightGBM boosters ↔ `model.txt`."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator
+
+from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.names import nearest
+from catalog_core.records import Description, TensorSpec
+from catalog_core.session import signature_of
+from catalog_sklearn import archive
+from catalog_sklearn.boosters import check_lightgbm, check_xgboost
+
+METHODS = (
+    "predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "inverse_transform",
+    "score_samples", "apply",
+)  # fmt: skip
+XGBOOST = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
+
+
+def _is(obj: Any, module: str, name: str) -> bool:
+    """Whether `obj` is of a class of a module that may not be imported."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(obj, kind)
+
+
+def _is_booster(obj: Any) -> bool:
+    return _is(obj, "xgboost", "Booster") or _is(obj, "lightgbm", "Booster")
+
+
+class SklearnSerializer:
+    """See `interfaces.serializer`."""
+
+    name = "sklearn"
+
+    def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
+        """Write a fitted or unfitted estimator, a pipeline, or a booster."""
+        if type(obj).__module__ == "xgboost.sklearn" and type(obj).__name__ in XGBOOST and hasattr(obj, "n_features_in_"):
+            data = bytes(obj.get_booster().save_raw("ubj"))
+            check_xgboost(data)
+            directory.write("model.ubj", [data])
+            return {"class": type(obj).__name__, "params": _xgboost_params(obj)}
+        if _is(obj, "xgboost", "Booster"):
+            data = bytes(obj.save_raw("ubj"))
+            check_xgboost(data)
+            directory.write("model.ubj", [data])
+            return {"class": "Booster"}
+        if _is(obj, "lightgbm", "Booster"):
+            text = obj.model_to_string()
+            check_lightgbm(text)
+            directory.write("model.txt", [text.encode()])
+            return {}
+        if not isinstance(obj, BaseEstimator):
+            raise SerializationError(f"a {type(obj).__name__} is no estimator", hint="publish an estimator or a pipeline")
+        data = archive.write(obj)
+        directory.write("model.skops", [data])
+        try:
+            archive.read(data, trust=False)
+        except CatalogError as exc:
+            warnings.warn(f"{type(obj).__name__} will load with trust=True only: {exc.message}", stacklevel=2)
+        return {}
+
+    def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
+        """The estimator or booster. Classes that are on no list of trusted ones are made with `trust` only."""
+        if options.get("as_") is not None:
+            raise SerializationError(f"as_={options['as_']!r} is not known here", hint="an estimator is loaded as it is")
+        if into is not None:
+            raise SerializationError("an estimator cannot be filled", hint="load it without into")
+        if device not in (None, "cpu"):
+            raise BackendError(f"an estimator cannot be on {device!r}", hint="device='cpu'", backend="sklearn")
+        files = list(reader.files)
+        if len(files) != 1 or not files[0].endswith((".skops", ".ubj", ".txt")):
+            raise SerializationError(f"an estimator is one file, .skops, .ubj or .txt; here are {', '.join(files)[:200]}")
+        data = bytes(reader.view(files[0]))
+        if files[0].endswith(".skops"):
+            obj = archive.read(data, bool(options.get("trust")))
+            if not isinstance(obj, BaseEstimator):
+                raise SerializationError(f"the file holds a {type(obj).__name__}, not an estimator")
+            return obj
+        return _xgboost_load(data, reader.meta) if files[0].endswith(".ubj") else _lightgbm_load(data)
+
+    def describe(self, obj: Any) -> Description:
+        """Framework, class, `get_params`, and how many numbers the fitted attributes hold."""
+        top = type(obj).__module__.partition(".")[0]
+        framework = top if top in ("xgboost", "lightgbm") else "sklearn"
+        if not isinstance(obj, BaseEstimator) and not _is_booster(obj):
+            return Description("sklearn", sklearn.__version__)
+        try:
+            params = {key: _plain(value) for key, value in obj.get_params().items()} if hasattr(obj, "get_params") else {}
+        except Exception:  # an estimator of the user's
+            params = {}
+        version = str(getattr(sys.modules.get(framework), "__version__", sklearn.__version__))
+        path = f"{type(obj).__module__}:{type(obj).__qualname__}"
+        return Description(framework, version, type(obj).__name__, params, _count(obj, 0), {}, path)
+
+    def inputs(self, obj: Any, method: str) -> list[str] | None:
+        """`X`, rows by columns."""
+        known = ("predict",) if _is_booster(obj) else METHODS
+        if method not in known or not callable(getattr(obj, method, None)):
+            have = [name for name in known if callable(getattr(obj, name, None))]
+            raise SerializationError(
+                f"a {type(obj).__name__} has no method {method!r}", hint=nearest(method, have) or f"it has {', '.join(have)}"
+            )
+        return ["X"]
+
+    def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run a method on `X`. Classes that are no numbers come out as `index`, their place in `classes_`."""
+        self.inputs(obj, method)
+        if set(inputs) != {"X"}:
+            raise InvalidInput(f"{method} takes X, not {', '.join(inputs)}")
+        rows = _rows(obj, np.asarray(inputs["X"]))
+        result = getattr(obj, method)(rows)
+        parts = result if isinstance(result, (list, tuple)) else [result]
+        arrays = [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in parts]
+        if method == "predict" and len(arrays) == 1 and arrays[0].dtype.kind in "OUS":
+            classes = np.asarray(getattr(obj, "classes_", ()))
+            index = np.searchsorted(classes, arrays[0]) if classes.ndim == 1 and classes.size else None
+            if index is None:
+                raise SerializationError("the predictions are no numbers, and there is no list of classes")
+            return {"index": index.astype(np.int64)}
+        if any(array.dtype.hasobject or array.dtype.kind in "US" for array in arrays):
+            raise SerializationError(f"{method} gives no numbers")
+        return {"output": arrays[0]} if len(arrays) == 1 else {f"output_{n}": array for n, array in enumerate(arrays)}
+
+    def signature(
+        self, obj: Any, method: str, example: Mapping[str, Any]
+    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """Found by running; the rows are free."""
+        ins, outs = signature_of(lambda values: self.call(obj, method, values), example)
+        if [spec.name for spec in outs] == ["index"]:
+            told = f"place in classes_: {', '.join(map(str, obj.classes_))}"[:1000]
+            outs = [TensorSpec("index", outs[0].dtype, outs[0].shape, None, told)]
+        return ins, outs
+
+
+def _rows(obj: Any, rows: np.ndarray) -> Any:
+    """What the object wants: a DMatrix, or a data frame where it was fitted on one."""
+    if _is(obj, "xgboost", "Booster"):
+        import xgboost
+
+        return xgboost.DMatrix(rows, feature_names=obj.feature_names, feature_types=obj.feature_types)
+    names = getattr(obj, "feature_names_in_", None)
+    if names is not None and rows.ndim == 2 and rows.shape[1] == len(names):
+        try:
+            import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        except ImportError:
+            return rows
+        return pd.DataFrame(rows, columns=list(names))
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as it can be searched: numbers and texts as they are, other things by their class."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return f"{type(value).__module__}:{type(value).__name__}" if hasattr(value, "get_params") else str(value)[:200]
+
+
+def _count(value: Any, depth: int) -> int:
+    """How many numbers the fitted attributes (`…_`) of an estimator and of what it holds have."""
+    if depth > 8:
+        return 0
+    if isinstance(value, np.ndarray):
+        return value.size if value.dtype.kind in "fiuc" else sum(_count(item, depth + 1) for item in value.flat)
+    if isinstance(value, (list, tuple)):
+        return sum(_count(item, depth + 1) for item in value)
+    if isinstance(value, BaseEstimator):
+        told = vars(value).items()
+        mine = [item for name, item in told if name.endswith("_") and not name.endswith(("_in_", "_seen_"))]
+        mine += [item for name, item in told if name in ("steps", "transformers_", "_predictors")]
+        return sum(_count(item, depth + 1) for item in mine)
+    if type(value).__name__ == "Tree" and hasattr(value, "value"):
+        return int(value.node_count * 2 + value.value.size)
+    return 0
+
+
+def _xgboost_params(obj: Any) -> dict[str, Any]:
+    """The parameters that are not as they are by default; others than plain values are left out, with a warning."""
+    default = type(obj)().get_params()
+    kept: dict[str, Any] = {}
+    for key, value in obj.get_params().items():
+        value = value.item() if isinstance(value, np.generic) else value
+        if value == default.get(key) or value != value:
+            continue
+        if isinstance(value, float):
+            kept[key] = {"float": value.hex()}
+        elif isinstance(value, (bool, int, str)):
+            kept[key] = value
+        else:
+            warnings.warn(f"{key} of {type(obj).__name__} is a {type(value).__name__}, and is not stored", stacklevel=3)
+    return kept
+
+
+def _xgboost_load(data: bytes, meta: Mapping[str, Any]) -> Any:
+    import xgboost
+
+    name, stored = meta.get("class"), meta.get("params", {})
+    if name not in (*XGBOOST, "Booster", None) or not isinstance(stored, dict):
+        raise SerializationError(f"XGBoost has no model {str(name)[:60]!r}")
+    check_xgboost(data)
+    try:
+        if name in (None, "Booster"):
+            return xgboost.Booster(model_file=bytearray(data))
+        params = {k: float.fromhex(v["float"]) if isinstance(v, dict) else v for k, v in stored.items()}
+        estimator = getattr(xgboost, name)
+        unknown = sorted(set(params) - set(estimator().get_params()))
+        if unknown:
+            raise SerializationError(f"{name} has no parameter {unknown[0][:60]!r}")
+        made = estimator(**params)
+        made.load_model(bytearray(data))
+        for key, value in estimator().get_params().items():  # load_model changes some
+            setattr(made, key, params.get(key, value))
+        return made
+    except SerializationError:
+        raise
+    except Exception as exc:
+        raise SerializationError(f"XGBoost cannot read the model: {_line(exc)}") from exc
+
+
+def _lightgbm_load(data: bytes) -> Any:
+    import lightgbm
+
+    try:
+        text = data.decode()
+        check_lightgbm(text)
+        return lightgbm.Booster(model_str=text)
+    except SerializationError:
+        raise
+    except Exception as exc:
+        raise SerializationError(f"LightGBM cannot read the model: {_line(exc)}") from exc
+
+
+def _line(exc: BaseException) -> str:
+    return " ".join(f"{type(exc).__name__}: {exc}".split())[:300]

@@ -330,8 +330,8 @@ class Draft:
         return self._writer.written
 
     def verify(self, *, trust: bool = False) -> Any:
-        """Check the draft in a fresh process; returns a `verify.Report` (a table of checks). What would run its author's
-        code is skipped without `trust`."""
+        """Check the draft in a fresh process; returns a `verify.Report` (a table of checks). What would run its
+        author's code is skipped without `trust`."""
         self._check_open()
         from catalog_core import verify
 

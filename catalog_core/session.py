@@ -131,9 +131,7 @@ class Session:
         values: Mapping[str, Any] = inputs
         for number, step in enumerate(point.steps):
             component, method = step_of(step)
-            obj = self._artifact.component(
-                component, None if self.device == "cpu" else self.device, **self._options
-            )
+            obj = self._artifact.component(component, None if self.device == "cpu" else self.device, **self._options)
             if number:
                 values = self._artifact.fit(component, obj, method, values)
             values = self._artifact.call(component, obj, method, values)

@@ -64,7 +64,7 @@ class Guard(importlib.abc.MetaPathFinder):
 def main(spec: dict[str, Any]) -> None:
     """Run all checks and write the table."""
     sys.meta_path.insert(0, OwnFinder(spec["roots"]))
-    trust = {"trust": True} if spec.get("trust") else {}
+    trust: dict[str, Any] = {"trust": True} if spec.get("trust") else {}
     rows: list[dict[str, Any]] = []
     from catalog_core.errors import NotTrusted
 

@@ -25,15 +25,16 @@ _TREE = "sklearn.tree._tree.Tree"
 _PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 # What may be made besides the types that skops trusts itself. The trees are: their arrays are checked here.
 ALLOWED = (
-    _TREE, _PREDICTOR, "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
-    "lightgbm.sklearn.LGBMRegressor", "lightgbm.sklearn.LGBMRanker", "lightgbm.sklearn.LGBMModel", "lightgbm.sklearn._LGBMLabelEncoder",
-    "xgboost.core.Booster", "xgboost.sklearn.XGBClassifier", "xgboost.sklearn.XGBRegressor", "xgboost.sklearn.XGBRanker",
-    "xgboost.sklearn.XGBRFClassifier", "xgboost.sklearn.XGBRFRegressor",
+    _TREE, _PREDICTOR, "collections.OrderedDict",
+    "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier", "lightgbm.sklearn.LGBMModel",
+    "lightgbm.sklearn.LGBMRanker", "lightgbm.sklearn.LGBMRegressor", "lightgbm.sklearn._LGBMLabelEncoder",
+    "xgboost.core.Booster", "xgboost.sklearn.XGBClassifier", "xgboost.sklearn.XGBRanker",
+    "xgboost.sklearn.XGBRegressor", "xgboost.sklearn.XGBRFClassifier", "xgboost.sklearn.XGBRFRegressor",
 )  # fmt: skip
 # Plain classes of scikit-learn, written in Python, that hold numbers and names.
 _PLAIN = {
-    "sklearn.gaussian_process.kernels": "CompoundKernel ConstantKernel DotProduct ExpSineSquared Exponentiation Hyperparameter "
-    "Matern PairwiseKernel Product RBF RationalQuadratic Sum WhiteKernel",
+    "sklearn.gaussian_process.kernels": "CompoundKernel ConstantKernel DotProduct ExpSineSquared Exponentiation "
+    "Hyperparameter Matern PairwiseKernel Product RBF RationalQuadratic Sum WhiteKernel",
     "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
     "sklearn.metrics._scorer": "_PassthroughScorer",
     "sklearn.model_selection._split": "GroupKFold KFold LeaveOneOut RepeatedKFold RepeatedStratifiedKFold ShuffleSplit "
@@ -46,11 +47,11 @@ _FORESTS = (
     "sklearn.ensemble._hist_gradient_boosting.gradient_boosting",
 )  # fmt: skip
 # A node that is not among these calls a function, a method or a constructor that the file names.
-NODES = frozenset(
-    "BytearrayNode BytesNode DTypeNode DefaultDictNode DictNode FunctionNode JsonNode ListNode LossNode MaskedArrayNode "
-    "NdArrayNode ObjectNode RandomGeneratorNode RandomStateNode SetNode SliceNode SparseMatrixNode TreeNode TupleNode "
-    "TypeNode".split()
-)
+NODES = frozenset({
+    "BytearrayNode", "BytesNode", "DTypeNode", "DefaultDictNode", "DictNode", "FunctionNode", "JsonNode", "ListNode",
+    "LossNode", "MaskedArrayNode", "NdArrayNode", "ObjectNode", "RandomGeneratorNode", "RandomStateNode", "SetNode",
+    "SliceNode", "SparseMatrixNode", "TreeNode", "TupleNode", "TypeNode",
+})  # fmt: skip
 
 
 def write(obj: Any) -> bytes:
@@ -175,13 +176,15 @@ def _check_node(node: Mapping[str, Any], members: Mapping[str, bytes], trust: bo
 
 
 def check_trees(node: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
-    """Hold the trees of an estimator against it. scikit-learn follows the numbers in them without looking, so that one
-    that lies crashes the process or reads what is not the model's. Children come after their parents, so a walk ends."""
+    """Hold the trees of an estimator against it. scikit-learn follows the numbers in them without looking, so that
+    one that lies crashes the process or reads what is not the model's. Children come after parents: a walk ends."""
     highest = -1
     for part in _nodes(node):
         if part["__loader__"] == "TreeNode" or f"{part['__module__']}.{part['__class__']}" == _TREE:
             nodes = _array(part, "nodes", members)
-            highest = max(highest, _check_tree(nodes, ~(nodes["left_child"] == -1), "left_child", "right_child", "feature"))
+            highest = max(
+                highest, _check_tree(nodes, ~(nodes["left_child"] == -1), "left_child", "right_child", "feature")
+            )
         elif f"{part['__module__']}.{part['__class__']}" == _PREDICTOR:
             nodes = _array(part, "nodes", members)
             inner = nodes["is_leaf"] == 0

@@ -5,6 +5,7 @@ Those readers trust the numbers in a file: one that lies ends the process, or re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from catalog_core.errors import SerializationError
 
 MAX_DEPTH = 64
+_ROOT = 2**31 - 1  # the parent of a root
 _NUMBERS = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
 
 
@@ -116,6 +118,8 @@ def _check_tree(tree: Any, inputs: int) -> None:
         raise ValueError("a tree has lists of different lengths")
     if int(tree["tree_param"].get("num_feature", inputs)) > inputs:
         raise ValueError("a tree has more inputs than the model")
+    if ((parents < 0) | (parents >= count) & (parents != _ROOT)).any():
+        raise ValueError("a tree has parents that are not there")
     level, seen = np.array([0]), 0
     while level.size:
         seen += level.size
@@ -139,12 +143,20 @@ def check_lightgbm(text: str) -> None:
     """Raises `SerializationError` for what is no whole LightGBM model, or whose trees lie."""
     try:
         head, mark, tail = text.partition("\n\nend of trees\n")
-        if not head.startswith("tree\n") or not mark or "\npandas_categorical:" not in tail or tail[-1] != "\n":
-            raise ValueError("it was cut short")
+        if not head.startswith("tree\n") or not mark or not _TAIL.fullmatch(tail):
+            raise ValueError("it was cut short, or its end is another one")
+        if any(ord(letter) < 32 and letter != "\n" for letter in text):
+            raise ValueError("it holds control characters")
         first, *trees = head.split("\nTree=")
         about = dict(_lines(first))
+        if not {"objective", "label_index", "version"} <= about.keys():
+            raise ValueError("its head is not whole")
         inputs, classes = int(about["max_feature_idx"]) + 1, int(about["num_tree_per_iteration"])
-        if inputs < 1 or len(about["feature_names"].split(" ")) != inputs or len(about["feature_infos"].split(" ")) != inputs:
+        if (
+            inputs < 1
+            or len(about["feature_names"].split(" ")) != inputs
+            or len(about["feature_infos"].split(" ")) != inputs
+        ):
             raise ValueError("the names of its inputs are not as many as its inputs")
         if not 1 <= classes <= 10_000 or int(about["num_class"]) < 1 or len(trees) % classes:
             raise ValueError("its trees do not fit its classes")
@@ -158,6 +170,12 @@ def check_lightgbm(text: str) -> None:
             _check_text_tree(values, inputs)
     except (ValueError, KeyError, IndexError, OverflowError) as exc:
         raise SerializationError(f"the file is no LightGBM model, or is broken: {type(exc).__name__}: {exc}") from exc
+
+
+_TAIL = re.compile(
+    r"\nfeature_importances:\n([^\n=]+=[0-9.e+-]+\n)*(\nparameters:\n(\[\w+: [^\[\]\n]*\]\n)*\nend of parameters\n)?"
+    r"\npandas_categorical:[^\n]*\n"
+)
 
 
 def _padded(trees: list[str]) -> list[str]:
@@ -187,6 +205,12 @@ def _check_text_tree(values: dict[str, str], inputs: int) -> None:
     if int(values.get("is_linear", "0")):
         raise ValueError("linear models in the leaves (linear_tree) are not supported")
     numbers("leaf_value", leaves, np.float64)
+    numbers("shrinkage", 1, np.float64)
+    told = {"leaf_weight": leaves, "leaf_count": leaves}
+    told |= dict.fromkeys(("split_gain", "internal_value", "internal_weight", "internal_count"), inner)
+    for key, count in told.items():
+        if key in values:
+            numbers(key, count if inner or values[key] else 0, np.float64)
     if not inner:
         return
     used, kinds = numbers("split_feature", inner), numbers("decision_type", inner)

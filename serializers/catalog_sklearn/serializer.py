@@ -44,7 +44,11 @@ class SklearnSerializer:
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write a fitted or unfitted estimator, a pipeline, or a booster."""
-        if type(obj).__module__ == "xgboost.sklearn" and type(obj).__name__ in XGBOOST and hasattr(obj, "n_features_in_"):
+        if (
+            type(obj).__module__ == "xgboost.sklearn"
+            and type(obj).__name__ in XGBOOST
+            and hasattr(obj, "n_features_in_")
+        ):
             data = bytes(obj.get_booster().save_raw("ubj"))
             check_xgboost(data)
             directory.write("model.ubj", [data])
@@ -60,7 +64,9 @@ class SklearnSerializer:
             directory.write("model.txt", [text.encode()])
             return {}
         if not isinstance(obj, BaseEstimator):
-            raise SerializationError(f"a {type(obj).__name__} is no estimator", hint="publish an estimator or a pipeline")
+            raise SerializationError(
+                f"a {type(obj).__name__} is no estimator", hint="publish an estimator or a pipeline"
+            )
         data = archive.write(obj)
         directory.write("model.skops", [data])
         try:
@@ -72,14 +78,18 @@ class SklearnSerializer:
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The estimator or booster. Classes that are on no list of trusted ones are made with `trust` only."""
         if options.get("as_") is not None:
-            raise SerializationError(f"as_={options['as_']!r} is not known here", hint="an estimator is loaded as it is")
+            raise SerializationError(
+                f"as_={options['as_']!r} is not known here", hint="an estimator is loaded as it is"
+            )
         if into is not None:
             raise SerializationError("an estimator cannot be filled", hint="load it without into")
         if device not in (None, "cpu"):
             raise BackendError(f"an estimator cannot be on {device!r}", hint="device='cpu'", backend="sklearn")
         files = list(reader.files)
         if len(files) != 1 or not files[0].endswith((".skops", ".ubj", ".txt")):
-            raise SerializationError(f"an estimator is one file, .skops, .ubj or .txt; here are {', '.join(files)[:200]}")
+            raise SerializationError(
+                f"an estimator is one file, .skops, .ubj or .txt; here are {', '.join(files)[:200]}"
+            )
         data = bytes(reader.view(files[0]))
         if files[0].endswith(".skops"):
             obj = archive.read(data, bool(options.get("trust")))
@@ -95,7 +105,9 @@ class SklearnSerializer:
         if not isinstance(obj, BaseEstimator) and not _is_booster(obj):
             return Description("sklearn", sklearn.__version__)
         try:
-            params = {key: _plain(value) for key, value in obj.get_params().items()} if hasattr(obj, "get_params") else {}
+            params = (
+                {key: _plain(value) for key, value in obj.get_params().items()} if hasattr(obj, "get_params") else {}
+            )
         except Exception:  # an estimator of the user's
             params = {}
         version = str(getattr(sys.modules.get(framework), "__version__", sklearn.__version__))
@@ -108,7 +120,8 @@ class SklearnSerializer:
         if method not in known or not callable(getattr(obj, method, None)):
             have = [name for name in known if callable(getattr(obj, name, None))]
             raise SerializationError(
-                f"a {type(obj).__name__} has no method {method!r}", hint=nearest(method, have) or f"it has {', '.join(have)}"
+                f"a {type(obj).__name__} has no method {method!r}",
+                hint=nearest(method, have) or f"it has {', '.join(have)}",
             )
         return ["X"]
 

@@ -1,0 +1,232 @@
+"""A graph that was checked: its operators are on a list, and its external data lie among the files it came with."""
+
+from __future__ import annotations
+
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from catalog_core.errors import InvalidInput, InvalidName, NotTrusted, SerializationError
+from catalog_core.names import check_file
+from catalog_core.records import TensorSpec
+
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+# They load a file or a library, or call into Python.
+REFUSED = ("EPContext", "PyOp", "PythonOp", "PythonOpGrad")
+SMALL = 4096
+_TYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16", "tensor(bool)": "bool",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+class OnnxModel:
+    """An ONNX graph, ready to run on the processor. `data` is the file, `external` its external data by location.
+
+    Raises `SerializationError` for a graph that is broken or whose data lie elsewhere, `NotTrusted` for operators that
+    are not on the list."""
+
+    def __init__(self, data: bytes, external: Mapping[str, Any]) -> None:
+        self.data, self.external = bytes(data), dict(external)
+        self.proto = onnx.ModelProto()
+        try:
+            self.proto.ParseFromString(self.data)
+        except DecodeError as exc:
+            raise SerializationError(f"the file is no ONNX graph: {exc}") from exc
+        if not self.proto.HasField("graph") or not self.proto.opset_import or not self.proto.graph.output:
+            raise SerializationError("the file is no ONNX graph: it has no opset, or no outputs")
+        needed = external_files(self.proto)
+        for name, size in needed.items():
+            if name not in self.external:
+                raise SerializationError(f"the graph wants its data from {name!r}, which is not among its files")
+            if len(self.external[name]) < size:
+                raise SerializationError(f"the graph wants {size:,} bytes of {name!r}, which is shorter")
+        unused = sorted(set(self.external) - set(needed))
+        if unused:
+            raise SerializationError(f"{unused[0]!r} is no data of the graph")
+        self.operators = operators(self.proto)
+
+    def __deepcopy__(self, memo: Any) -> OnnxModel:
+        """Itself: nothing changes it, and a session cannot be copied."""
+        return self
+
+    @classmethod
+    def open(cls, path: Path) -> OnnxModel:
+        """The graph of a file, or of the one `.onnx` file in a folder, with its external data beside it. Raises what
+        making one raises, and `SerializationError` for data that are links or lie outside of the folder."""
+        if path.is_dir():
+            found = sorted(path.glob("*.onnx"))
+            if len(found) != 1:
+                raise SerializationError(f"{path} holds {len(found)} files .onnx, not one")
+            path = found[0]
+        data = path.read_bytes()
+        proto = onnx.ModelProto()
+        try:
+            proto.ParseFromString(data)
+        except DecodeError as exc:
+            raise SerializationError(f"{path.name} is no ONNX graph: {exc}") from exc
+        return cls(data, {name: _mapped(path.parent, name) for name in external_files(proto)})
+
+    @cached_property
+    def session(self) -> Any:
+        """The session of onnxruntime; nothing is read from disk to make it."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        if self.external:
+            buffers = [np.frombuffer(data, np.uint8) for data in self.external.values()]
+            sizes = [buffer.size for buffer in buffers]
+            options.add_external_initializers_from_files_in_memory(list(self.external), buffers, sizes)
+        try:
+            return onnxruntime.InferenceSession(self._runnable(), options, providers=["CPUExecutionProvider"])
+        except Exception as exc:  # it has an error class for each of its codes
+            raise SerializationError(f"onnxruntime refuses the graph: {_line(exc)}") from exc
+
+    def _runnable(self) -> bytes:
+        """The graph with its small tensors in it: shapes and axes are read before external data are."""
+        small = [tensor for tensor in self.proto.graph.initializer if 0 < _length(tensor) <= SMALL]
+        if not small:
+            return self.data
+        proto = onnx.ModelProto.FromString(self.data)
+        for tensor in proto.graph.initializer:
+            length = _length(tensor)
+            if 0 < length <= SMALL:
+                told = {entry.key: entry.value for entry in tensor.external_data}
+                offset = int(told.get("offset") or 0)
+                tensor.raw_data = bytes(self.external[told["location"]][offset : offset + length])
+                del tensor.external_data[:]
+                tensor.data_location = onnx.TensorProto.DEFAULT
+        return proto.SerializeToString()  # type: ignore[no-any-return]
+
+    @property
+    def inputs(self) -> list[TensorSpec]:
+        """Names, dtypes and shapes of what `run` takes; an axis that may have any length is None or has a name."""
+        return [_spec(value) for value in self.session.get_inputs()]
+
+    @property
+    def outputs(self) -> list[TensorSpec]:
+        """The same of what it gives."""
+        return [_spec(value) for value in self.session.get_outputs()]
+
+    def run(self, **inputs: Any) -> dict[str, Any]:
+        """Run the graph on arrays by name. Raises `InvalidInput` with the name of what does not fit."""
+        names = [value.name for value in self.session.get_inputs()]
+        for name in inputs:
+            if name not in names:
+                raise InvalidInput(f"the graph has no input {name!r}", hint=f"inputs: {', '.join(names)}")
+        try:
+            given = {name: np.asarray(value) for name, value in inputs.items()}
+            results = self.session.run(None, given)
+        except Exception as exc:
+            raise InvalidInput(f"the graph cannot run on these inputs: {_line(exc)}") from exc
+        found = dict(zip((value.name for value in self.session.get_outputs()), results, strict=True))
+        for name, value in found.items():
+            if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+                raise SerializationError(
+                    f"output {name!r} is no array of numbers", hint="export with zipmap=False, and without texts"
+                )
+        return found
+
+
+def _length(tensor: Any) -> int:
+    """Bytes of a tensor's external data, as far as the graph tells; 0 for one that has none."""
+    return next((int(entry.value or 0) for entry in tensor.external_data if entry.key == "length"), 0)
+
+
+def messages(message: Any) -> Iterator[Any]:
+    """A protobuf message and all messages in it."""
+    waiting = [message]
+    while waiting:
+        item = waiting.pop()
+        yield item
+        for field, value in item.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else list(value)
+
+
+def external_files(proto: Any) -> dict[str, int]:
+    """The files that hold external data: location → how many bytes it must have. Raises `SerializationError` for a
+    location that leaves the folder, and for external data in other places than the initializers of the graph."""
+    initializers = {id(tensor): tensor for tensor in proto.graph.initializer}
+    outside = [tensor for tensor in initializers.values() if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    everywhere = sum(
+        isinstance(part, onnx.TensorProto)
+        and (part.data_location == onnx.TensorProto.EXTERNAL or bool(part.external_data))
+        for part in messages(proto)
+    )
+    if everywhere != len(outside):
+        raise SerializationError("external data are read for the initializers of the graph only, not for inner graphs")
+    found: dict[str, int] = {}
+    for tensor in outside:
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        try:
+            name = check_file(told.get("location"))
+            offset, length = int(told.get("offset") or 0), int(told.get("length") or 0)
+        except (InvalidName, ValueError) as exc:
+            raise SerializationError(
+                f"tensor {tensor.name[:80]!r} has its data in a place that is not allowed: {exc}"
+            ) from exc
+        if offset < 0 or length < 0:
+            raise SerializationError(f"tensor {tensor.name[:80]!r} begins before its file")
+        found[name] = max(found.get(name, 0), offset + length)
+    return found
+
+
+def operators(proto: Any) -> dict[str, int]:
+    """How often each operator occurs: `domain:operator` → count. Raises `NotTrusted` for one that is on no list."""
+    own = {(function.domain, function.name) for function in proto.functions}
+    for part in (
+        *proto.opset_import,
+        *(imported for function in proto.functions for imported in function.opset_import),
+    ):
+        if part.domain not in DOMAINS and part.domain not in {domain for domain, _ in own}:
+            raise NotTrusted(f"the graph wants operators of {part.domain[:80]!r}, which no installed library has")
+    count: Counter[str] = Counter()
+    for node in messages(proto):
+        if not isinstance(node, onnx.NodeProto) or (node.domain, node.op_type) in own:
+            continue
+        if node.domain not in DOMAINS or node.op_type in REFUSED:
+            raise NotTrusted(
+                f"operator {node.op_type[:80]!r} of {node.domain[:80]!r} is not on the list",
+                hint=f"operators of {', '.join(filter(None, DOMAINS))} are",
+            )
+        count[f"{node.domain or 'ai.onnx'}:{node.op_type}"] += 1
+    return dict(sorted(count.items()))
+
+
+def _mapped(folder: Path, name: str) -> Any:
+    """The bytes of a file in a folder; a link on the way is refused."""
+    path = folder
+    for part in name.split("/"):
+        path = path / part
+        try:
+            mode = path.lstat().st_mode
+        except OSError as exc:
+            raise SerializationError(f"the graph wants its data from {name!r}, which is not there") from exc
+        if stat.S_ISLNK(mode):
+            raise SerializationError(f"the graph wants its data from {name!r}, which is a link")
+    if not stat.S_ISREG(mode):
+        raise SerializationError(f"the graph wants its data from {name!r}, which is no file")
+    return np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+
+
+def _spec(value: Any) -> TensorSpec:
+    if value.type not in _TYPES:
+        raise SerializationError(f"{value.name!r} is a {value.type}, not an array of numbers")
+    shape = tuple(size if isinstance(size, int) and size >= 0 else size if isinstance(size, str) else None
+                  for size in value.shape)  # fmt: skip
+    return TensorSpec(value.name, _TYPES[value.type], shape)
+
+
+def _line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:300]

@@ -6,6 +6,7 @@ positions are `#n`. So two paths never share a name.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -19,8 +20,10 @@ MAX_DEPTH = 64
 
 
 def is_array(value: Any) -> bool:
-    """Whether `value` is a NumPy array, a NumPy scalar or a torch tensor."""
-    return isinstance(value, (np.ndarray, np.generic)) or is_torch(value)
+    """Whether `value` is an array of NumPy or JAX (which is stored as NumPy's), a NumPy scalar or a torch tensor."""
+    jax = sys.modules.get("jax")
+    of_jax = jax is not None and isinstance(value, jax.Array)
+    return isinstance(value, (np.ndarray, np.generic)) or is_torch(value) or of_jax
 
 
 def segment(key: str | int) -> str:
@@ -74,7 +77,10 @@ def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str
     if type(value) in (list, tuple):
         nodes = [_node(item, (*path, segment(at)), arrays) for at, item in enumerate(value)]
         return {"list" if type(value) is list else "tuple": nodes}
-    raise SerializationError(f"{name!r} is a {type(value).__name__}, not a NumPy array, torch tensor or plain value")
+    raise SerializationError(
+        f"{name!r} is a {type(value).__name__}, not a NumPy array, torch tensor or plain value",
+        hint="serializer='pytree' takes named tuples and what JAX knows",
+    )
 
 
 def restore(node: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:

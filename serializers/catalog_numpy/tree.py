@@ -190,7 +190,7 @@ def _named(origin: Any, fields: list[str], trust: bool) -> Any:
         if isinstance(found, type) and issubclass(found, tuple) and getattr(found, "_fields", ()) == tuple(fields):
             return found
     label = name.rpartition(".")[2]
-    made = namedtuple(label if label.isidentifier() else "Named", fields)  # checks the names itself
+    made = namedtuple(label if label.isidentifier() else "Named", fields)  # type: ignore[misc]  # it checks the names
     made.__module__, made.__qualname__ = module, name  # it is saved again as what it was
     return made
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = "catalog_core.plugins"
-FOLDERS = ("backends", "serializers", "runners", "apps")
+FOLDERS = ("backends", "serializers", "runners", "integrations", "apps")
 
 
 def folders_on_disk() -> set[str]:

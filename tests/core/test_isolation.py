@@ -25,7 +25,7 @@ def run(code: str, *arguments: str, **more: str) -> str:
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    paths = [ROOT, *(ROOT / name for name in ("backends", "serializers", "runners", "apps"))]
+    paths = [ROOT, *(ROOT / name for name in ("backends", "serializers", "runners", "integrations", "apps"))]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in paths if path.is_dir()), **more}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     return env

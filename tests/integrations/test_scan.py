@@ -1,0 +1,383 @@
+"""The scanner: what is harmless passes, what would run code is found, and nothing is ever run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import pickletools
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog_core import Catalog, tensors
+from catalog_scan import pickles, wire
+from catalog_scan.scanner import Report, Scanner, scan_path
+
+CANARY = Path("canary")
+
+
+class Canary:
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {CANARY}",)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A pickle that is loaded in here makes a file."""
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(Canary()))
+    assert CANARY.exists(), "the canary itself must work"
+    CANARY.unlink()
+    yield
+    assert not CANARY.exists(), "something was executed"
+
+
+def scan(data: bytes, name: str = "file") -> Report:
+    scanner = Scanner()
+    scanner.look(name, memoryview(data), name, [name])
+    return scanner.report()
+
+
+def rules(data: bytes, name: str = "file") -> set[str]:
+    return {finding.rule for finding in scan(data, name).findings}
+
+
+def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def npy(array: Any, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def safetensors(data: bytes = bytes(16), end: int = 16) -> bytes:
+    head = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, end]}}).encode()
+    return len(head).to_bytes(8, "little") + head + data
+
+
+EVIL = {protocol: pickle.dumps(Canary(), protocol) for protocol in range(6)}
+TORCH_ZIP = {"archive/data.pkl": pickle.dumps(OrderedDict(a=1), 2), "archive/version": b"3", "archive/data/0": EVIL[4]}
+
+
+# -- what passes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy(np.arange(6.0).reshape(2, 3)), npy(np.zeros(3, [("a", "f4"), ("b", "i2")])), npy(np.array(["text"])),
+        safetensors(), b"# a card\n\nplain words\n", json.dumps({"a": [1, {"b": None}]}).encode(), b"",
+        pickle.dumps({"a": [1, 2.5, None, (1, 2)], "b": np.arange(3), "c": OrderedDict(x=1), "d": {1, 2}}, 4),
+        pickle.dumps(np.arange(3), 5), pickle.dumps([1, "two"], 2), zipped(TORCH_ZIP),
+        zipped({"a/0.npy": npy(np.ones(3)), "b.json": b"{}"}, zipfile.ZIP_DEFLATED), b"\x89PNG\r\n\x1a\n" + bytes(100),
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_harmless_files_have_no_findings(data: bytes) -> None:
+    assert scan(data).findings == ()
+
+
+# -- pickles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", ["model.pt", "weights.npy", "net.keras", "model.safetensors", "README.md", "a.png"])
+def test_a_pickle_is_found_under_any_name(protocol: int, name: str) -> None:
+    findings = scan(EVIL[protocol], name).findings
+    assert any("system" in finding.cause for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cos\nsystem\n(S'touch canary'\ntR.",
+        b"(S'touch canary'\nios\nsystem\n.",
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x0ctouch canary\x85R.",
+        # the name comes through the memo, and from under a mark
+        b"\x80\x04\x8c\x06system\x94\x8c\x02os\x94h\x01h\x00\x93\x8c\x0ctouch canary\x85R.",
+        b"\x80\x04\x8c\x02os\x8c\x05evils0\x8c\x06system\x93\x8c\x0ctouch canary\x85R.",
+        b"\x80\x04(\x8c\x02xx1\x8c\x02os\x8c\x06system\x93\x8c\x0ctouch canary\x85R.",
+        b"I1\n0cos\nsystem\n(S'touch canary'\ntR",  # runs, and then fails for want of an end
+        b"GIF89a???" + b"0cos\nsystem\n(S'touch canary'\ntR.",
+        b"V" + b"words " * 400_000 + b"\n0cos\nsystem\n(S'touch canary'\ntR",
+        b"B\x01\0\0\0x0cos\nsystem\n(S'touch canary'\ntR.",
+        b"\x80\x02\x82\x01.", b"\x80\x02\x83\x01\x00.", b"\x80\x02(c__main__\nX\no.",
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_pickles_that_hide_what_they_name_are_found(data: bytes) -> None:
+    assert rules(data) & {"pickle name", "pickle opcode", "cannot read"}
+
+
+def test_a_name_that_is_made_up_is_found() -> None:
+    # os.system, spelt by joining texts: what comes out of a call is no known text
+    data = b"\x80\x04\x8c\x08builtins\x8c\x09bytearray\x93)R\x8c\x06system\x93\x8c\x0ctouch canary\x85R."
+    assert "pickle name" in rules(data)
+
+
+def test_more_than_one_pickle_and_bytes_behind_it() -> None:
+    plain = pickle.dumps([1], 4)
+    assert "pickle name" in rules(plain + EVIL[4])
+    assert rules(plain + b"\xff\xff\xff") == {"cannot read"}
+    assert "cannot read" in rules(EVIL[4][:-1])
+
+
+def test_old_files_of_torch_are_read_up_to_their_numbers() -> None:
+    parts = [pickle.dumps(value, 2) for value in (pickles.TORCH_LEGACY, 1001, {"little_endian": True}, {"w": 1}, ["0"])]
+    numbers = bytes(range(256))
+    assert rules(b"".join(parts) + numbers) == set()
+    parts[3] = EVIL[2]
+    assert "pickle name" in rules(b"".join(parts) + numbers)
+
+
+def test_a_torch_archive_with_a_bad_pickle_is_found() -> None:
+    assert "pickle name" in rules(zipped({**TORCH_ZIP, "archive/data.pkl": EVIL[2]}))
+    inner = zipped({**TORCH_ZIP, "archive/data.pkl": EVIL[2]})
+    pt2 = zipped({"archive/archive_format": b"pt2", "archive/data/sample_inputs/model.pt": inner})
+    assert [f.file for f in scan(pt2).findings] == ["file:archive/data/sample_inputs/model.pt:archive/data.pkl"]
+    config = json.dumps({"config": {"w": {"use_pickle": True}}}).encode()
+    assert rules(zipped({"archive/data/weights/model_weights_config.json": config})) == {"pickle"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 5))
+def test_any_bytes_are_looked_at_without_an_error(data: bytes, protocol: int) -> None:
+    heads = (b"", b"\x80\x04", EVIL[protocol][: len(data)], b"PK\x03\x04", b"\x93NUMPY", b"\x08\x01\x12")
+    for content in [head + data for head in heads]:
+        for rule, cause in [(f.rule, f.cause) for f in scan(content).findings]:
+            assert rule and cause
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 5), st.integers(0, 200), st.integers(0, 255))
+def test_a_harmful_pickle_that_was_changed_is_found_or_runs_nothing(protocol: int, at: int, byte: int) -> None:
+    data = bytearray(EVIL[protocol])
+    data[at % len(data)] = byte
+    if not scan(bytes(data)).findings:
+        try:
+            names = [str(arg) for opcode, arg, _ in pickletools.genops(bytes(data)) if "GLOBAL" in opcode.name]
+        except ValueError:  # no pickle any more
+            names = []
+        assert names == []
+
+
+# -- arrays, archives ------------------------------------------------------------------------------------------------
+
+
+def test_object_arrays_are_found() -> None:
+    data = npy(np.array([Canary()], object), allow_pickle=True)
+    assert {"pickle", "pickle name"} <= rules(data)
+    assert {"pickle", "pickle name"} <= rules(zipped({"a.npy": data}), "a.npz")
+    assert "pickle" in rules(npy(np.zeros(1, [("a", "O")]), allow_pickle=True))
+
+
+def test_headers_that_lie_are_found() -> None:
+    assert rules(safetensors(end=17)) == {"lying header"}
+    assert rules(safetensors(data=bytes(8))) == {"lying header"}
+    assert rules((1 << 40).to_bytes(8, "little") + b"{}", "a.safetensors") == {"cannot read"}
+    array = npy(np.arange(3.0))
+    assert rules(array + b"more") == {"lying header"}
+    assert rules(array.replace(b"(3,)", b"(9,)")) == {"lying header"}
+    assert rules(array.replace(b"(3,), }", b"f(3), }")) == {"cannot read"}
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "a\\b", "C:/x", "a/./b"])
+def test_members_that_leave_the_folder_are_found(name: str) -> None:
+    assert "path" in rules(zipped({name: b"text"}))
+
+
+def test_links_encryption_and_doubles_in_archives_are_found() -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("twice", b"a")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("twice", b"b")
+    assert rules(buffer.getvalue()) == {"link", "two of one name"}
+    locked = bytearray(zipped({"a": b"text"}))
+    for mark in (b"PK\x03\x04", b"PK\x01\x02"):
+        at = locked.index(mark) + (6 if mark == b"PK\x03\x04" else 8)
+        locked[at] |= 1
+    assert rules(bytes(locked)) == {"cannot read"}
+
+
+def test_bombs_are_not_unpacked() -> None:
+    assert rules(zipped({"a": bytes(50 << 20)}, zipfile.ZIP_DEFLATED)) == {"zip bomb"}
+    data = b"text"
+    for _ in range(6):
+        data = zipped({"inner": data})
+    assert rules(data) == {"cannot read"}
+
+
+def test_an_archive_behind_other_bytes_is_found() -> None:
+    assert "hidden bytes" in rules(b"\x89PNG\r\n\x1a\n" + zipped({"a": EVIL[4]}))
+    assert {"hidden bytes", "pickle name"} <= rules(b"plain words " + zipped({"a": EVIL[4]}))
+    data = zipped({"a": b"x"})
+    other = data.replace(b"a", b"b", 1)  # the header of the member says another name than the directory
+    assert rules(other) == {"cannot read"}
+
+
+@pytest.mark.parametrize(
+    "data, rule",
+    [
+        (b"\x7fELF" + bytes(60), "native code"), (b"MZ" + bytes(60), "native code"),
+        (b"\x1f\x8b" + bytes(20), "cannot read"),
+        (bytes(257) + b"ustar" + bytes(300), "cannot read"), (os.urandom(8) + bytes(50), "cannot read"),
+        (b"#!/bin/sh\nrm -rf /\n", "code"),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_a_finding(data: bytes, rule: str) -> None:
+    assert rule in rules(data)
+
+
+def test_source_is_a_finding() -> None:
+    assert rules(b"def load_model(): ...\n", "score.py") == {"code"}
+
+
+# -- Keras, skops, graphs --------------------------------------------------------------------------------------------
+
+
+def test_layers_with_code_are_found() -> None:
+    layer = {"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda", "config": {}}]}}
+    assert rules(zipped({"config.json": json.dumps(layer).encode(), "metadata.json": b"{}"}), "m.keras") == {"code"}
+    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+    assert rules(zipped({"schema.json": json.dumps({"content": node}).encode()}), "m.skops") == {"type"}
+    node = {"__class__": "partial", "__module__": "functools", "__loader__": "PartialNode"}
+    assert rules(zipped({"schema.json": json.dumps({"content": node}).encode()}), "m.skops") == {"call"}
+
+
+def message(*parts: tuple[int, Any]) -> bytes:
+    """A protobuf message, of numbers, texts and messages."""
+
+    def varint(value: int) -> bytes:
+        low = value & 127
+        return bytes([low]) if value < 128 else bytes([low | 128]) + varint(value >> 7)
+
+    result = b""
+    for number, value in parts:
+        if isinstance(value, int):
+            result += varint(number << 3) + varint(value)
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            result += varint(number << 3 | 2) + varint(len(data)) + data
+    return result
+
+
+def onnx_file(location: str, operator: str = "MatMul", domain: str = "") -> bytes:
+    tensor = message((2, 1), (8, "W"), (13, message((1, "location"), (2, location))), (14, 1))
+    node = message((4, operator), (7, domain))
+    branch = message((1, "then_branch"), (6, message((1, node))))
+    return message((1, 10), (7, message((1, message((4, "If"), (5, branch))), (5, tensor))), (8, message((2, 20))))
+
+
+def test_graphs_of_onnx_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (folder / "w.bin").write_text("0 1 2 3")
+    (folder / "net.onnx").write_bytes(onnx_file("w.bin"))
+    assert scan_path(folder).findings == ()
+    for location, rule in (("../w.bin", "path"), ("/etc/passwd", "path"), ("other.bin", "missing data")):
+        (folder / "net.onnx").write_bytes(onnx_file(location))
+        assert [finding.rule for finding in scan_path(folder).findings] == [rule]
+    (folder / "net.onnx").write_bytes(onnx_file("w.bin", "Run", "evil.corp"))
+    assert [finding.cause for finding in scan_path(folder).findings] == ["evil.corp:Run is not on the list"]
+    assert [file.format for file in scan_path(folder).files] == ["onnx", "text"]
+
+
+def test_graphs_of_tensorflow_are_read() -> None:
+    def saved(*operators: str) -> bytes:
+        nodes = [(1, message((1, f"n{at}"), (2, name))) for at, name in enumerate(operators)]
+        function = message((1, message((1, "own"))), (3, message((2, operators[-1]))))
+        return message((1, 1), (2, message((2, message(*nodes, (2, message((1, function))))))))
+
+    assert wire.looks_like(memoryview(saved("MatMul"))) == "savedmodel"
+    assert scan(saved("MatMul", "own", "Relu"), "saved_model.pb").findings == ()
+    for operator in ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "LoadLibrary", "Anything"):
+        assert [f.cause for f in scan(saved("MatMul", operator)).findings] == [f"{operator} is not on the list"]
+
+
+def test_files_of_hdf5_are_read_where_h5py_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+
+    def made(fill: Any) -> Report:
+        with h5py.File(tmp_path / "m.h5", "w") as file:
+            fill(file)
+        return scan_path(tmp_path / "m.h5")
+
+    assert made(lambda f: f.create_dataset("layers/w", data=np.ones(3))).findings == ()
+    (tmp_path / "other.h5").write_bytes(b"")
+    external = made(lambda f: f.__setitem__("x", h5py.ExternalLink("/etc/other.h5", "/a")))
+    assert [f.rule for f in external.findings] == ["path"]
+    outside = made(lambda f: f.create_dataset("w", (4,), "f4", external=[("/etc/hostname", 0, 16)]))
+    assert [f.rule for f in outside.findings] == ["path"]
+    config = json.dumps({"class_name": "Lambda", "config": {}})
+    assert [f.rule for f in made(lambda f: f.attrs.__setitem__("model_config", config)).findings] == ["code"]
+    (tmp_path / "m.h5").write_bytes((tmp_path / "m.h5").read_bytes()[:100])
+    assert [f.rule for f in scan_path(tmp_path / "m.h5").findings] == ["cannot read"]
+    made(lambda f: f.create_dataset("w", data=np.ones(1)))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert "h5py is not installed" in scan_path(tmp_path / "m.h5").findings[0].cause
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def command(*words: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "catalog_cli", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_looks_at_paths_and_versions(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "w.safetensors").write_bytes(safetensors())
+    (tmp_path / "bad.pt").write_bytes(EVIL[4])
+    (tmp_path / "good" / "link").symlink_to(tmp_path / "bad.pt")
+    assert command("scan", "good")[:2] == (
+        1,
+        "link: link: it is a link, and was not followed\n1 files looked at, 1 findings\n",
+    )
+    (tmp_path / "good" / "link").unlink()
+    assert command("scan", "good")[0] == 0
+    code, out, _ = command("scan", "bad.pt", "--json")
+    told = json.loads(out)
+    assert code == 1
+    assert told["files"] == [{"file": "bad.pt", "format": "pickle"}]
+    assert told["findings"][0]["rule"] == "pickle name"
+    with Catalog.open(str(tmp_path / "models")) as catalog:
+        catalog.save("good", {"w": np.ones(3)})
+        catalog.save("bad", tmp_path / "bad.pt")
+    assert command("--catalog", "./models", "scan", "good@1")[0] == 0
+    code, out, _ = command("--catalog", "./models", "scan", "bad")
+    assert code == 1
+    assert out.startswith("model/bad.pt: pickle name: it would import posix.system")
+    assert command("--catalog", "./models", "scan", "nothing")[0] == 1
+    assert "no file or folder here" in command("--catalog", "./models", "scan", "nothing")[2]
+
+
+def test_what_the_library_writes_passes(tmp_path: Path) -> None:
+    with Catalog.open(str(tmp_path / "models")) as catalog:
+        catalog.save("tree", [np.ones(3), {"a": np.zeros(2)}], serializer="pytree")
+        folder = catalog.download("tree", tmp_path / "out")
+    assert scan_path(folder).findings == ()
+    assert tensors.FILE in [file.file for file in scan_path(folder).files]

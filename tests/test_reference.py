@@ -48,7 +48,7 @@ def _usage(command: click.Command, context: click.Context) -> str:
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command that comes with the program; strangers' plug-ins may add more where they are installed."""
     root = click.Context(group, info_name="catalog")
-    for name in (*OURS, "demo"):
+    for name in (*OURS, "demo", "scan"):
         command = group.get_command(root, name)
         assert command is not None
         yield name, command, click.Context(command, info_name=name, parent=root)

@@ -377,8 +377,14 @@ _CALLS = ("ConstructorFromReduceNode", "MethodNode", "OperatorFuncNode", "Partia
 _SKOPS = ("builtins", "collections", "lightgbm", "numpy", "scipy", "sklearn", "xgboost")
 
 
+_TORCH = re.compile(
+    r"torch\.ops\.aten\.(?!from_file|save)\w+\.\w+|torch\.sym_\w+|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|cond)"
+    r"|_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)"
+)
+
+
 def _json(value: Any) -> Problems:
-    """Configurations of Keras with code in them, archives of torch with pickles, and skops trees with strange types."""
+    """Code in configurations of Keras, pickles and calls in archives of torch, and strange types in trees of skops."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -391,6 +397,15 @@ def _json(value: Any) -> Problems:
             yield "code", f"a layer of Keras holds Python code ({item['class_name']})"
         if item.get("use_pickle") is True:
             yield "pickle", "it says that its weights are pickled"
+        for key in ("target", "as_operator"):  # of a graph of torch.export
+            if (
+                isinstance(item.get(key), str)
+                and ("inputs" in item or key != "target")
+                and not _TORCH.fullmatch(item[key])
+            ):
+                yield "operator", f"{item[key][:100]} is not on the list"
+        if item.get("guards_code"):
+            yield "code", "it holds Python code that torch would evaluate"
         if "__loader__" in item:
             module = str(item.get("__module__")).partition(".")[0]
             if item["__loader__"] in _CALLS:

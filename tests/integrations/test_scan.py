@@ -178,6 +178,20 @@ def test_a_harmful_pickle_that_was_changed_is_found_or_runs_nothing(protocol: in
         assert names == []
 
 
+@pytest.mark.parametrize(
+    "target", ["os.system", "torch.ops.aten.from_file.default", "torch.load", "_operator.attrgetter"]
+)
+def test_graphs_of_torch_are_read(target: str) -> None:
+    def pt2(name: str, guards: Any = ()) -> bytes:
+        node = {"target": name, "inputs": [], "outputs": [], "metadata": {}}
+        model = {"graph_module": {"graph": {"nodes": [node]}}, "guards_code": list(guards)}
+        return zipped({"p/archive_format": b"pt2", "p/models/model.json": json.dumps(model).encode()})
+
+    assert rules(pt2("torch.ops.aten.linear.default")) == set()
+    assert rules(pt2(target)) == {"operator"}
+    assert rules(pt2("torch.ops.aten.linear.default", ["__import__('os')"])) == {"code"}
+
+
 # -- arrays, archives ------------------------------------------------------------------------------------------------
 
 

@@ -54,8 +54,9 @@ NODES = frozenset({
 })  # fmt: skip
 
 
-def write(obj: Any) -> bytes:
-    """The archive of an object. Raises `SerializationError` for what skops cannot hold."""
+def write(obj: Any) -> tuple[bytes, str | None]:
+    """The archive of an object, and why it will load with `trust` only, or None. Raises `SerializationError` for what
+    skops cannot hold."""
     import skops.io
 
     try:
@@ -64,8 +65,13 @@ def write(obj: Any) -> bytes:
         raise SerializationError(f"a {type(obj).__name__} holds itself, or is nested too deeply") from exc
     except Exception as exc:  # it meets every kind of object, and raises every kind of error
         raise SerializationError(f"a {type(obj).__name__} cannot be written by skops: {_line(exc)}") from exc
-    members, schema = _opened(data)
-    return _packed({name: _clean(content) for name, content in members.items()}, schema)
+    members, schema, _ = _opened(data)
+    members = _renamed({name: _clean(content) for name, content in members.items()}, schema)
+    try:
+        _check(members, schema, trust=False)
+    except (NotTrusted, SerializationError) as exc:
+        return _zipped(members, schema), exc.message
+    return _zipped(members, schema), None
 
 
 def read(data: bytes, trust: bool) -> Any:
@@ -74,26 +80,36 @@ def read(data: bytes, trust: bool) -> Any:
     import skops.io
 
     try:
-        members, schema = _opened(data)
-        for node in _nodes(schema):
-            _check_node(node, members, trust)
-        data = _packed(members, schema)
-        unknown = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
-        if unknown and not trust:
-            raise NotTrusted(
-                f"the file wants to make objects of types that are on no list: {', '.join(sorted(unknown))[:300]}",
-                hint="load(ref, trust=True), if you trust its author",
-            )
-        return skops.io.loads(data, trusted=[*TRUSTED, *sorted(unknown)])
+        members, schema, had_ids = _opened(data)
+        unknown = _check(members, schema, trust)
+        if had_ids:
+            data = _zipped(members, schema)
+        return skops.io.loads(data, trusted=[*TRUSTED, *unknown])
     except (NotTrusted, SerializationError):
         raise
     except (Exception, RecursionError) as exc:
         raise SerializationError(f"the skops archive is broken: {_line(exc)}") from exc
 
 
+def _check(members: Mapping[str, bytes], schema: dict[str, Any], trust: bool) -> list[str]:
+    """The types that are on no list. Raises `NotTrusted` where there are some, unless `trust`."""
+    import skops.io
+
+    for node in _nodes(schema):
+        _check_node(node, members, trust)
+    without = _zipped(dict.fromkeys(members, b""), schema)  # types stand in the tree
+    unknown = sorted(set(skops.io.get_untrusted_types(data=without)) - set(TRUSTED))
+    if unknown and not trust:
+        raise NotTrusted(
+            f"the file wants to make objects of types that are on no list: {', '.join(unknown)[:300]}",
+            hint="load(ref, trust=True), if you trust its author",
+        )
+    return unknown
+
+
 def _clean(content: bytes) -> bytes:
     """An array of records without what happens to lie in the memory between its fields."""
-    if not content.startswith(b"\x93NUMPY"):
+    if not content.startswith(b"\x93NUMPY") or b"'descr': [" not in content[:100]:
         return content
     array = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.names is None:
@@ -106,8 +122,8 @@ def _clean(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _opened(data: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The members and the tree, without the ids by which one node may stand for another."""
+def _opened(data: bytes) -> tuple[dict[str, bytes], dict[str, Any], bool]:
+    """The members and the tree, without the ids by which one node may stand for another, and whether it had some."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = archive.infolist()
         names = [info.filename for info in infos]
@@ -120,13 +136,12 @@ def _opened(data: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
     schema = json.loads(members.pop(SCHEMA))
     if not isinstance(schema, dict):
         raise SerializationError(f"{SCHEMA} is no object")
-    for node in _nodes(schema):
-        node.pop("__id__", None)
-    return members, schema
+    ids = [node.pop("__id__", None) for node in _nodes(schema)]
+    return members, schema, any(number is not None for number in ids)
 
 
-def _packed(members: Mapping[str, bytes], schema: dict[str, Any]) -> bytes:
-    """Write the archive; members are named by the order in which the tree meets their contents."""
+def _renamed(members: Mapping[str, bytes], schema: dict[str, Any]) -> dict[str, bytes]:
+    """The members by other names, in the order in which the tree meets their contents; the tree is told."""
     names: dict[bytes, str] = {}
     for node in _nodes(schema):
         file = node.get("file")
@@ -134,10 +149,14 @@ def _packed(members: Mapping[str, bytes], schema: dict[str, Any]) -> bytes:
             if file not in members:
                 raise SerializationError(f"the skops archive has no member {file[:60]!r}")
             node["file"] = names.setdefault(members[file], f"{len(names)}.npy")
+    return {name: content for content, name in names.items()}
+
+
+def _zipped(members: Mapping[str, bytes], schema: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         text = json.dumps(schema, ensure_ascii=True).encode()
-        for name, content in [(SCHEMA, text), *((name, content) for content, name in names.items())]:
+        for name, content in [(SCHEMA, text), *members.items()]:
             archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
 

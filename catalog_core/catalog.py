@@ -418,7 +418,8 @@ class Catalog:
 
         `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (array, or input
         name → array; the first axis is the batch, of any length later), `serializer`, `tags`, `metrics`, `params`,
-        `taxonomy`, `description`, `parents` (references), `options` (of the serializer). Raises `InvalidInput`,
+        `taxonomy`, `description`, `parents` (references), `options` (of the serializer), `provenance` (where it comes
+        from, in place of what is found in the working folder). Raises `InvalidInput`,
         `SerializationError`, `MissingPlugin`, `NoSpace`.
         """
         from catalog_core.draft import Draft
@@ -650,13 +651,17 @@ class Catalog:
         """Let the files of a version leave the cache again; whether it was pinned."""
         return self.cache is not None and self.cache.unpin(self.version(ref, deleted=True).ref, self.url)
 
-    def export(self, ref: str | Version, path: str | os.PathLike[str]) -> Exported:
+    def export(self, ref: str | Version, path: str | os.PathLike[str], *, format: str = "bundle") -> Exported | Path:
         """Write a version to a new file, or all versions of a model where `ref` is a bare name, with their history, to
-        be imported by another catalog. Raises `NotFound`, `InvalidInput` (a file that exists), `IntegrityError`,
-        `NoSpace`."""
+        be imported by another catalog. With another `format`, one version to a new folder, as that format wants it
+        (`catalog plugins` tells which there are). Raises `NotFound`, `InvalidInput` (a path that exists),
+        `MissingPlugin`, `IntegrityError`, `NoSpace`."""
         from pathlib import Path
 
-        from catalog_core import bundle
+        from catalog_core import bundle, foreign
+
+        if format != foreign.BUNDLE:
+            return foreign.export(self.version(ref), Path(path), self._registry.format(format))
 
         parsed = parse_reference(ref)
         one = parsed.number or parsed.alias or parsed.digest
@@ -665,17 +670,25 @@ class Catalog:
             raise NotFound(f"{parsed.name} has no versions", reference=parsed.name)
         return bundle.export(self, versions, Path(path))
 
-    def import_(self, path: str | os.PathLike[str], name: str | None = None) -> list[Version]:
+    def import_(
+        self, path: str | os.PathLike[str], name: str | None = None, *, format: str | None = None, unsafe: bool = False
+    ) -> list[Version]:
         """Publish what an exported file holds, under its own name or `name`, and return the versions, oldest first.
         Each gets the next number; one that is there with the same digest is returned as it is. All of the file is
-        checked before anything is published. Raises `NotFound`, `IntegrityError` (a damaged or forged file),
-        `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
+        checked before anything is published. A file or folder in the `format` of another program, which is found out
+        where it is not told, becomes one version; nothing in it is run or unpickled, unless `unsafe` lets a process of
+        its own convert what could not be read otherwise. Raises `NotFound`, `IntegrityError` (a damaged or forged
+        file), `MissingPlugin`, `SerializationError`, `NotTrusted`, `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
         from pathlib import Path
 
-        from catalog_core import bundle
+        from catalog_core import bundle, foreign
 
         self._check_writable()
-        return bundle.import_(self, Path(path), None if name is None else check_name(name))
+        place, chosen = Path(path), None if name is None else check_name(name)
+        spec = foreign.spec_for(self, place, format)
+        if spec is not None:
+            return [foreign.import_(self, place, chosen, spec, unsafe=unsafe)]
+        return bundle.import_(self, place, chosen)
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class Draft:
         description: str | None = None,
         parents: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.catalog = catalog
         self.name = check_name(name)
@@ -84,6 +85,7 @@ class Draft:
         self._entries = entry_points
         self._serializer = serializer
         self._options = options or {}
+        self._provenance = provenance
         self._folder: Path | None = None
         self._ended: str | None = None  # saved, or discarded
         self._behind: Version | None = None  # saved, and not on every replica
@@ -158,7 +160,10 @@ class Draft:
                 for name, d in described.items()
             },
             environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": lock},
-            provenance={**capture.provenance(), "parents": self._parents},
+            provenance={
+                **(capture.provenance() if self._provenance is None else self._provenance),
+                "parents": self._parents,
+            },
             taxonomy=self.taxonomy,
             example=example,
         )

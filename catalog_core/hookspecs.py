@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from catalog_core.specs import BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
+from catalog_core.specs import BackendSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
 PROJECT = "catalog_core"
 GROUP = "catalog_core.plugins"  # the group of entry points
@@ -30,6 +30,12 @@ def catalog_register_serializers() -> Iterable[SerializerSpec]:
 @hookspec
 def catalog_register_runtimes() -> Iterable[RuntimeSpec]:
     """Yield the runtimes that this plug-in brings."""
+    return ()
+
+
+@hookspec
+def catalog_register_formats() -> Iterable[FormatSpec]:
+    """Yield the formats of other programs that this plug-in reads or writes."""
     return ()
 
 

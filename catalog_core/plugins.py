@@ -11,6 +11,8 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -18,13 +20,14 @@ import pluggy
 
 from catalog_core import hookspecs
 from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
-from catalog_core.specs import API, BackendSpec, CommandSpec, RuntimeSpec, SerializerSpec
+from catalog_core.specs import API, BackendSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
     from catalog_core.records import Manifest
 
 KINDS: dict[str, type] = {
-    "backends": BackendSpec, "serializers": SerializerSpec, "runtimes": RuntimeSpec, "commands": CommandSpec,
+    "backends": BackendSpec, "serializers": SerializerSpec, "runtimes": RuntimeSpec, "formats": FormatSpec,
+    "commands": CommandSpec,
 }  # fmt: skip
 EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "sklearn": "sklearn"}
 log = logging.getLogger("catalog_core")
@@ -56,6 +59,7 @@ class Registry:
         self.backends: dict[str, BackendSpec] = {}
         self.serializers: dict[str, SerializerSpec] = {}
         self.runtimes: dict[str, RuntimeSpec] = {}
+        self.formats: dict[str, FormatSpec] = {}
         self.commands: dict[str, CommandSpec] = {}
         self.providers: dict[tuple[str, str], str] = {}
         self.problems: list[Problem] = []
@@ -188,6 +192,21 @@ class Registry:
                 return spec.name
         return None
 
+    def format(self, name: str) -> FormatSpec:
+        """The format called `name`. Raises `MissingPlugin`."""
+        if name not in self.formats:
+            known = ", ".join(sorted(self.formats)) or "none"
+            raise MissingPlugin(f"no format is called {name!r}", hint=f"installed: {known}")
+        return self.formats[name]
+
+    def format_of(self, path: Path) -> FormatSpec | None:
+        """The format of a file or folder, by the marks of those that can be read; None where none fits."""
+        for spec in self.formats.values():
+            fits = path.glob if path.is_dir() else lambda mark: [mark] * fnmatch(path.name, mark)
+            if spec.reader and any(next(iter(fits(mark)), None) is not None for mark in spec.marks):
+                return spec
+        return None
+
     def runtime_for(self, manifest: Manifest) -> Any:
         """A runtime that runs all components. Raises `MissingPlugin`."""
         needed = {component.serializer for component in manifest.components}
@@ -227,7 +246,7 @@ class Registry:
                 "kind": kind.removesuffix("s"),
                 "name": name,
                 "plugin": self.providers[kind, name],
-                "factory": spec.factory,
+                "factory": getattr(spec, "factory", None) or spec.reader or spec.writer,
             }
             for kind in KINDS
             for name, spec in sorted(getattr(self, kind).items())

@@ -96,6 +96,21 @@ class Manifest:
 
 
 @attrs.frozen
+class Foreign:
+    """What was found in the format of another program. `components`: name → object, or `Path` of a file or folder that
+    is kept or, where `about` names a serializer, read; `about` are keywords of `Catalog.prepare`; `provenance` is what
+    the other program knew (the version keeps it as it is); `attachments`: name → `Path` or bytes; `notes` say what was
+    left behind. `name` is a model name that fits, or None."""
+
+    components: Mapping[str, Any]
+    about: Mapping[str, Any] = attrs.field(factory=dict)
+    provenance: Mapping[str, Any] = attrs.field(factory=dict)
+    attachments: Mapping[str, Any] = attrs.field(factory=dict)
+    notes: tuple[str, ...] = ()
+    name: str | None = None
+
+
+@attrs.frozen
 class Check:
     """One check. `result` is passed, failed, skipped or warned; `cause` says why, where it did not pass."""
 

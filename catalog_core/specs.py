@@ -69,6 +69,24 @@ class RuntimeSpec:
 
 
 @attrs.frozen
+class FormatSpec:
+    """A format in which other programs keep models. `marks` are patterns as of `pathlib.Path.glob`: a folder is of this
+    format where one of them matches inside it (`MLmodel`, `*/1/model.onnx`), a file where one matches its name
+    (`*.zip`); where several formats match, the first that is installed reads it. `reader` ("package.module:function")
+    is called with `(path: Path, scratch: Path, unsafe: bool)` and returns a `records.Foreign`: scratch is an empty
+    folder of its own, removed after the import; unless unsafe it must not run or unpickle anything that it finds.
+    `writer` is called with `(version: handles.Version, folder: Path)` and fills the new, empty folder. Either may be
+    None."""
+
+    name: str
+    marks: tuple[str, ...] = ()
+    reader: str | None = None
+    writer: str | None = None
+    extra: str | None = None
+    api: int = API
+
+
+@attrs.frozen
 class CommandSpec:
     """A subcommand of `catalog`. `factory` ("package.module:command") is a click command, imported when it is called;
     `help` is its line in `catalog --help`, which imports nothing."""

@@ -94,21 +94,19 @@ def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) ->
         put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 
 
-_format = click.option(
-    "--format", type=click.Choice(["bundle"]), default="bundle", show_default=True, expose_value=False,
-    help="Of the file.",
-)  # fmt: skip
-
-
 @click.command("export")
 @reference("ref")
 @click.argument("path", type=click.Path(path_type=Path))
-@_format
+@click.option("--format", default="bundle", show_default=True, help="bundle, or one that `catalog plugins` lists.")
 @json_option
 @click.pass_context
-def export_command(ctx: click.Context, ref: str, path: Path) -> None:
-    """Write REF, or all versions of a model, to the new file PATH, with their history."""
-    written = opened(ctx).export(ref, path)
+def export_command(ctx: click.Context, ref: str, path: Path, format: str) -> None:
+    """Write REF, or all versions of a model, to the new file PATH, with their history; in another format, one version
+    to the new folder PATH."""
+    written = opened(ctx).export(ref, path, format=format)
+    if isinstance(written, Path):
+        put(ctx, {"path": str(written), "format": format}, lines=[f"{written}  {format}"])
+        return
     what = f"{len(written.versions):,} version{'s' * (len(written.versions) > 1)}, {size(written.size)}"
     put(ctx, written, lines=[f"{written.path}  {what}  {written.digest}"])
 
@@ -116,13 +114,14 @@ def export_command(ctx: click.Context, ref: str, path: Path) -> None:
 @click.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("name", required=False)
-@_format
+@click.option("--format", help="bundle, or one that `catalog plugins` lists; else found out.")
+@click.option("--unsafe", is_flag=True, help="Convert pickles and the like, in a process of its own.")
 @json_option
 @click.pass_context
-def import_command(ctx: click.Context, path: Path, name: str | None) -> None:
-    """Check the file PATH, and publish the versions it holds, under NAME or the name they had."""
+def import_command(ctx: click.Context, path: Path, name: str | None, format: str | None, unsafe: bool) -> None:
+    """Check PATH, a file or folder, and publish what it holds, under NAME or the name it had."""
     catalog = opened(ctx, create=True)
-    versions = catalog.import_(path, name)
+    versions = catalog.import_(path, name, format=format, unsafe=unsafe)
     new = [size(version.summary["new_bytes"]) for version in versions]
     lines = [f"{v.ref}  {size(v.size)}, {n} new  {v.digest}" for v, n in zip(versions, new, strict=True)]
     put(ctx, [record(version) for version in versions], lines=lines)

@@ -1,0 +1,75 @@
+"""Models in the formats of other programs: read into a draft, written into a folder. The formats are plug-ins."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog_core.durable import translated
+from catalog_core.errors import InvalidInput, NotFound
+from catalog_core.names import check_name
+from catalog_core.records import Foreign
+from catalog_core.specs import FormatSpec
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.handles import Version
+
+BUNDLE = "bundle"  # the catalog's own: a file with versions and their history (catalog_core.bundle)
+log = logging.getLogger("catalog_core")
+
+
+def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *, unsafe: bool) -> Version:
+    """Publish what a reader finds at `path`. Raises what the reader and `Catalog.save` raise."""
+    if spec.reader is None:
+        raise InvalidInput(f"the format {spec.name!r} is written only")
+    read = catalog._registry.load(spec.reader, spec.extra)
+    with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path)):
+        found: Foreign = read(path, Path(scratch), unsafe)
+        for note in found.notes:
+            log.warning("%s: %s", path.name, note)
+        chosen = check_name(name or found.name or path.stem)
+        provenance = {"imported": {"format": spec.name, "name": path.name, **found.provenance}}
+        with catalog.prepare(chosen, components=found.components, provenance=provenance, **found.about) as draft:
+            version = draft.save()
+        for key, content in found.attachments.items():
+            version = version.attach(key, content)
+    return version
+
+
+def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
+    """Write a version into a new folder. Raises `InvalidInput` where something is there, and what the writer raises."""
+    if spec.writer is None:
+        raise InvalidInput(f"the format {spec.name!r} is read only")
+    if folder.exists():
+        raise InvalidInput(f"{folder} exists already", hint="name a new folder")
+    write = version.catalog._registry.load(spec.writer, spec.extra)
+    with translated(str(folder)):
+        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            write(version, staged)
+            staged.chmod(0o755)
+            staged.rename(folder)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    return folder
+
+
+def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | None:
+    """The format called `name`, or else that of `path`; None for a bundle of this catalog's own. Raises
+    `MissingPlugin`, `NotFound`."""
+    if name is not None:
+        return None if name == BUNDLE else catalog._registry.format(name)
+    if not path.exists():
+        raise NotFound(f"{path} does not exist")
+    spec = catalog._registry.format_of(path)
+    if spec is None and path.is_dir():
+        known = ", ".join(sorted(catalog._registry.formats)) or "none is installed"
+        raise NotFound(
+            f"{path} is a folder of no known format ({known})", hint="`catalog save NAME PATH` keeps it as it is"
+        )
+    return spec

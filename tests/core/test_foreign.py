@@ -1,0 +1,119 @@
+"""Formats of other programs: plug-ins that read a folder into a draft, or write one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from catalog_core.catalog import Catalog
+from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted
+from catalog_core.plugins import Registry
+from catalog_core.records import Foreign
+from catalog_core.specs import FormatSpec
+from catalog_core.testing.memory import memory_catalog
+
+NAME = "catalog_test_formats"
+
+
+def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
+    """A folder with `model.txt`, `card.txt` and perhaps `code.pkl`."""
+    if (path / "code.pkl").exists() and not unsafe:
+        raise NotTrusted("it holds a pickle", hint="--unsafe")
+    assert list(scratch.iterdir()) == []
+    (scratch / "made.txt").write_text((path / "model.txt").read_text().upper())
+    return Foreign(
+        {"model": scratch / "made.txt"},
+        {"tags": {"from": "there"}},
+        {"run": "r1"},
+        {"card.txt": path / "card.txt"},
+        ("colour is not taken over",),
+        name="from-there",
+    )
+
+
+def write(version: Any, folder: Path) -> None:
+    version.catalog.download(version, folder / "files")
+    (folder / "model.txt").write_text(next((folder / "files").rglob("made.txt")).read_text().lower())
+    if "fail" in version.tags:
+        raise InvalidInput("it cannot be written")
+
+
+@pytest.fixture
+def catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    module = ModuleType(NAME)
+
+    def catalog_register_formats() -> Iterable[FormatSpec]:
+        yield FormatSpec("there", ("model.txt",), f"{NAME}:read", f"{NAME}:write")
+        yield FormatSpec("thither", ("*.thither",), None, f"{NAME}:write")
+        yield FormatSpec("thence", ("sub/*/model.thence",), f"{NAME}:read")
+
+    vars(module).update(catalog_register_formats=catalog_register_formats, read=read, write=write)
+    monkeypatch.setitem(sys.modules, NAME, module)
+    with memory_catalog() as made:
+        made._registry = Registry([("formats", NAME)])
+        assert not made._registry.problems
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "their model"
+    path.mkdir()
+    (path / "model.txt").write_text("weights")
+    (path / "card.txt").write_text("a card")
+    return path
+
+
+def test_a_folder_of_a_known_format_becomes_a_version_and_goes_out_again(
+    catalog: Catalog, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (version,) = catalog.import_(folder)
+    assert version.ref == "from-there@1" and version.tags == {"from": "there"}
+    provenance = catalog.artifact(version).manifest.provenance
+    assert provenance["imported"] == {"format": "there", "name": "their model", "run": "r1"}
+    assert version.attachment("card.txt") == b"a card"
+    assert "their model: colour is not taken over" in caplog.text
+    (again,) = catalog.import_(folder, "other/name", format="there")
+    assert again.ref == "other/name@1" and again.digest == version.digest
+    assert catalog.export(version, tmp_path / "out", format="there") == tmp_path / "out"
+    assert (tmp_path / "out" / "model.txt").read_text() == "weights"
+
+
+def test_marks_tell_formats_apart(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "sub" / "one").mkdir(parents=True)
+    (tmp_path / "sub" / "one" / "model.thence").touch()
+    assert catalog._registry.format_of(tmp_path).name == "thence"
+    assert catalog._registry.format_of(tmp_path / "sub") is None
+    with pytest.raises(NotFound, match="folder of no known format"):
+        catalog.import_(tmp_path / "sub")
+
+
+def test_code_is_read_only_where_that_was_asked_for(catalog: Catalog, folder: Path) -> None:
+    (folder / "code.pkl").touch()
+    with pytest.raises(NotTrusted):
+        catalog.import_(folder)
+    assert len(catalog.models()) == 0
+    assert catalog.import_(folder, unsafe=True)
+
+
+def test_what_cannot_be_done_is_said_and_leaves_nothing(catalog: Catalog, folder: Path, tmp_path: Path) -> None:
+    (version,) = catalog.import_(folder)
+    with pytest.raises(InvalidInput, match="exists already"):
+        catalog.export(version, folder, format="there")
+    with pytest.raises(InvalidInput, match="is read only"):
+        catalog.export(version, tmp_path / "out", format="thence")
+    with pytest.raises(InvalidInput, match="is written only"):
+        catalog.import_(folder, format="thither")
+    with pytest.raises(MissingPlugin, match="no format is called 'ads'"):
+        catalog.import_(folder, format="ads")
+    with pytest.raises(NotFound, match="does not exist"):
+        catalog.import_(tmp_path / "nothing")
+    version.tag(fail=1)
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        catalog.export(version.ref, tmp_path / "out", format="there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["their model"]

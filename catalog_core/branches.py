@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from catalog_core.digests import digest_of, parse
 from catalog_core.epochs import Epoch, Line
-from catalog_core.errors import BlobMissing, CatalogError, IntegrityError
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError
 from catalog_core.interfaces.store import ObjectStore, Replicated
 from catalog_core.journal import ENTRY, entry_key
-from catalog_core.layout import read_layout
+from catalog_core.layout import Layout, read_layout
 from catalog_core.objectstore import blob_key
+from catalog_core.parallel import in_order
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -33,6 +35,7 @@ class Found:
     epoch: int
     position: int
     stored: Mapping[str, Any]
+    shared: int  # the last entry that its branch has in common with the present journal
 
 
 class Branches:
@@ -44,6 +47,7 @@ class Branches:
         self.places: dict[str, list[Found]] = {}
         self.inlined: dict[str, bytes] = {}
         self.stores: dict[str, ObjectStore] = {}
+        self._carried: dict[str, str] | None = None
         line = catalog._backend.journal.line(fresh=True)
         known = {record.id: record for record in (*line.chain, *line.void)}
         self.forks = {  # of an epoch: the one before it, and the last entry that it took over
@@ -52,14 +56,17 @@ class Branches:
             if record.number
         }
         ends = self._ends(line)
+        lasting = {record.number: math.inf for record in line.chain[-1:]} | dict(ends[len(line.void) :])
         seen: set[tuple[int, int]] = set()
         for name in hybrid.parts:
             try:
-                store = self.stores[name] = hybrid.part(name)
-            except CatalogError as exc:
+                store = hybrid.part(name)
+                entries = [found for end in ends for found in self._entries(name, store, *end)]
+            except BackendError as exc:
                 log.warning("what stands in void branches of %s is not known: %s", name, exc)
                 continue
-            for epoch, position, entry in [found for end in ends for found in self._entries(name, store, *end)]:
+            self.stores[name] = store
+            for epoch, position, entry in entries:
                 for key, text in entry.get("blobs", {}).items():
                     self.inlined.setdefault(key.partition("~")[0], base64.b64decode(text))
                 if (epoch, position) in seen:
@@ -67,7 +74,8 @@ class Branches:
                 seen.add((epoch, position))
                 for stored in entry["intents"]:
                     if any(e["type"] not in COMPUTED for e in stored["events"]):
-                        self.places.setdefault(stored["id"], []).append(Found(name, epoch, position, stored))
+                        found = Found(name, epoch, position, stored, self._shared(epoch, lasting))
+                        self.places.setdefault(stored["id"], []).append(found)
 
         def order(found: Found) -> tuple[int, int]:
             return found.epoch, found.position
@@ -76,7 +84,8 @@ class Branches:
 
     @staticmethod
     def _ends(line: Line) -> list[tuple[int, int]]:
-        """Pairs of an epoch's number and the last position of it that counts."""
+        """Pairs of an epoch's number and the last position of it that counts: of void ones, then of those that another
+        one cut short."""
         ends = [(record.number, record.position) for record in line.void]
         first = [Epoch(0, -1, None, "", "", 0)] if line.chain and line.chain[0].number else []  # it has no record
         chain = [*first, *line.chain]
@@ -84,18 +93,31 @@ class Branches:
             ends.append((record.number, min(later.position for later in chain[number:])))
         return ends
 
-    @staticmethod
-    def _entries(name: str, store: ObjectStore, epoch: int, end: int) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
-        for info in store.list(f"journal/{epoch:010}/", entry_key(end, epoch) if end >= 0 else ""):
-            if not ENTRY.match(info.key):
-                continue  # a stranger's
-            with store.get(info.key) as stream:
-                data = stream.read()
+    def _shared(self, epoch: int, lasting: Mapping[int, float]) -> int:
+        """The last entry of the present journal that a branch goes on from."""
+        position = math.inf
+        while epoch not in lasting:
+            epoch, fork = self.forks[epoch]
+            position = min(position, fork)
+        return int(min(position, lasting[epoch]))
+
+    def _entries(self, name: str, store: ObjectStore, epoch: int, end: int) -> list[tuple[int, int, Mapping[str, Any]]]:
+        """The void entries of an epoch. They are read once a process: nothing changes them, but more may come."""
+        known: dict[str, tuple[int, int, Mapping[str, Any]]] = self._catalog._void.setdefault((name, epoch, end), {})
+        after = max(known, default=entry_key(end, epoch) if end >= 0 else "")
+        keys = [info.key for info in store.list(f"journal/{epoch:010}/", after) if ENTRY.match(info.key)]
+
+        def read(key: str) -> bytes:
+            with store.get(key) as stream:
+                return stream.read()
+
+        for key, data in zip(keys, in_order(read, keys, 8, 16), strict=True):
             try:
                 entry = parse(data)
-                yield epoch, entry["position"], entry
+                known[key] = epoch, entry["position"], entry
             except (CatalogError, KeyError, TypeError) as exc:
-                raise IntegrityError(f"{info.key} of {name} cannot be read: {exc}") from exc
+                log.warning("%s of %s cannot be read, what it says cannot come back: %s", key, name, exc)
+        return list(known.values())
 
     def beginning_with(self, part: str) -> list[ObjectStore]:
         """The stores that are there, `part` first."""
@@ -113,30 +135,53 @@ class Branches:
                 continue
             if digest_of(data) == digest:
                 return data
-        return None
+        return self.of_journal(digest)
+
+    def of_journal(self, digest: str) -> bytes | None:
+        """A small blob that an entry of the present journal carries, though it was swept since. Reads all of it."""
+        if self._carried is None:
+            index = self._catalog._index
+            self._carried = {}
+            for _, data in self._catalog._backend.journal.read(0, self._catalog.position + 1):
+                for key, text in parse(data).get("blobs", {}).items() if b'"blobs":' in data else ():
+                    if not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+                        self._carried[key.partition("~")[0]] = text
+        text = self._carried.get(digest)
+        data = None if text is None else base64.b64decode(text)
+        return data if data is not None and digest_of(data) == digest else None
 
     def digests(self, found: Found) -> Iterator[str]:
         """The blobs that an intent relies on. Raises `BlobMissing` where no part has a layout."""
         for item in found.stored["events"]:
             yield from (item[field] for field in ("manifest", "layout", "digest") if item.get(field))
-            if item.get("layout"):
-                layout = self.blob(item["layout"], found.part)
-                if layout is None:
-                    layout = self._catalog._content.blob(item["layout"], f"layout of {item['model']}")
-                yield from (chunk.pack or chunk.digest for chunks in read_layout(layout).values() for chunk in chunks)
+            yield from (chunk.pack or chunk.digest for chunks in self._layout(found, item).values() for chunk in chunks)
+
+    def contents(self, found: Found) -> Iterator[str]:
+        """What may have been erased of it: manifests, files, attachments. Raises as `digests`."""
+        for item in found.stored["events"]:
+            yield from (item[field] for field in ("manifest", "digest") if item.get(field))
+            yield from self._layout(found, item)
+
+    def _layout(self, found: Found, item: Mapping[str, Any]) -> Layout:
+        if not item.get("layout"):
+            return {}
+        layout = self.blob(item["layout"], found.part)
+        if layout is None:
+            layout = self._catalog._content.blob(item["layout"], f"layout of {item['model']}")
+        return read_layout(layout)
 
 
-def awaited(catalog: Catalog, hybrid: Replicated) -> set[str]:
+def awaited(catalog: Catalog, hybrid: Replicated, besides: Collection[str] = ()) -> set[str]:
     """The digests of blobs that void intents rely on, and which nobody brought back or dropped yet: no sweep takes
-    them. What was erased is not awaited."""
+    them. What holds something that was erased, or is among `besides`, is not awaited."""
     branches, index = Branches(catalog, hybrid), catalog._index
     result: set[str] = set()
     for found in branches.found:
         if index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],)):
             continue
         try:
-            for digest in branches.digests(found):
-                result.add(digest)
-        except BlobMissing:
+            if not any(index.is_erased(digest) or digest in besides for digest in branches.contents(found)):
+                result.update(branches.digests(found))
+        except (BlobMissing, IntegrityError):
             continue
-    return {digest for digest in result if not index.is_erased(digest)}
+    return result

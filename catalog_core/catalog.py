@@ -83,6 +83,7 @@ class Catalog:
         self._checked = -1e9
         self._stale = stale
         self._forgot = -1
+        self._void: dict[Any, Any] = {}  # entries of void branches that were read (branches.Branches)
         self._epoch: int | None = None  # that of the journal when the index was held against it
         self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
@@ -227,6 +228,11 @@ class Catalog:
         self._epoch = epoch
         self._refresh(force=True)
 
+    def _check_epoch(self) -> None:
+        """Raise `ReadOnly` where the store does not know of an epoch that this machine has seen."""
+        if getattr(self._backend.journal, "epoch", 0) < self._index.epoch:
+            raise self._of_the_past(ReadOnly)
+
     def _of_the_past(self, kind: type[CatalogError]) -> CatalogError:
         return kind(
             f"this machine has seen epoch {self._index.epoch} of {self.url}, in which another part is the primary; "
@@ -298,8 +304,7 @@ class Catalog:
 
         if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
             self._settle(force=True)
-        if getattr(self._backend.journal, "epoch", 0) < self._index.epoch:
-            raise self._of_the_past(ReadOnly)
+        self._check_epoch()
         position = writer.commit(
             self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )

@@ -16,7 +16,7 @@ from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 from catalog_core.sqlite import check_search, sqlite3
 
-SCHEMA = 5
+SCHEMA = 6
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
@@ -247,6 +247,12 @@ class Index:
         digest = key.partition("~")[0]
         with self.lock:
             return self.key(digest) == key and not self.is_erased(digest)
+
+    def gave(self, key: str) -> bool:
+        """Whether something is or was stored under this key; a void branch may have given further ones."""
+        digest, _, count = key.partition("~")
+        current = self.key(digest).partition("~")[2]
+        return int(count or 0) <= int(current or 0)
 
     def is_erased(self, digest: str) -> bool:
         """Whether a content may not come back into this catalog."""

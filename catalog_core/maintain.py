@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -264,7 +265,11 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         doomed = [
             info
             for info in backend.blobs.list()
-            if info.key not in needed and info.key.partition("~")[0] not in kept and info.time <= before
+            if info.key not in needed
+            and info.key.partition("~")[0] not in kept
+            and info.time <= before
+            # the keys of void branches are left: they may be given here one day, and a sweep must not come after that
+            and index.gave(info.key)
         ]
         keys = [info.key for info in doomed]
         size = sum(info.size for info in doomed)
@@ -352,6 +357,7 @@ def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
             "blobs.erased", keys=keys, digests=sorted(banned), versions=[[version.model, version.number], *gone],
             reason=reason,
         )  # fmt: skip
+        blobs.delete(_strays(catalog, doomed, banned))  # now: once it is told, somebody may store under such a key
         try:
             _, behind = _at_head(catalog, head, told)
         except Rejected as exc:
@@ -365,6 +371,19 @@ def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
         size = sum(info.size for info in found)
         return Erased(version.ref, len(found), size, len(mine - doomed), lasting)
     raise Conflict("others kept publishing while the erasure was computed", hint="try again at a quieter time")
+
+
+def _strays(catalog: Catalog, digests: Collection[str], erased: Collection[str]) -> list[str]:
+    """The other keys under which these contents are stored: older ones, and those of void branches."""
+    index, blobs = catalog._index, catalog._backend.blobs
+    kept = awaited(catalog, catalog._parts, erased) if catalog._parts is not None else ()
+    return [
+        info.key
+        for digest in digests
+        if digest not in kept
+        for info in takewhile(lambda info, digest=digest: info.key.startswith(digest), blobs.list(digest))  # type: ignore[misc]
+        if info.key != index.key(digest)
+    ]
 
 
 def _weights(manifest: Manifest) -> Iterator[str]:

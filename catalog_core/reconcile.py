@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -19,7 +19,7 @@ import attrs
 from catalog_core import writer
 from catalog_core.branches import Branches, Found
 from catalog_core.digests import canonical, parse
-from catalog_core.errors import BlobMissing, NotFound, Rejected
+from catalog_core.errors import BlobMissing, NotFound, NotReplicated, Rejected
 from catalog_core.events import Intent, event, write_entry
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Head
@@ -31,15 +31,17 @@ from catalog_core.sync import replicated
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
 
+DROPS = 300  # ids in one event
 Outcome = Literal["ready", "renumber", "conflict", "replayed", "dropped"]
 log = logging.getLogger("catalog_core")
 
 
 @attrs.frozen
 class Void:
-    """An intent in a void branch: `part`, `epoch` and `position` say where. `outcome` is ready (it can be written as it
-    was), renumber (its version would get another number), conflict (`why` shows what is in its way), replayed or
-    dropped; `becomes` are the references that it would get, or got."""
+    """An intent in a void branch: `part`, `epoch` and `position` say where. `outcome` is ready (nothing is in its way;
+    its bytes are looked for when it is written), renumber (its version would get another number), conflict (`why` shows
+    what is in its way), replayed or dropped; `becomes` are the references that it would get, or got; `why` also tells
+    what does not come back."""
 
     id: str
     part: str
@@ -96,14 +98,24 @@ def _came(index: Index, found: Found, position: int) -> Sequence[Mapping[str, An
     return next((intent["events"] for intent in entry["intents"] if intent["id"] == found.stored["id"]), None)
 
 
-def _adapted(index: Index, found: Found, called: _Called, held: Head | None, *, take: bool) -> list[dict[str, Any]]:
+def _adapted(
+    index: Index, branches: Branches, found: Found, called: _Called, held: Head | None, *, take: bool
+) -> list[dict[str, Any]]:
     """The events as they can be written on the present state; at `held` their blobs were known to be there. With `take`
     they go over what somebody else changed. Raises `Rejected` for what cannot come back, or names what is not here."""
     given: dict[tuple[str, int], int] = {}
-    result = []
+    result: list[dict[str, Any]] = []
     for old in found.stored["events"]:
         new = dict(old)
         model, number = old.get("model"), old.get("number")
+        if new["type"] == "model.deleted" and not take:
+            _check_seen(index, branches, found, str(model))
+        if new["type"] == "alias.set" and new["seen"] == "any" and not take:
+            others = _others(index, branches, found, "type = 'alias.set' AND model = ?", (model,))
+            if any(event["alias"] == new["alias"] for event in others):
+                if result:  # the version comes without the alias
+                    continue
+                raise Rejected(f"alias {model}@{new['alias']} was changed by somebody else", code="seen")
         if new["type"] == "blobs.erased":
             refs = ", ".join(f"{name}@{number}" for name, number in new["versions"])
             raise Rejected(
@@ -119,13 +131,33 @@ def _adapted(index: Index, found: Found, called: _Called, held: Head | None, *, 
         if new["type"] == "alias.set" and isinstance(new["seen"], int) and not take:
             new["seen"] = called(found.epoch, new["model"], new["seen"])
         if "checked" in new:
-            rows = index.rows("SELECT 1 FROM swept WHERE position > ? LIMIT 1", (new["checked"],))
-            if rows and held is not None:  # its blobs were brought to where that state looks for them
-                new["checked"] = held.position
+            new["checked"] = -1 if held is None else held.position  # its blobs were brought to where that state looks
         if take and "seen" in new:
             new["seen"] = _present(index, new)
         result.append(new)
     return result
+
+
+def _others(
+    index: Index, branches: Branches, found: Found, where: str, params: Sequence[Any]
+) -> Iterator[Mapping[str, Any]]:
+    """The events of the present journal that whoever made the intent did not know."""
+    for position, ordinal in index.rows(
+        f"SELECT position, ordinal FROM events WHERE {where} AND rejected IS NULL AND position > ?",
+        (*params, found.shared),
+    ):
+        entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
+        ids = [intent["id"] for intent in entry["intents"] for _ in intent["events"]]
+        if ids[ordinal] not in branches.places:
+            yield index.event(position, ordinal)
+
+
+def _check_seen(index: Index, branches: Branches, found: Found, model: str) -> None:
+    """Raise `Rejected` where a model has versions that were not there for whoever deleted it."""
+    others = _others(index, branches, found, "type = 'version.published' AND model = ?", (model,))
+    new = [f"{model}@{event['number']}" for event in others]
+    if new:
+        raise Rejected(f"{model} was deleted before {', '.join(new)} came", code="seen")
 
 
 def _present(index: Index, item: Mapping[str, Any]) -> Any:
@@ -164,8 +196,8 @@ def reconcile(
 ) -> list[Void]:
     """Show the void intents that nobody brought back or dropped yet; with `apply`, write those that are ready, with
     `renumber` those under new numbers too. `take` are ids (or their beginnings) of conflicts in which the void side
-    wins, `drop` of intents that are to stay void for good. What is left is shown with the reason. Raises `NotFound` for
-    an id that is not there, `ReadOnly`."""
+    wins, `drop` of intents that are to stay void for good. What is left is shown with the reason. A replica that does
+    not follow is a warning. Raises `NotFound` for an id that is not there, `ReadOnly`."""
     catalog._refresh(force=True)
     branches = Branches(catalog, replicated(catalog))
     index = catalog._index
@@ -173,8 +205,8 @@ def reconcile(
     taken, dropped = _ids(take, ids), _ids(drop, ids)
     if apply or taken or dropped:
         catalog._check_writable()
-    if dropped:
-        catalog._commit(event("intents.dropped", ids=sorted(dropped), reason="reconciled"))
+        catalog._check_epoch()
+    _drop(catalog, sorted(dropped))
     called = _Called(branches)
     result: list[Void] = []
     trial = index if apply else _copy_of(index)
@@ -192,7 +224,18 @@ def reconcile(
     finally:
         if trial is not index:
             trial.close()
+    if catalog._follower is not None and (dropped or any(void.outcome == "replayed" for void in result)):
+        try:
+            catalog._follower.follow()
+        except NotReplicated as exc:
+            log.warning("%s", exc)
     return result
+
+
+def _drop(catalog: Catalog, ids: Sequence[str]) -> None:
+    for start in range(0, len(ids), DROPS):
+        told = event("intents.dropped", ids=ids[start : start + DROPS], reason="reconciled")
+        writer.commit(catalog._backend, catalog._index, catalog.actor, lambda _, told=told: [told], {})  # type: ignore[misc]
 
 
 def _ids(given: Iterable[str], known: set[str]) -> set[str]:
@@ -231,21 +274,19 @@ def _one(
     becomes: tuple[str, ...] = ()
     try:
         held = catalog._index.head
-        events = _adapted(trial, found, called, held, take=take)
+        events = _adapted(trial, branches, found, called, held, take=take)
         becomes = _refs(events)
         renumbered = becomes != _refs(found.stored["events"])
-        if not apply:
-            _try(trial, _intent(catalog, found, events))
-            called.note(found, events)
-            return _void(found, "renumber" if renumbered else "ready", becomes)
-        if renumbered and not (renumber or take):
-            _try(_copy_of(trial), _intent(catalog, found, events))
-            return _void(found, "renumber", becomes)
+        if not apply or (renumbered and not (renumber or take)):
+            _try(trial, _intent(catalog, found, events), stays=not apply)
+            if not apply:
+                called.note(found, events)
+            return _void(found, "renumber" if renumbered else "ready", becomes, _left(found, events))
         blobs = _bring(catalog, branches, found)
 
         def made(index: Index) -> Intent:
             nonlocal events
-            events = _adapted(index, found, called, held, take=take)
+            events = _adapted(index, branches, found, called, held, take=take)
             if _refs(events) != becomes and not renumber:
                 raise Rejected("somebody published meanwhile", code="number")
             return _intent(catalog, found, events)
@@ -254,9 +295,14 @@ def _one(
         called.note(found, events)
     except (BlobMissing, *BROKEN) as exc:
         return _void(found, "conflict", becomes, str(exc))
-    if catalog._follower is not None:
-        catalog._follower.follow()
-    return _void(found, "replayed", _refs(events))
+    return _void(found, "replayed", _refs(events), _left(found, events))
+
+
+def _left(found: Found, events: Sequence[Mapping[str, Any]]) -> str | None:
+    """What of an intent does not come back."""
+    kept = {(event["type"], event.get("alias")) for event in events}
+    lost = [event for event in found.stored["events"] if (event["type"], event.get("alias")) not in kept]
+    return "; ".join(f"without the alias {e['alias']}, which somebody else has set since" for e in lost) or None
 
 
 def _intent(catalog: Catalog, found: Found, events: list[dict[str, Any]]) -> Intent:
@@ -273,12 +319,17 @@ def _intent(catalog: Catalog, found: Found, events: list[dict[str, Any]]) -> Int
     )
 
 
-def _try(trial: Index, intent: Intent) -> None:
-    """Let the intent take effect on a copy of the state. Raises what the reducer raises."""
-    with trial:
-        head, epoch = trial.head, trial.epoch
+def _try(index: Index, intent: Intent, *, stays: bool) -> None:
+    """Let the intent take effect, for good or not. Raises what the reducer raises."""
+    index.__enter__()
+    done = False
+    try:
+        head, epoch = index.head, index.epoch
         data = write_entry(head, time.time_ns() // 1_000_000, [intent], None, epoch)
-        trial.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
+        index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
+        done = stays
+    finally:
+        index.__exit__(None if done else Rejected, None, None)
 
 
 def _bring(catalog: Catalog, branches: Branches, found: Found) -> dict[str, bytes]:
@@ -289,24 +340,27 @@ def _bring(catalog: Catalog, branches: Branches, found: Found) -> dict[str, byte
         catalog._index.refuse_erased(digest)
         if digest in branches.inlined:
             small[digest] = branches.inlined[digest]
-        else:
-            _carry(catalog, branches, found.part, digest)
+        elif not _carry(catalog, branches, found.part, digest):
+            data = branches.of_journal(digest)
+            if data is None:
+                raise BlobMissing(f"it needs {digest}, which no part has", hint="drop it: catalog reconcile --drop ID")
+            small[digest] = data
     return small
 
 
-def _carry(catalog: Catalog, branches: Branches, part: str, digest: str) -> None:
-    """Let the primary have a blob that a void branch relies on."""
+def _carry(catalog: Catalog, branches: Branches, part: str, digest: str) -> bool:
+    """Let the primary have a blob that a void branch relies on; whether any part has it."""
     index, blobs = catalog._index, catalog._backend.blobs
     key = index.key(digest)
     if index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)) or blobs.stat(key) is not None:
-        return
+        return True
     for store in branches.beginning_with(part):
         for info in list(store.list(blob_key(digest))):  # a sweep of that branch may have given it another key
             try:
                 with store.get(info.key) as stream, received(stream) as blob:
                     if blob.digest == digest:
                         blobs.put(key, blob.file, blob.size)
-                        return
+                        return True
             except BlobMissing:
                 continue
-    raise BlobMissing(f"it needs {digest}, which no part has", hint="drop it: catalog reconcile --drop ID")
+    return False

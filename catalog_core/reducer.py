@@ -447,12 +447,16 @@ class Reducer:
             version = self._version({"model": name, "number": number})
             self.db.execute("UPDATE versions SET deleted = 2 WHERE id = ?", (version[1],))
         for key in event["keys"]:
-            digest, _, count = key.partition("~")
-            # a key that a late writer left behind is swept again, which must not bring an old count back
+            digest, _, text = key.partition("~")
+            row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
+            count, known = int(text or 0), row[0] if row else 0
+            if count > known:
+                continue  # the key of a branch that became void: nothing was ever stored under it here
+            # one that a late writer left behind is swept again, which must not bring an old count back
             self.db.execute(
                 "INSERT INTO swept VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET"
                 " position = excluded.position, count = max(count, excluded.count)",
-                (digest, digest[7:23], entry.position, int(count or 0) + 1),
+                (digest, digest[7:23], entry.position, count + 1),
             )
             self.db.execute("DELETE FROM inlined WHERE key = ?", (key,))
             self.db.execute("DELETE FROM chunks WHERE key = ?", (digest,))

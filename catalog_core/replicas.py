@@ -10,6 +10,7 @@ import attrs
 from catalog_core.digests import digest_of_stream
 from catalog_core.epochs import identity, line_of, read_epochs, write_epoch
 from catalog_core.errors import BlobMissing, CatalogError, Conflict, InvalidInput, NotFound
+from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
 from catalog_core.journal import StoreJournal
 from catalog_core.objectstore import blob_key
@@ -191,8 +192,9 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     catalog._backend.journal.forget()
     store = hybrid.part(name)
     line = catalog._backend.journal.line(fresh=True)
-    known = catalog._index.epoch  # perhaps no part that is here knows of it
-    if name == hybrid.primary and not line.rivals and line.last and line.last.number >= known:
+    known, seen = catalog._index.epoch, catalog.position
+    unknown = line.last is None or line.last.number < known  # no part that is here knows of that epoch
+    if name == hybrid.primary and not line.rivals and not unknown:
         raise InvalidInput(f"{name} is the primary already", hint="catalog replicas")
     owner = identity(store, create=True)
     records = read_epochs(store, hybrid.url_of(name))
@@ -200,19 +202,19 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     nothing = NotFound(f"{name} holds no copy of this catalog", hint="catalog sync, while the primary is there")
     if line.last is None or owner is None:
         raise nothing
+    if unknown and not line.rivals:
+        if not force:
+            raise _behind(name, catalog._backend.journal.head(), seen)
+        catalog._index.reset()
+        catalog._settle(force=True)
     if not line.rivals:
         catalog._refresh(force=True)
         Copy(catalog, name).run(False, None)
     head = StoreJournal(store, name, hybrid.url_of(name), local=False, writable=True).head()
     if head is None:
         raise nothing
-    if head.position < catalog.position and not line.rivals and not force:
-        raise Conflict(
-            f"{name} ends at entry {head.position}; this machine has seen {catalog.position}, on a part that is away",
-            seen=catalog.position,
-            actual=head.position,
-            hint="the difference can be reconciled when that part returns: repeat with --force",
-        )
+    if head.position < seen and not line.rivals and not force:
+        raise _behind(name, head, seen)
     over = tuple(rival.id for rival in line.rivals)
     above = max(known, *(record.number for record in records.values()))
     record = line.last.next(head, owner, catalog.actor, time.time_ns() // 1_000_000, over, above)
@@ -221,3 +223,13 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     catalog._backend.journal.line(fresh=True)
     catalog._settle(force=True)
     return head.position
+
+
+def _behind(name: str, head: Head | None, seen: int) -> Conflict:
+    position = -1 if head is None else head.position
+    return Conflict(
+        f"{name} ends at entry {position}; this machine has seen {seen}, on a part that is away",
+        seen=seen,
+        actual=position,
+        hint="the difference can be reconciled when that part returns: repeat with --force",
+    )

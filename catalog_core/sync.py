@@ -29,7 +29,7 @@ from catalog_core.errors import (
     NotReplicated,
 )
 from catalog_core.interfaces.store import BlobInfo, ObjectStore, Replicated
-from catalog_core.journal import StoreJournal
+from catalog_core.journal import StoreJournal, entry_key
 from catalog_core.layout import read_layout
 from catalog_core.objectstore import blob_key
 from catalog_core.parallel import in_order
@@ -78,26 +78,18 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
     index = catalog._index
     found: dict[str, tuple[int | None, str]] = {}
 
-    def key_of(digest: str, position: int, live: bool) -> str | None:
-        swept = index.rows("SELECT position FROM swept WHERE digest = ?", (digest,))
-        # what is live was not swept: a stray key of its content may have been, later
-        return None if swept and swept[0][0] > position and not live else index.key(digest)
-
-    def note(digest: str, position: int, size: int | None, ref: str, live: bool) -> None:
-        key = key_of(digest, position, live)
-        if key is not None and not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+    def note(digest: str, size: int | None, ref: str) -> None:
+        key = index.key(digest)
+        if not index.is_erased(digest) and not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
             found.setdefault(key, (size, ref))
 
-    for name, number, position, manifest, layout, deleted in index.rows(
-        "SELECT name, number, position, manifest, layout, deleted FROM versions"
-        " WHERE position BETWEEN ? AND ? AND deleted <> 2",
+    for name, number, manifest, layout in index.rows(  # 2: its blobs were swept
+        "SELECT name, number, manifest, layout FROM versions WHERE position BETWEEN ? AND ? AND deleted <> 2",
         (first, last),
     ):
-        ref, live = f"{name}@{number}", deleted == 0
-        note(manifest, position, None, ref, live)
-        note(layout, position, None, ref, live)
-        if key_of(layout, position, live) is None:
-            continue
+        ref = f"{name}@{number}"
+        note(manifest, None, ref)
+        note(layout, None, ref)
         try:
             files = read_layout(catalog._content.blob(layout, f"layout of {ref}"))
         except CatalogError:
@@ -105,26 +97,31 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
                 raise
             continue
         for chunk in (chunk for chunks in files.values() for chunk in chunks):
-            note(chunk.pack or chunk.digest, position, chunk.length if chunk.pack is None else None, ref, live)
+            note(chunk.pack or chunk.digest, chunk.length if chunk.pack is None else None, ref)
     for position, ordinal in index.rows(
         "SELECT position, ordinal FROM events WHERE type IN ('card.set', 'attachment.set') AND rejected IS NULL"
         " AND position BETWEEN ? AND ?",
         (first, last),
     ):
         event = index.event(position, ordinal)
-        if event["digest"] is not None:
-            note(event["digest"], position, event.get("size"), f"{event['model']} ({event['type']})", False)
+        digest = event["digest"]
+        if digest is None:
+            continue
+        kept = "SELECT 1 FROM models WHERE card = ? UNION SELECT 1 FROM attachments WHERE digest = ?"
+        swept = index.rows("SELECT 1 FROM swept WHERE digest = ? AND position > ?", (digest, position))
+        if not swept or index.rows(kept, (digest, digest)):
+            note(digest, event.get("size"), f"{event['model']} ({event['type']})")
     return found
 
 
-def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[str]:
-    """The keys that sweeps and erasures among these entries took away."""
+def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[Mapping[str, Any]]:
+    """The sweeps and erasures among these entries."""
     for position, ordinal in catalog._index.rows(
         "SELECT position, ordinal FROM events WHERE type IN ('blobs.swept', 'blobs.erased') AND rejected IS NULL"
         " AND position BETWEEN ? AND ?",
         (first, last),
     ):
-        yield from catalog._index.event(position, ordinal)["keys"]
+        yield catalog._index.event(position, ordinal)
 
 
 def restore(catalog: Catalog) -> None:
@@ -255,24 +252,32 @@ class Copy:
             wanted = relied(catalog, begun + 1, last)
             lacking = self.lacking(wanted)
             total = sum(self.size(key, wanted[key][0]) for key in lacking)
-            gone = len(list(_sweeps(catalog, begun + 1, last)))
+            gone = sum(len(sweep["keys"]) for sweep in _sweeps(catalog, begun + 1, last))
             return Synced(self.name, max(last - begun, 0), len(lacking), total, gone, begun)
         if self.journal.line().chain != catalog._backend.journal.line().chain:
             self.tell_epochs()
         sizes: list[int] = []
         deleted, position = 0, begun
         if begun >= 0:
-            if self.journal.epoch_of(begun) != self.journal.epoch:  # a branch that is void now may have swept here
+            if self._was_forked(begun):  # the branch that is void now may have swept here
                 sizes += self._bring(0, begun, progress)
-            self._delete(max(begun - BATCH, 0), begun)  # who was killed here may not have deleted all
+            self._delete(begun)  # who was killed here may not have
         while position < last:
             first, position = position + 1, min(position + BATCH, last)
             sizes += self._bring(first, position, progress)
             self.journal.check_line(catalog._backend.journal.line())
             for at, data in catalog._backend.journal.read(first, position + 1):
                 self.journal.take_over(at, data)
-            deleted += self._delete(first, position)
+                deleted += self._delete(at)
         return Synced(self.name, max(last - begun, 0), len(sizes), sum(sizes), deleted, max(position, begun))
+
+    def _was_forked(self, position: int) -> bool:
+        """Whether it ends at an entry of a former epoch, and has void ones behind it."""
+        epoch = self.journal.epoch_of(position)
+        if epoch == self.journal.epoch:
+            return False
+        behind = self.store.list(f"journal/{epoch:010}/", entry_key(position, epoch))
+        return next(iter(behind), None) is not None
 
     def _bring(self, first: int, last: int, progress: Progress | None) -> list[int]:
         """Copy what these entries rely on and it lacks; return the sizes."""
@@ -289,10 +294,17 @@ class Copy:
             self.note_sums(sums, first)
         return [item["size"] for item in sums]
 
-    def _delete(self, first: int, last: int) -> int:
-        swept = list(_sweeps(self.catalog, first, last))
-        kept = awaited(self.catalog, self.hybrid) if swept else ()
-        keys = [blob_key(key) for key in swept if digest_in(key) not in kept]
+    def _delete(self, position: int) -> int:
+        """Delete what the entry at `position` sweeps, if it does; return how many keys."""
+        keys: set[str] = set()
+        for sweep in _sweeps(self.catalog, position, position):
+            kept = awaited(self.catalog, self.hybrid)
+            swept = {key for key in sweep["keys"] if digest_in(key) not in kept}
+            keys.update(blob_key(key) for key in swept if not self.catalog._index.relies(key))
+            if "digests" in sweep:  # an erasure: under whatever key they are
+                needed = {blob_key(key) for key in relied(self.catalog, 0, self.catalog.position, strict=False)}
+                for digest in {digest_in(key) for key in swept}:
+                    keys.update(info.key for info in self.store.list(blob_key(digest)) if info.key not in needed)
         if keys:
             self.store.delete(keys)
         return len(keys)
@@ -340,6 +352,7 @@ def sync(
             hint="catalog hybrid failover NAME makes a replica the primary",
         )
     catalog._refresh(force=True)
+    catalog._check_epoch()
     catalog._backend.journal.check_owned()
     done: list[Synced] = []
     error: CatalogError | None = None

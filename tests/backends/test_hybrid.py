@@ -25,6 +25,7 @@ from catalog_core.errors import (
     PublishedNotReplicated,
     ReadOnly,
 )
+from catalog_core.events import event
 from catalog_core.objectstore import ObjectStoreBackend, blob_key
 from catalog_core.sync import BATCH, Copy
 from catalog_core.testing.contract import BackendContract, ObjectStoreContract
@@ -621,3 +622,21 @@ def test_a_stray_of_an_older_sweep_does_not_hide_what_lives(world) -> None:
     w.sites["cern"].away = True
     w.machine("two")
     assert same(w.open(stale=True), "m@2", 1)
+
+
+def test_a_version_that_can_be_restored_is_copied_even_where_an_old_key_of_it_was_swept(world) -> None:
+    w = world()
+    catalog = w.open()
+    catalog.save("m", weights(1))
+    old = big(catalog, "m@1")
+    catalog.version("m@1").delete()
+    catalog.gc(grace=-1)
+    version = catalog.save("m", weights(1))
+    version.delete()
+    catalog._commit(event("blobs.swept", keys=[old], versions=[]))  # left by a late writer, and swept again
+    catalog.sync()
+    version.restore()
+    catalog.sync()
+    assert not catalog.audit().flaws
+    with w.direct("oracle") as oracle:
+        assert same(oracle, "m@2", 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from catalog_core.content import ComponentReader, Content
+from catalog_core.digests import parse
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.layout import Layout
 from catalog_core.names import nearest
@@ -76,6 +77,20 @@ class StoredArtifact:
     def release(self) -> None:
         """See `interfaces.runtime.Artifact.release`."""
         self._loaded.clear()
+
+    def baseline(self) -> dict[str, Any] | None:
+        """The statistics of the inputs (`inputs`, see `baseline.statistics`) and the census of the weights (`weights`,
+        by component) that were taken when it was made; None where there are none."""
+        if self.manifest.baseline is None:
+            return None
+        value: dict[str, Any] = parse(self._content.blob(self.manifest.baseline, f"baseline of {self.what}"))
+        return value
+
+    def distributions(self) -> dict[str, str]:
+        """What was installed where it was made: distribution → version; empty where nobody noted it."""
+        lock = self.manifest.environment.get("distributions")
+        value: dict[str, str] = parse(self._content.blob(lock, f"environment of {self.what}")) if lock else {}
+        return value
 
     def example(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
         """The stored example: inputs by name, and what each entry point gave for it, as NumPy arrays; or None."""

@@ -422,7 +422,8 @@ class Catalog:
         """Stage an object (or a `Path`, or several `components`) as a draft of `name`; nothing is published yet.
 
         `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (array, or input
-        name → array; the first axis is the batch, of any length later), `serializer`, `tags`, `metrics`, `params`,
+        name → array; the first axis is the batch, of any length later), `serializer` (one, or by component, or several
+        for one: the further ones are kept beside it as `component-serializer`), `tags`, `metrics`, `params`,
         `taxonomy`, `description`, `parents` (references), `options` (of the serializer), `provenance` (where it comes
         from, in place of what is found in the working folder). Raises `InvalidInput`,
         `SerializationError`, `MissingPlugin`, `NoSpace`.

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from catalog_core import capture
+from catalog_core import about, capture
+from catalog_core import baseline as statistics
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
 from catalog_core.content import Content
@@ -25,8 +26,8 @@ from catalog_core.errors import (
     VerificationFailed,
 )
 from catalog_core.interfaces.serializer import SaveRequest
-from catalog_core.layout import write_layout
-from catalog_core.names import check_alias, check_component, check_file, check_key, check_name, nearest
+from catalog_core.layout import SMALL, write_layout
+from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, step_of
 from catalog_core.session import fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
@@ -52,7 +53,7 @@ class Draft:
         *,
         entry_points: Mapping[str, str | Sequence[str]] | None = None,
         example: Any = None,
-        serializer: str | None = None,
+        serializer: str | Mapping[str, str | Sequence[str]] | None = None,
         tags: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
@@ -61,16 +62,27 @@ class Draft:
         parents: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        tensors: Mapping[str, Mapping[str, Any]] | None = None,
+        custom: Mapping[str, Any] | None = None,
+        baseline: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        datasets: Mapping[str, Any] | None = None,
+        run: str | None = None,
     ) -> None:
         self.catalog = catalog
         self.name = check_name(name)
-        for about, given in (("tags", tags), ("metrics", metrics), ("params", params), ("taxonomy", taxonomy)):
+        mappings = {
+            "tags": tags, "metrics": metrics, "params": params, "taxonomy": taxonomy, "custom": custom,
+            "tensors": tensors, "baseline": baseline, "datasets": datasets,
+        }  # fmt: skip
+        for kind, given in mappings.items():
             if given is not None and not isinstance(given, Mapping):
-                raise InvalidInput(f"{about} must map names to values; this is a {type(given).__name__}")
+                raise InvalidInput(f"{kind} must map names to values; this is a {type(given).__name__}")
         self.tags = check_tags(tags or {})
         self.metrics = {key: check_metric(key, value) for key, value in (metrics or {}).items()}
         self.params = check_tags(params or {}, "parameter")
-        self.taxonomy = {check_key(key, "taxonomy"): str(value) for key, value in (taxonomy or {}).items()}
+        self.taxonomy = about.check_taxonomy(taxonomy or {})
+        self.custom = about.check_custom(custom or {})
         self.description = description
         self.report: Any = None
         if isinstance(parents, str):
@@ -83,9 +95,12 @@ class Draft:
             )
         self._example = example
         self._entries = entry_points
-        self._serializer = serializer
+        self._formats = self._chosen(serializer)
         self._options = options or {}
+        self._training = about.training(seed, datasets, run)
         self._provenance = provenance
+        self._tensors = tensors or {}
+        self._baseline = baseline
         self._folder: Path | None = None
         self._ended: str | None = None  # saved, or discarded
         self._behind: Version | None = None  # saved, and not on every replica
@@ -111,24 +126,31 @@ class Draft:
         described: dict[str, Description] = {}
         serializers = {}
         for name, obj in self._objects.items():
-            spec = self._path_spec(obj) if isinstance(obj, Path) else None
+            chosen = self._formats.get(name, [""])[0]
+            spec = self._path_spec(obj, chosen) if isinstance(obj, Path) else None
             if isinstance(obj, Path) and spec is None:
                 components.append(self._stage_path(name, obj))
                 described[name] = Description()
                 continue
-            if spec is None and self._serializer is None:
+            if spec is None and not chosen:
                 spec = registry.find_serializer(obj)
-            serializers[name] = registry.serializer(spec.name if spec else str(self._serializer))
+            serializers[name] = registry.serializer(spec.name if spec else chosen)
         entries = self._entry_steps(serializers)
         inputs = self._named_example(entries, serializers)
         skipped: dict[str, str] = {}
         points, arrays, examples = self._run_example(entries, inputs, serializers, skipped)
-        for name, serializer in serializers.items():
+        if self._tensors:
+            points = about.detailed(points, self._tensors)
+        censuses: dict[str, Any] = {}
+        further = [(name, registry.serializer(kind)) for name, kinds in self._formats.items() for kind in kinds[1:]]
+        for name, serializer in (*serializers.items(), *further):
             methods = [m for steps in entries.values() for component, m in map(step_of, steps) if component == name]
             request = SaveRequest(name, examples.get(name), methods, self._options)
             directory = ComponentDirectory(self._writer, self._temporary)
             obj = self._objects[name]
-            described[name] = serializer.describe(obj)
+            own = serializer is serializers[name]
+            if own:
+                described[name] = serializer.describe(obj)
             try:
                 with translated(f"component {name!r}"):
                     meta = serializer.save(obj, directory, request)
@@ -138,13 +160,18 @@ class Draft:
                 what = f"component {name!r} cannot be written by {serializer.name!r}: {type(exc).__name__}: {exc}"
                 raise SerializationError(" ".join(what.split())) from exc
             directory.seal()
-            components.append(_component(name, serializer.name, directory, meta))
+            if own and directory.census["count"]:
+                censuses[name] = directory.census
+            kept = name if own else check_component(f"{name}-{serializer.name}")
+            if kept in self._objects and not own:
+                raise InvalidInput(f"the component {kept!r} is there already: {name!r} cannot be kept so as well")
+            components.append(_component(kept, serializer.name, directory, meta))
         example = self._stage_example(arrays) if arrays else None
         main = next(iter(described.values()))
         environment = capture.environment()
         lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))
-        self._writer.bundle(lock)
         self.described = described
+        baseline = self._stage_baseline(inputs, points, censuses)
         self.manifest = Manifest(
             components=tuple(sorted(components, key=lambda c: c.name)),
             entry_points=points,
@@ -162,21 +189,40 @@ class Draft:
             environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": lock},
             provenance={
                 **(capture.provenance() if self._provenance is None else self._provenance),
+                **self._training,
                 "parents": self._parents,
             },
+            custom=self.custom,
+            baseline=baseline,
             taxonomy=self.taxonomy,
             example=example,
         )
+        self._writer.bundle(self.manifest.notes)
         self._main = main
         self.digest = self._writer.add_small(canonical(manifest_to_json(self.manifest)))
         self._layout = self._writer.add_small(canonical(write_layout(self._writer.layout)))
 
-    def _path_spec(self, path: Path) -> Any:
+    def _chosen(self, serializer: Any) -> dict[str, list[str]]:
+        """The serializers that the user named, by component; behind the first, others that keep it as well."""
+        if serializer is None:
+            return {}
+        if isinstance(serializer, str):
+            return {name: [serializer] for name in self._objects}
+        chosen = {name: [kinds] if isinstance(kinds, str) else list(kinds) for name, kinds in serializer.items()}
+        for name, kinds in chosen.items():
+            if name not in self._objects:
+                hint = nearest(name, self._objects) or f"components: {', '.join(self._objects)}"
+                raise InvalidInput(f"a serializer is named for {name!r}, which is no component", hint=hint)
+            if not kinds or len(set(kinds)) < len(kinds):
+                raise InvalidInput(f"the serializers of {name!r} must be different ones, at least one")
+        return chosen
+
+    def _path_spec(self, path: Path, chosen: str) -> Any:
         """The serializer that takes this path as its object; None where files are kept as they are."""
         registry = self.catalog._registry
-        if self._serializer is not None:
-            registry.serializer(self._serializer)
-        name = self._serializer or registry.serializer_for_suffix([path.name])
+        if chosen:
+            registry.serializer(chosen)
+        name = chosen or registry.serializer_for_suffix([path.name])
         spec = registry.serializers.get(name) if name else None
         return spec if spec is not None and spec.paths else None
 
@@ -310,6 +356,25 @@ class Draft:
         directory.seal()
         example: Mapping[str, Any] = converter().unstructure(_component("example", serializer.name, directory, meta))
         return example
+
+    def _stage_baseline(
+        self, inputs: Mapping[str, Any], points: Sequence[EntryPoint], censuses: Mapping[str, Any]
+    ) -> str | None:
+        """The digest of a file with the statistics of the inputs (of the baseline, else of the example) and the census
+        of the weights; None where there is nothing to tell."""
+        names = [spec.name for point in points for spec in point.inputs]
+        values = inputs if self._baseline is None else self._baseline
+        found = statistics.of_inputs(values, names if self._baseline is not None else ())
+        told = {"inputs": {name: item for name, item in found.items() if item}, "weights": dict(censuses)}
+        if not any(told.values()):
+            return None
+        data = canonical(told)
+        if len(data) > SMALL:  # dozens of inputs: the long lists go first
+            told["inputs"] = {name: statistics.short(item) for name, item in told["inputs"].items()}
+            data = canonical(told)
+        if len(data) > SMALL:
+            return None
+        return self._writer.add(Source([data]))[0]
 
     # -- use ----------------------------------------------------------------------------------------------------
 

@@ -201,6 +201,12 @@ class Version:
         self.catalog._commit_blob(content, "attachment.set", model=self.model, number=self.number, name=name, size=size)
         return self.catalog.version(self.ref, deleted=True)
 
+    def start_card(self) -> str:
+        """A model card to be completed by a person, made of what is known of this version."""
+        from catalog_core.card import start
+
+        return start(self)
+
     def delete(self) -> Version:
         """Hide the version; `restore` brings it back until its bytes are collected."""
         return self._changed(self._event("version.deleted"))
@@ -285,6 +291,17 @@ class Model:
         if self.card_digest is None:
             return None
         return self.catalog._content.blob(self.card_digest, f"card of {self.name}").decode()
+
+    @property
+    def card_data(self) -> dict[str, Any]:
+        """The fields of the YAML head of the card, as the Hugging Face Hub has them; empty where there are none, or
+        where they cannot be read."""
+        from catalog_core.card import head
+
+        try:
+            return head(self.card or "")
+        except InvalidInput:
+            return {}
 
     def update(self, **values: str | None) -> Model:
         """Set `title`, `description`, `owner`. Raises `Conflict` if one changed since this handle was read."""

@@ -200,9 +200,8 @@ def pin(catalog: Catalog, version: Version) -> Pin:
         raise InvalidInput(f"{catalog.url} is a local catalog: there is nothing to fetch", reference=version.ref)
     artifact = catalog._artifact(version)
     chunks = [chunk for parts in artifact.layout.values() for chunk in parts]
-    lock = artifact.manifest.environment.get("distributions")
     content.fetch(chunks, version.ref)
-    for digest in {chunk.digest for chunk in chunks if not content._lies_alone(chunk)} | ({lock} if lock else set()):
+    for digest in {chunk.digest for chunk in chunks if not content._lies_alone(chunk)}.union(artifact.manifest.notes):
         content.blob(digest, version.ref)
     needed = {version.digest, version._layout, *[chunk.digest for chunk in chunks]}
     kept = Pin(version.ref, catalog.url, frozenset(needed))

@@ -208,18 +208,27 @@ class Registry:
         return None
 
     def runtime_for(self, manifest: Manifest) -> Any:
-        """A runtime that runs all components. Raises `MissingPlugin`."""
-        needed = {component.serializer for component in manifest.components}
+        """What runs the entry points: the first runtime that runs all components they use, else several together.
+        Raises `MissingPlugin`."""
+        from catalog_core.session import Together, used
+
+        needed = {component.serializer for component in used(manifest)}
         for spec in self.runtimes.values():
             if needed <= set(spec.serializers):
-                if spec.name + "/runtime" not in self._made:
-                    self._made[spec.name + "/runtime"] = self.load(spec.factory, spec.extra)()
-                return self._made[spec.name + "/runtime"]
-        known = "; ".join(f"{spec.name} runs {', '.join(spec.serializers)}" for spec in self.runtimes.values())
-        raise MissingPlugin(
-            f"no runtime runs components of {', '.join(sorted(needed))}",
-            hint=f"one runtime must run all of them; installed: {known or 'none'}",
-        )
+                return self._runtime(spec)
+        found = {name: next((s for s in self.runtimes.values() if name in s.serializers), None) for name in needed}
+        missing = sorted(name for name, spec in found.items() if spec is None)
+        if missing:
+            known = "; ".join(f"{spec.name} runs {', '.join(spec.serializers)}" for spec in self.runtimes.values())
+            raise MissingPlugin(
+                f"no runtime runs components of {', '.join(missing)}", hint=f"installed: {known or 'none'}"
+            )
+        return Together({name: (self._runtime(spec), spec.devices) for name, spec in found.items() if spec})
+
+    def _runtime(self, spec: RuntimeSpec) -> Any:
+        if spec.name + "/runtime" not in self._made:
+            self._made[spec.name + "/runtime"] = self.load(spec.factory, spec.extra)()
+        return self._made[spec.name + "/runtime"]
 
     def saving(self, name: str, manifest: Manifest) -> None:
         """Ask the plug-ins; one that raises `CatalogError` refuses the save."""

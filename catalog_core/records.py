@@ -86,6 +86,13 @@ class Manifest:
     provenance: Mapping[str, Any] = attrs.field(factory=dict)
     taxonomy: Mapping[str, str] = attrs.field(factory=dict)
     example: Mapping[str, Any] | None = None
+    custom: Mapping[str, Any] = attrs.field(factory=dict)
+    baseline: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The digests of files that belong to no component: the list of distributions, and the baseline."""
+        return tuple(digest for digest in (self.environment.get("distributions"), self.baseline) if digest)
 
     def component(self, name: str) -> Component:
         """The component called `name`. Raises KeyError."""

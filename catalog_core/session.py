@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import attrs
+
 from catalog_core.errors import CatalogError, InvalidInput, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import nearest
-from catalog_core.records import EntryPoint, TensorSpec, step_of
+from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec, step_of
 
 
 def to_numpy(value: Any) -> Any:
@@ -55,6 +57,7 @@ def check_inputs(entry: EntryPoint, inputs: Mapping[str, Any]) -> None:
     axes: dict[str, int] = {}
     for name, spec in known.items():
         check_tensor(f"input {name!r} of {entry.name}", spec, inputs[name], axes)
+        _check_range(f"input {name!r} of {entry.name}", spec, inputs[name])
 
 
 def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) -> None:
@@ -71,6 +74,20 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
     if not good:
         bound = "".join(f", {axis} = {size}" for axis, size in axes.items() if axis in spec.shape)
         raise InvalidInput(f"{what}: expected {_shown(spec)}{bound}, got {dtype}{list(shape)}")
+
+
+def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
+    """Raise `InvalidInput` for numbers outside of a range that was declared."""
+    if spec.minimum is None and spec.maximum is None:
+        return
+    if not all(value.shape):
+        return
+    low, high = float(value.min()), float(value.max())
+    least = "-inf" if spec.minimum is None else f"{spec.minimum:g}"
+    most = "inf" if spec.maximum is None else f"{spec.maximum:g}"
+    if not (low >= float(least) and high <= float(most)):
+        unit = f" {spec.unit}" if spec.unit else ""
+        raise InvalidInput(f"{what}: expected values from {least} to {most}{unit}, got {low:g} to {high:g}")
 
 
 def signature_of(
@@ -130,12 +147,14 @@ class Session:
             check_inputs(point, inputs)
         values: Mapping[str, Any] = inputs
         for number, step in enumerate(point.steps):
-            component, method = step_of(step)
-            obj = self._artifact.component(component, None if self.device == "cpu" else self.device, **self._options)
-            if number:
-                values = self._artifact.fit(component, obj, method, values)
-            values = self._artifact.call(component, obj, method, values)
+            values = self._step(*step_of(step), values, first=number == 0)
         return values
+
+    def _step(self, component: str, method: str, values: Mapping[str, Any], *, first: bool) -> Mapping[str, Any]:
+        obj = self._artifact.component(component, None if self.device == "cpu" else self.device, **self._options)
+        if not first:
+            values = self._artifact.fit(component, obj, method, values)
+        return self._artifact.call(component, obj, method, values)
 
     def __getattr__(self, name: str) -> Any:
         point = self.__dict__.get("entry_points", {}).get(name)
@@ -160,3 +179,75 @@ class Session:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Share:
+    """The components of an artifact that one runtime runs; each method is an entry point."""
+
+    def __init__(self, artifact: Artifact, components: Sequence[str]) -> None:
+        self._artifact = artifact
+        manifest = artifact.manifest
+        steps = {step for point in manifest.entry_points for step in point.steps if step_of(step)[0] in components}
+        self.manifest = attrs.evolve(
+            manifest,
+            components=tuple(component for component in manifest.components if component.name in components),
+            entry_points=tuple(EntryPoint(".".join(step_of(step)), (step,)) for step in sorted(steps)),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._artifact, name)
+
+
+class _Pipeline(Session):
+    """A session whose steps run in several runtimes; arrays go from one to the other as NumPy has them."""
+
+    def __init__(
+        self, artifact: Artifact, device: str, sessions: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(artifact, device, options)
+        self._sessions = sessions  # by component
+
+    def _step(self, component: str, method: str, values: Mapping[str, Any], *, first: bool) -> Mapping[str, Any]:
+        session = self._sessions[component]
+        if not first:
+            place = None if session.device == "cpu" else session.device
+            obj = self._artifact.component(component, place, **self._options)
+            plain = {name: to_numpy(value) for name, value in values.items()}
+            values = self._artifact.fit(component, obj, method, plain)
+        result: Mapping[str, Any] = session.run(f"{component}.{method}", values)
+        return result
+
+
+class Together:
+    """Several runtimes as one (interfaces.runtime.Runtime): each runs the components of its serializers, on the device
+    that was asked for, or on the processor where it knows no such kind of device."""
+
+    name = "together"
+
+    def __init__(self, runtimes: Mapping[str, tuple[Any, Sequence[str]]]) -> None:
+        self._runtimes = runtimes  # by serializer: the runtime, and the kinds of devices that it can use
+
+    def handles(self, manifest: Manifest) -> bool:
+        """Whether there is a runtime for all that its entry points use."""
+        return all(component.serializer in self._runtimes for component in used(manifest))
+
+    def open(self, artifact: Artifact, device: str, options: Mapping[str, Any]) -> Session:
+        """A session over the sessions of these runtimes."""
+        shares: dict[int, list[str]] = {}
+        components = used(artifact.manifest)
+        for component in components:
+            shares.setdefault(id(self._runtimes[component.serializer][0]), []).append(component.name)
+        sessions: dict[str, Any] = {}
+        for component in components:
+            runtime, devices = self._runtimes[component.serializer]
+            if component.name not in sessions:
+                names = shares[id(runtime)]
+                place = device if device.partition(":")[0] in devices else "cpu"
+                sessions.update(dict.fromkeys(names, runtime.open(_Share(artifact, names), place, options)))
+        return _Pipeline(artifact, device, sessions, options)
+
+
+def used(manifest: Manifest) -> list[Component]:
+    """The components that entry points use; all where there are none."""
+    names = {step_of(step)[0] for point in manifest.entry_points for step in point.steps}
+    return [component for component in manifest.components if component.name in names or not names]

@@ -6,7 +6,7 @@ import io
 import mmap
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -90,6 +90,7 @@ class Writer:
         self.staged: dict[str, Path] = {}
         self.written = 0
         self.shared = 0
+        self._placed: dict[str, Chunk] = {}  # chunks of earlier files of this draft
         self._sizes: dict[str, int | None] = {}  # of blobs of a remote store that were asked for
 
     def add_small(self, data: bytes, digest: str | None = None) -> str:
@@ -122,15 +123,17 @@ class Writer:
             digest, chunks = (self._add_large if self.backend.files else self._upload)(source, pieces, pool)
         self.index.refuse_erased(digest)
         self.layout[digest] = chunks
+        if self.backend.files:
+            self._placed.update((chunk.digest, chunk) for chunk in chunks)
         return digest, source.size
 
-    def bundle(self, lock: str | None) -> None:
-        """Let many small files be one pack: the event that publishes them names every blob. `lock`, the environment, is
-        read by its digest and stays one of its own."""
+    def bundle(self, alone: Collection[str]) -> None:
+        """Let many small files be one pack: the event that publishes them names every blob. Those of `alone` are read
+        by their digests and stay blobs of their own."""
         loose = [
             digest
             for digest, chunks in self.layout.items()
-            if chunks[0].pack is None and digest in self.small and digest != lock
+            if chunks[0].pack is None and digest in self.small and digest not in alone
         ]
         if len(loose) <= (LOOSE if self.backend.capabilities.local else LOOSE_FAR):
             return
@@ -163,6 +166,9 @@ class Writer:
         return info is not None and info.size == size
 
     def known(self, digest: str, length: int) -> Chunk | None:
+        """Where a chunk lies already, in the catalog or in this draft."""
+        if digest in self._placed and self._placed[digest].length == length:
+            return self._placed[digest]
         rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))
         if not rows or rows[0][2] != length:
             return None
@@ -400,6 +406,7 @@ class ComponentDirectory:
         self._folder = folder
         self._paths: dict[str, Path] = {}
         self.files: dict[str, tuple[str, int]] = {}
+        self.census: dict[str, Any] = {"count": 0, "nan": 0, "inf": 0, "tensors": []}  # see tensors.count_numbers
 
     def write(self, name: str, parts: Sequence[Any], cuts: Sequence[int] = ()) -> None:
         """See `interfaces.serializer.Directory.write`."""

@@ -120,7 +120,7 @@ def _publish(arrival: Arrival, target: Catalog, name: str, writer: Writer) -> Ve
         copied, _ = writer.add(Source(parts), cuts)
         if copied != digest:
             raise IntegrityError(f"{arrival.ref}: {digest} holds other bytes ({copied})", hint="catalog fsck")
-    writer.bundle(manifest_of(arrival.manifest).environment.get("distributions"))
+    writer.bundle(manifest_of(arrival.manifest).notes)
     for digest, data in [*arrival.attachments.values(), *([arrival.card] if arrival.card else [])]:
         if len(data) <= SMALL:
             writer.add_small(bytes(data), digest)

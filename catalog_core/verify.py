@@ -16,7 +16,6 @@ import attrs
 
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import manifest_to_json
-from catalog_core.digests import parse
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.records import Check
 
@@ -106,8 +105,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
             else:
                 with content.backend.blobs.open(content.index.key(name)) as stream:
                     places[name] = [str(_spill(folder, name, stream.read()))]
-    lock = artifact.manifest.environment.get("distributions")
-    recorded = parse(content.blob(lock, "environment")) if lock else {}
+    recorded = artifact.distributions()
     roots = {name: str(sys.modules[name].__file__) for name in _own(artifact)}
     return {
         "manifest": manifest_to_json(artifact.manifest),

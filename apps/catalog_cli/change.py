@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from catalog_cli.output import json_option, opened, pairs, parsed, put, reference
+from catalog_core.errors import NotFound
 from catalog_core.show import size, text
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.handles import Version
 
 
 @click.command("alias")
@@ -65,17 +71,36 @@ def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...]) -> 
 @click.command("card")
 @reference("name")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--start", is_flag=True, help="Print a card to be completed, made of what NAME (or NAME@N) knows.")
 @json_option
 @click.pass_context
-def card_command(ctx: click.Context, name: str, file: Path | None) -> None:
+def card_command(ctx: click.Context, name: str, file: Path | None, start: bool) -> None:
     """Show the card of NAME, or replace it by FILE ('-' reads standard input)."""
+    if start:
+        if file is not None:
+            raise click.UsageError("--start prints a card; it takes no FILE")
+        version = _newest(opened(ctx), name)
+        text = version.start_card()
+        put(ctx, {"name": version.model, "card": text}, lines=text.splitlines())
+        return
     card = None
     if file is not None:
         card = sys.stdin.read() if str(file) == "-" else click.open_file(str(file), encoding="utf-8").read()
     model = opened(ctx).model(name)
     if card is not None:
         model = model.set_card(card)
-    put(ctx, {"name": model.name, "card": model.card}, lines=(model.card or f"{name} has no card").splitlines())
+    about = {"name": model.name, "card": model.card, "head": model.card_data}
+    put(ctx, about, lines=(model.card or f"{name} has no card").splitlines())
+
+
+def _newest(catalog: Catalog, name: str) -> Version:
+    """The version of a reference; the newest of a bare name."""
+    if "@" in name:
+        return catalog.version(name)
+    versions = catalog.versions(name)
+    if not versions:
+        raise NotFound(f"{name} has no versions", reference=name)
+    return versions[0]
 
 
 @click.command("update")

@@ -33,6 +33,7 @@ COMMANDS = {
     "delete": ("change", "Hide a version or a model."),
     "restore": ("change", "Undo a delete."),
     "erase": ("change", "Take the content of a version away for good."),
+    "env": ("env", "Show or rebuild the environment that a version was made in."),
     "verify": ("care", "Run a version in a fresh process and check what it gives."),
     "fsck": ("care", "Check every entry and every byte of the catalog."),
     "gc": ("care", "Collect what no version needs."),

@@ -1,0 +1,43 @@
+"""env: the environment that a version was made in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from catalog_cli.output import json_option, opened, put, reference
+from catalog_core import recreate
+
+
+@click.group("env")
+@json_option
+def env_command() -> None:
+    """Show or rebuild the environment that a version was made in."""
+
+
+@env_command.command("show")
+@reference("ref")
+@json_option
+@click.pass_context
+def show_command(ctx: click.Context, ref: str) -> None:
+    """Print what was installed, as pip and uv read it."""
+    artifact = opened(ctx).artifact(ref)
+    listed, environment = recreate.requirements(artifact), dict(artifact.manifest.environment)
+    about = {key: value for key, value in environment.items() if key != "distributions"}
+    lines = [
+        f"# Python {environment.get('python') or 'unknown'} on {environment.get('platform') or 'unknown'}",
+        *listed,
+    ]
+    put(ctx, {**about, "requirements": listed}, lines=lines)
+
+
+@env_command.command("create")
+@reference("ref")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def create_command(ctx: click.Context, ref: str, folder: Path) -> None:
+    """Install it into a new virtual environment, FOLDER."""
+    listed = recreate.create(opened(ctx).artifact(ref), folder)
+    put(ctx, {"folder": str(folder), "requirements": listed}, lines=[f"{folder}: {len(listed):,} distributions"])

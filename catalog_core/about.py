@@ -1,0 +1,150 @@
+"""What is said of a version beside its components: tensors in words, what it was trained on, use cases, metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from catalog_core.digests import MAX_INTEGER, check_digest
+from catalog_core.durable import translated
+from catalog_core.errors import InvalidInput
+from catalog_core.names import check_key, nearest
+from catalog_core.records import EntryPoint, TensorSpec
+from catalog_core.values import check_tags
+
+# of the first group are those of Oracle's catalog, under its names; of the second, what physicists and image people do
+USE_CASES = (
+    "anomaly detection", "binary classification", "clustering", "dimensionality reduction/representation",
+    "image classification", "multinomial classification", "ner", "object localization", "other", "recommender",
+    "regression", "sentiment analysis", "time series forecasting", "topic modeling",
+    "fast simulation", "generative model", "image segmentation", "inpainting", "language model", "reconstruction",
+    "super-resolution", "surrogate", "tracking", "trigger",
+)  # fmt: skip
+DETAILS = ("unit", "description", "minimum", "maximum")
+# variables by which schedulers and trackers tell what runs
+RUNS = (
+    ("mlflow", "MLFLOW_RUN_ID"), ("wandb", "WANDB_RUN_ID"), ("slurm", "SLURM_JOB_ID"), ("htcondor", "CONDOR_JOB_ID"),
+    ("kubeflow", "KFP_RUN_ID"), ("oci", "JOB_RUN_OCID"), ("github", "GITHUB_RUN_ID"), ("gitlab", "CI_JOB_ID"),
+)  # fmt: skip
+BLOCK = 1 << 20
+
+
+def check_taxonomy(given: Mapping[str, Any]) -> dict[str, str]:
+    """Taxonomy as it is stored: text by key. Raises `InvalidInput` for a `use_case` that is not on the list."""
+    found = {check_key(key, "taxonomy"): str(value) for key, value in given.items()}
+    case = found.get("use_case")
+    if case is not None:
+        plain = case.lower().replace("_", " ").replace("-", " ").strip()
+        known = {name.replace("-", " "): name for name in USE_CASES}
+        if plain not in known:
+            hint = nearest(plain, USE_CASES) or f"one of {', '.join(USE_CASES)}"
+            raise InvalidInput(f"use_case {case!r} is not known", hint=f"{hint}; other keys take any text")
+        found["use_case"] = known[plain]
+    return found
+
+
+def check_custom(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Metadata of one's own as it is stored: key → `value`, and perhaps `category` and `description` (texts); a plain
+    value stands for one without these. Raises `InvalidInput`."""
+    result = {}
+    for key, item in given.items():
+        fields = dict(item) if isinstance(item, Mapping) else {"value": item}
+        odd = sorted(fields.keys() - {"value", "category", "description"})
+        if odd or "value" not in fields:
+            raise InvalidInput(
+                f"custom {key!r} {f'has {odd[0]!r}' if odd else 'has no value'}",
+                hint='custom={"key": {"value": 1, "category": "…", "description": "…"}}',
+            )
+        check_tags({key: fields["value"]}, "custom")
+        for name in ("category", "description"):
+            if fields.get(name) is not None and not isinstance(fields[name], str):
+                raise InvalidInput(f"the {name} of custom {key!r} is no text")
+        result[key] = {name: value for name, value in fields.items() if value is not None}
+    return result
+
+
+def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, Any]]) -> tuple[EntryPoint, ...]:
+    """Entry points whose inputs and outputs of these names bear `unit`, `description`, `minimum`, `maximum`. Raises
+    `InvalidInput` for a name or key that is not there."""
+    listed = tuple(points)
+    names = {spec.name for point in listed for spec in (*point.inputs, *point.outputs)}
+    for name, details in tensors.items():
+        if name not in names:
+            hint = nearest(name, names) or f"inputs and outputs: {', '.join(sorted(names)) or 'none'}"
+            raise InvalidInput(f"tensors tells of {name!r}, which is no input or output", hint=hint)
+        for key, value in details.items():
+            if key not in DETAILS:
+                raise InvalidInput(f"tensors[{name!r}] has {key!r}", hint=f"known: {', '.join(DETAILS)}")
+            if not isinstance(value, (int, float) if key in ("minimum", "maximum") else str) or isinstance(value, bool):
+                raise InvalidInput(f"the {key} of {name!r} cannot be {value!r}")
+
+    def spec(tensor: TensorSpec) -> TensorSpec:
+        details = tensors.get(tensor.name, {})
+        told: dict[str, Any] = {k: float(v) if k in ("minimum", "maximum") else v for k, v in details.items()}
+        return attrs.evolve(tensor, **told)
+
+    return tuple(
+        attrs.evolve(point, inputs=tuple(map(spec, point.inputs)), outputs=tuple(map(spec, point.outputs)))
+        for point in listed
+    )
+
+
+def dataset(name: str, given: Any) -> dict[str, Any]:
+    """A data set as provenance has it. A `Path` is read: its `digest`, `size` in bytes and, for a folder, `files`; text
+    is a `reference` that is kept as it is; a mapping may give `reference`, `digest`, `size` and `description`. Raises
+    `InvalidInput`."""
+    if isinstance(given, Mapping):
+        odd = sorted(given.keys() - {"reference", "digest", "size", "description"})
+        if odd:
+            raise InvalidInput(f"data set {name!r} has {odd[0]!r}", hint="reference, digest, size, description")
+        if given.get("digest") is not None:
+            check_digest(str(given["digest"]))
+        return {key: value for key, value in given.items() if value is not None}
+    if isinstance(given, str):
+        return {"reference": given}
+    if not isinstance(given, Path):
+        raise InvalidInput(f"data set {name!r} is a {type(given).__name__}", hint="a Path, a text, or a mapping")
+    with translated(str(given)):
+        if given.is_file():
+            digest, size = _read(given)
+            return {"reference": given.name, "digest": digest, "size": size}
+        if not given.is_dir():
+            raise InvalidInput(f"data set {name!r}: {given} does not exist")
+        state, total, count = hashlib.sha256(), 0, 0
+        for path in sorted(path for path in given.rglob("*") if path.is_file()):
+            digest, size = _read(path)
+            state.update(f"{digest} {size} {path.relative_to(given).as_posix()}\n".encode())
+            total, count = total + size, count + 1
+        return {"reference": given.name, "digest": "sha256:" + state.hexdigest(), "size": total, "files": count}
+
+
+def _read(path: Path) -> tuple[str, int]:
+    state, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            state.update(block)
+            size += len(block)
+    return "sha256:" + state.hexdigest(), size
+
+
+def training(seed: Any, datasets: Mapping[str, Any] | None, run: str | None) -> dict[str, Any]:
+    """Provenance that only the user knows, and the run that this process is part of; what nobody told is not there.
+    Raises `InvalidInput`."""
+    found: dict[str, Any] = {}
+    if seed is not None:
+        if type(seed) is not int or abs(seed) > MAX_INTEGER:
+            raise InvalidInput(f"seed {seed!r} is no integer that JSON can hold")
+        found["seed"] = seed
+    if datasets is not None:
+        found["datasets"] = {check_key(name, "data set"): dataset(name, given) for name, given in datasets.items()}
+    runs = {system: os.environ[variable] for system, variable in RUNS if os.environ.get(variable)}
+    if run is not None:
+        runs = {"id": run, **runs}
+    if runs:
+        found["run"] = runs
+    return found

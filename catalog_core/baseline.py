@@ -1,0 +1,69 @@
+"""What inputs and weights looked like when a version was made, to be held against later ones: plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from catalog_core.errors import InvalidInput
+from catalog_core.session import to_numpy
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+BINS = 20
+
+
+def statistics(values: Any) -> dict[str, Any] | None:
+    """Of all numbers of an array: `count`, `nan`, `inf`; of the finite ones `mean`, `std`, `min`, `max`, `quantiles`
+    (level → value) and `histogram` (`edges`, one more than `counts`), in float64. None for what is no real number."""
+    import numpy as np
+
+    array = np.asarray(to_numpy(values))
+    if array.dtype.kind not in "fiub":
+        if not hasattr(values, "dtype") or "float" not in str(values.dtype):
+            return None
+        array = np.asarray(values.float())  # bfloat16 and float8 of torch
+    flat = array.reshape(-1)
+    found: dict[str, Any] = {"count": int(flat.size), "nan": 0, "inf": 0}
+    if array.dtype.kind == "f":
+        found["nan"], found["inf"] = int(np.isnan(flat).sum()), int(np.isinf(flat).sum())
+        if found["nan"] or found["inf"]:
+            flat = flat[np.isfinite(flat)]
+    if not flat.size:
+        return found
+    flat = flat.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found |= {
+            "mean": float(flat.mean()),
+            "std": float(flat.std()),
+            "min": float(flat.min()),
+            "max": float(flat.max()),
+        }
+        levels = np.quantile(flat, QUANTILES)
+    found["quantiles"] = {str(level): float(value) for level, value in zip(QUANTILES, levels, strict=True)}
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            counts, edges = np.histogram(flat, bins=BINS)
+        found["histogram"] = {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]}
+    except ValueError:  # the range is too large, or too small, for so many bins
+        pass
+    return {key: value for key, value in found.items() if np.isfinite(_numbers(value)).all()}
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, Mapping):
+        return [number for item in value.values() for number in _numbers(item)]
+    return value if isinstance(value, list) else [value]
+
+
+def of_inputs(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """The statistics of each input. Raises `InvalidInput` for one that no entry point has."""
+    names = list(known)
+    for name in values:
+        if names and name not in names:
+            raise InvalidInput(f"the baseline names {name!r}, which is no input", hint=f"inputs: {', '.join(names)}")
+    return {name: statistics(value) for name, value in values.items()}
+
+
+def short(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Statistics without their lists."""
+    return {key: value for key, value in found.items() if key not in ("histogram", "quantiles")}

@@ -188,7 +188,7 @@ def test_many_threads_use_one_store_through_random_faults(server: OCIServer) -> 
     """More threads than the SDK pools connections, and losers, whose 412 makes the SDK close connections."""
     store = new(server, 10.0)
     server.fault(
-        {"fault": "404", "times": -1, "chance": 0.08},
+        {"fault": "404", "times": -1, "chance": 0.03},
         {"fault": "after", "times": -1, "chance": 0.05},
         {"fault": "drop", "times": -1, "chance": 0.03},
         {"fault": "503", "times": -1, "chance": 0.05},
@@ -242,7 +242,7 @@ def test_one_of_four_processes_wins_each_key_whatever_answers_are_lost(server: O
     server.fault(
         {"fault": "after", "times": -1, "chance": 0.08, "method": "PUT"},
         {"fault": "503", "times": -1, "chance": 0.04},
-        {"fault": "404", "times": -1, "chance": 0.08},
+        {"fault": "404", "times": -1, "chance": 0.03},
         {"fault": "drop", "times": -1, "chance": 0.04},
     )
     answers = [racer.communicate("go\n", timeout=120)[0] for racer in racers]

@@ -98,10 +98,12 @@ def test_a_machine_whose_session_ends_gets_another_and_sends_the_body_whole(
     assert store.get("b").read() == data
 
 
-def test_a_busy_token_service_is_asked_again_until_the_deadline(region: Region, machine: OCIStore) -> None:
+def test_a_busy_token_service_is_asked_again_until_the_deadline(region: Region, url: str, machine: OCIStore) -> None:
     region.trouble = [503, 429, 500]
-    put(machine, "a", b"a")
+    patient = open_store(url, {"auth": "instance_principal", "deadline": 20.0}, True)
+    put(patient, "a", b"a")
     assert region.asked == 4
+    patient.close()
     forget(region.storage)
     region.trouble = [503] * 1000
     began = time.monotonic()

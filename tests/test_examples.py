@@ -179,6 +179,7 @@ def test_the_examples_run_and_give_what_they_show(page: Path, tmp_path: Path, mo
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
+    monkeypatch.syspath_prepend(str(work))  # a page may import a file that it wrote
     platform.actor.cache_clear()
     runner = Page()
     try:

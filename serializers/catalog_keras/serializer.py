@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from catalog_core import tensors
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.session import signature_of
 from catalog_keras import config, structure
 
 CONFIG = "model.json"
@@ -147,30 +148,9 @@ class KerasSerializer:
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Names, dtypes and shapes of inputs and outputs, found by running the method; the first axis is free where
-        all inputs share it and twice as many rows give twice as many."""
-        values = {name: np.asarray(value) for name, value in example.items()}
-        outputs = self.call(obj, method, values)
-        twice: Mapping[str, Any] = {}
-        if len({value.shape[0] for value in values.values() if value.ndim}) == 1:
-            doubled = {name: np.concatenate([v, v]) if v.ndim else v for name, v in values.items()}
-            try:
-                twice = self.call(obj, method, doubled)
-            except Exception:  # it takes this many rows only
-                pass
-        return (
-            tuple(_spec(name, value, bool(twice and value.ndim)) for name, value in values.items()),
-            tuple(
-                _spec(name, value, bool(name in twice and value.ndim and len(twice[name]) == 2 * len(value)))
-                for name, value in outputs.items()
-            ),
-        )
-
-
-def _spec(name: str, value: Any, free: bool) -> TensorSpec:
-    shape: tuple[int | str | None, ...] = tuple(value.shape)
-    return TensorSpec(name, str(value.dtype.name), ("batch", *shape[1:]) if free else shape)
+    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """Found by running; the rows are free where twice as many give twice as many."""
+        return signature_of(lambda values: self.call(obj, method, values), example)
 
 
 def _plain(obj: Any) -> dict[str, Any]:

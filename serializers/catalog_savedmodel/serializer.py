@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from catalog_core.errors import BackendError, CatalogError, InvalidInput, Serial
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.names import nearest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.session import signature_of
 from catalog_savedmodel import graph, live
 
 GRAPH = "saved_model.pb"
@@ -205,33 +206,10 @@ class SavedModelSerializer:
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Names, dtypes and shapes of inputs and outputs, found by running the method; the first axis is free where
-        all inputs share it and twice as many rows give twice as many."""
-        values = {name: np.asarray(value) for name, value in example.items()}
-        sizes = {value.shape[0] for value in values.values() if value.ndim}
-        batch = sizes.pop() if len(sizes) == 1 else None
+    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """Found by running; the rows are free where twice as many give twice as many."""
         with _unchanged(obj):
-            outputs = self.call(obj, method, values)
-            twice: Mapping[str, Any] = {}
-            if batch:
-                doubled = {name: np.concatenate([v, v]) if v.ndim else v for name, v in values.items()}
-                try:
-                    twice = self.call(obj, method, doubled)
-                except Exception:  # it takes this many rows only
-                    pass
-        return (
-            tuple(_spec(name, value, bool(twice and value.ndim)) for name, value in values.items()),
-            tuple(
-                _spec(name, value, bool(name in twice and value.ndim and len(twice[name]) == 2 * len(value)))
-                for name, value in outputs.items()
-            ),
-        )
-
-
-def _spec(name: str, value: Any, free: bool) -> TensorSpec:
-    shape: tuple[int | str | None, ...] = tuple(value.shape)
-    return TensorSpec(name, str(value.dtype.name), ("batch", *shape[1:]) if free else shape)
+            return signature_of(lambda values: self.call(obj, method, values), example)
 
 
 def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[str, Any]]:

@@ -90,6 +90,18 @@ def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
         raise InvalidInput(f"{what}: expected values from {least} to {most}{unit}, got {low:g} to {high:g}")
 
 
+def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
+    if isinstance(result, Mapping):
+        for key, value in result.items():
+            yield from by_name(value, f"{name}_{key}" if name else str(key))
+    elif isinstance(result, (tuple, list)):
+        for number, value in enumerate(result):
+            yield from by_name(value, f"{name or 'output'}_{number}")
+    elif result is not None:
+        yield name or "output", result
+
+
 def signature_of(
     run: Callable[[Mapping[str, Any]], Mapping[str, Any]], example: Mapping[str, Any]
 ) -> tuple[list[TensorSpec], list[TensorSpec]]:

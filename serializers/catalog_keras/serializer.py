@@ -16,7 +16,7 @@ from catalog_core import tensors
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
-from catalog_core.session import signature_of
+from catalog_core.session import by_name, signature_of
 from catalog_keras import config, structure
 
 CONFIG = "model.json"
@@ -144,7 +144,7 @@ class KerasSerializer:
                 result = function(**values, **extra)
             else:
                 result = function(next(iter(values.values())) if len(values) == 1 else list(values.values()), **extra)
-            return {name: keras.ops.convert_to_numpy(value) for name, value in _named(result)}
+            return {name: keras.ops.convert_to_numpy(value) for name, value in by_name(result)}
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]
@@ -333,15 +333,3 @@ def _packed(function: Any, values: Mapping[str, Any]) -> Any:
         return dict(values)
     listed = [values[name] for name in names]
     return listed if isinstance(nested, (list, tuple)) else listed[0]
-
-
-def _named(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of a result by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
-    if isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _named(value, f"{name}_{key}" if name else str(key))
-    elif isinstance(result, (tuple, list)):
-        for number, value in enumerate(result):
-            yield from _named(value, f"{name or 'output'}_{number}")
-    elif result is not None:
-        yield name or "output", result

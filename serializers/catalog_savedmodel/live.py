@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from catalog_core.errors import InvalidInput, SerializationError
+from catalog_core.session import by_name
 
 _CONTROL = ("training", "mask")
 _ALIASES = {"call": ("call", "__call__"), "forward": ("call", "__call__")}
@@ -192,7 +193,7 @@ def invoke(obj: Any, method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Run a method on named tensors, in inference mode; its outputs by name."""
     function = method_of(obj, method)
     if _is_concrete(function):
-        return dict(_named(function(**values)))
+        return _tensors(function(**values))
     if is_keras(function) and _is_functional(function):
         return _outputs_of(function, function(_packed(function, values), training=False))
     signature = _signature(function)
@@ -200,14 +201,14 @@ def invoke(obj: Any, method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if signature is not None and "training" in signature.parameters:
         extra["training"] = False
     if input_names(obj, method) is not None:
-        return dict(_named(function(**values, **extra)))
+        return _tensors(function(**values, **extra))
     tensors = list(values.values())
     if len(tensors) == 1 and not _nested(function):
-        return dict(_named(function(tensors[0], **extra)))
+        return _tensors(function(tensors[0], **extra))
     problems = []
     for given in (dict(values), tensors):  # one argument that takes several arrays: a dictionary, or a list
         try:
-            return dict(_named(function(given, **extra)))
+            return _tensors(function(given, **extra))
         except Exception as exc:
             problems.append(f"{type(exc).__name__}: {exc}".splitlines()[0][:200])
     raise InvalidInput(
@@ -230,7 +231,7 @@ def _packed(function: Any, values: Mapping[str, Any]) -> Any:
 def _outputs_of(function: Any, result: Any) -> dict[str, Any]:
     """The outputs of a functional model: under the names of their layers, where somebody chose those."""
     if not isinstance(result, (list, tuple)):
-        return dict(_named(result))
+        return _tensors(result)
     kinds = {_snake(type(layer).__name__) for layer in function.layers}
     names = _keras_names(result, list(getattr(function, "output_names", ())), "output", sorted(kinds))
     return dict(zip(names, result, strict=True))
@@ -242,18 +243,6 @@ def _snake(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _named(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of a result by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
-    if isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _named(value, f"{name}_{key}" if name else str(key))
-    elif isinstance(result, (tuple, list)):
-        for number, value in enumerate(result):
-            yield from _named(value, f"{name or 'output'}_{number}")
-    elif result is not None:
-        yield name or "output", tf.convert_to_tensor(result)
-
-
 @contextmanager
 def unchanged(variables: Mapping[str, Any]) -> Iterator[None]:
     """Puts back what running an object changes: seeds, counters and running means, not what is trained."""
@@ -263,3 +252,8 @@ def unchanged(variables: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for variable, value in before:
             variable.assign(value)
+
+
+def _tensors(result: Any) -> dict[str, Any]:
+    """The tensors of a result by name."""
+    return {name: tf.convert_to_tensor(value) for name, value in by_name(result)}

@@ -16,6 +16,7 @@ from catalog_core import tensors
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.session import by_name
 
 _OWNER = "owner."
 
@@ -241,7 +242,7 @@ class TorchSerializer:
         values = {name: _tensor(value).to(device) for name, value in inputs.items()}
         with _evaluating(obj), torch.no_grad():
             result = obj(**values) if method == "forward" else getattr(obj, method)(**values)
-        return {name: _out(value) for name, value in _named(result)}
+        return {name: _out(value) for name, value in by_name(result)}
 
     def signature(
         self, obj: Any, method: str, example: Mapping[str, Any]
@@ -301,18 +302,6 @@ def _tensor(value: Any) -> torch.Tensor:
         if not isinstance(dtype, torch.dtype):
             raise SerializationError(f"torch has no dtype {array.dtype}") from exc
     return torch.from_numpy(array.reshape(-1).view(np.uint8)).view(dtype).view(array.shape)
-
-
-def _named(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of a result by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
-    if isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _named(value, f"{name}_{key}" if name else str(key))
-    elif isinstance(result, (tuple, list)):
-        for number, value in enumerate(result):
-            yield from _named(value, f"{name or 'output'}_{number}")
-    elif result is not None:
-        yield name or "output", result
 
 
 def _out(value: Any) -> Any:

@@ -43,9 +43,7 @@ def forked(w: World) -> Catalog:
     third.alias("best")
     catalog.version("m@1").tag(team="cern")
     catalog.save("only-there", weights(7))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     other = w.open()
     other.save("m", weights(30))
     other.version("m@3").alias("best")
@@ -170,9 +168,7 @@ def test_a_signature_comes_back_as_it_was(world) -> None:
     head = catalog._index.head
     signed = Intent(new_id(), "alice", 1_750_000_000_000, head, (tag,), {"signature": "c2lnbmVk", "key": "alice-1"})
     commit(catalog._backend, catalog._index, "alice", lambda index: signed, {})
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     assert [void.outcome for void in catalog.reconcile(apply=True)] == ["replayed"]
@@ -214,9 +210,7 @@ def test_blobs_of_a_void_version_come_along_even_if_swept_meanwhile(world) -> No
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("m", weights(3))  # acknowledged, not replicated
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     other = w.open()
     other.save("x", weights(3)).delete()  # the same bytes
     assert other.gc(grace=-1).blobs > 0
@@ -234,9 +228,7 @@ def test_a_direct_client_of_the_old_primary_stops_and_what_it_wrote_before_is_fo
     catalog.save("m", weights(1))
     catalog.sync()
     direct = w.direct("cern")
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     assert direct.save("m", weights(5)).ref == "m@2", "nobody has told cern yet"
     catalog = w.open()  # tells it
@@ -465,9 +457,7 @@ def test_who_has_an_old_primary_open_sees_the_new_epoch(world, more: int, monkey
     w.machine("reader")
     reader = w.direct("cern")
     assert same(reader, "m@2", 2)
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     new = w.open()
     for seed in range(more):
         new.save("m", weights(10 + seed))
@@ -532,9 +522,7 @@ def test_a_machine_that_knows_a_later_epoch_does_not_write_into_an_earlier_one(w
     catalog = w.open()
     catalog.save("m", weights(1))
     catalog.sync()
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.open().save("m", weights(2))
     w.sites["cern"].away, w.sites["oracle"].away = False, True
     w.machine("three")
@@ -568,9 +556,7 @@ def test_a_handle_from_before_the_outage_saves_after_the_way_there_and_back(worl
     old = w.direct("cern")
     old._max_staleness = 60.0  # it does not look before it writes
     assert len(old.versions("m")) == 2
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     other = w.open()
     other.sync()
@@ -589,9 +575,7 @@ def test_a_hybrid_opened_during_the_outage_brings_the_old_primary_up(world, dura
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("m", weights(2))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     open_during = w.open(durability)
     if durability == "sync":
         with pytest.raises(PublishedNotReplicated):
@@ -619,9 +603,7 @@ def test_what_a_void_branch_swept_is_there_again_after_a_sync(world) -> None:
     key = big(catalog, "m@1")
     catalog.version("m@1").delete()
     catalog.gc(grace=-1)
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     assert not w.sites["cern"].has(key)
@@ -727,9 +709,7 @@ def test_each_void_branch_has_numbers_of_its_own(world) -> None:
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("m", weights(2))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     catalog = w.open()
     catalog.save("m", weights(20))
     catalog.sync("tape")
@@ -752,9 +732,7 @@ def test_what_came_back_into_a_branch_that_became_void_itself_is_known_there_by_
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("m", weights(2), tags={"is": "A"})
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     catalog = w.open()
     catalog.save("m", weights(3), tags={"is": "B"})
     w.sites["cern"].away = False
@@ -784,9 +762,7 @@ def test_a_void_erasure_is_worked_out_anew_and_takes_nothing_that_lives(world) -
     catalog.sync()
     key = big(catalog, "m@1")
     catalog.erase("m@1", "by request")
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     catalog = w.open()
     catalog.save("n", weights(1))
     w.sites["cern"].away = False
@@ -811,9 +787,7 @@ def test_a_sweep_between_bringing_and_writing_is_seen(world, monkeypatch: pytest
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("n", weights(1))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     other = w.direct("oracle")  # who does not know of cern does not know what is awaited
     other.version("m@1").delete()
     w.sites["cern"].away = False
@@ -847,9 +821,7 @@ def test_what_a_void_branch_published_again_after_a_sweep_comes_back(world) -> N
     catalog.gc(grace=-1)
     catalog.save("m", weights(1))
     assert big(catalog, "m@2").endswith("~1")
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     assert {void.outcome for void in catalog.reconcile(apply=True)} == {"replayed"}
@@ -885,9 +857,7 @@ def test_what_a_void_branch_awaits_is_kept_until_it_came_back_or_was_dropped(wor
     catalog.save("n", weights(1))
     catalog.save("o", weights(2))
     alone, shared = big(catalog, "o@1"), big(catalog, "n@1")
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     catalog = w.open()
     catalog.version("m@1").delete()
     w.sites["cern"].away = False
@@ -926,9 +896,7 @@ def test_what_a_void_branch_stored_under_a_later_key_does_not_hide_what_lives(wo
     catalog.version("m@1").delete()
     catalog.gc(grace=-1)
     catalog.save("m", weights(1))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     if how == "replayed":
@@ -994,9 +962,7 @@ def test_small_bytes_that_only_the_common_journal_has_after_an_erasure_come_alon
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("n", weights(2))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.open().erase("m@1", "by request")
     w.sites["cern"].away = False
     catalog = w.open()
@@ -1014,9 +980,7 @@ def test_an_erasure_takes_the_bytes_under_every_key(world) -> None:
     catalog.gc(grace=-1)
     catalog.save("m", weights(1))
     assert w.sites["cern"].has(f"{key}~1")
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     catalog.sync()
@@ -1035,9 +999,7 @@ def test_a_race_with_a_sweep_is_seen_also_behind_a_long_void_branch(world, monke
     for number in range(12):
         other.tag(number=number)
     catalog.save("n", weights(1))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     near = w.direct("oracle")
     near.version("m@1").delete()
     w.sites["cern"].away = False
@@ -1066,9 +1028,7 @@ def test_a_machine_that_knows_a_later_epoch_neither_syncs_nor_reconciles_in_an_e
     catalog.save("m", weights(1))
     catalog.sync()
     catalog.save("void", weights(9))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     catalog = w.open()
     catalog.save("a", weights(3))
     catalog.sync("tape")
@@ -1103,9 +1063,7 @@ def test_a_part_that_goes_away_keeps_nobody_from_sweeping_or_copying(world) -> N
     catalog.save("k", weights(9))
     catalog.sync()
     catalog.save("n", weights(2))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     catalog.sync()
@@ -1123,9 +1081,7 @@ def test_void_branches_are_read_once_and_not_for_an_ordinary_save(world) -> None
     catalog.sync()
     for number in range(20):
         catalog.version("m@1").tag(number=number)
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     w.open().sync()
     catalog = w.open("sync")
@@ -1151,9 +1107,7 @@ def test_a_replica_that_is_away_does_not_lose_the_answer(world, verb: str, caplo
     catalog.sync()
     for number in range(4):
         catalog.save(f"n{number}", weights(number + 2))
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open("sync")
     w.sites["tape"].away = True
@@ -1170,9 +1124,7 @@ def test_hundreds_are_dropped_at_once(world) -> None:
     catalog.sync()
     for number in range(620):
         catalog.version("m@1").tag(number=number)
-    w.sites["cern"].away = True
-    w.machine("two")
-    w.open(stale=True).failover("oracle")
+    w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()
     ids = [void.id for void in catalog.reconcile()]

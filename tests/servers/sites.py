@@ -65,6 +65,12 @@ class World:
         """From now on somebody else, somewhere else."""
         self._patch.setenv("CATALOG_CACHE_DIR", str(self.folder / name))
 
+    def fails_over(self, away: str = "cern", to: str = "oracle", machine: str = "two") -> None:
+        """`away` goes away, and somebody else makes `to` the primary."""
+        self.sites[away].away = True
+        self.machine(machine)
+        self.open(stale=True).failover(to)
+
     def open(self, durability: str = "manual", *, stale: bool = False, url: str = "hybrid://h", **more: Any) -> Catalog:
         store = HybridStore({name: site.place for name, site in self.sites.items()}, durability, stale=stale)
         store.look(create=True)

@@ -677,14 +677,21 @@ class Catalog:
         return bundle.export(self, versions, Path(path))
 
     def import_(
-        self, path: str | os.PathLike[str], name: str | None = None, *, format: str | None = None, unsafe: bool = False
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        format: str | None = None,
+        unsafe: bool = False,
+        **about: Any,
     ) -> list[Version]:
         """Publish what an exported file holds, under its own name or `name`, and return the versions, oldest first.
         Each gets the next number; one that is there with the same digest is returned as it is. All of the file is
         checked before anything is published. A file or folder in the `format` of another program, which is found out
         where it is not told, becomes one version; nothing in it is run or unpickled, unless `unsafe` lets a process of
-        its own convert what could not be read otherwise. Raises `NotFound`, `IntegrityError` (a damaged or forged
-        file), `MissingPlugin`, `SerializationError`, `NotTrusted`, `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
+        its own convert what could not be read otherwise. `about` (see `prepare`) is what is known of it beside; what it
+        says of itself counts more. Raises `NotFound`, `InvalidInput`, `IntegrityError` (a damaged or forged file),
+        `MissingPlugin`, `SerializationError`, `NotTrusted`, `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
         from pathlib import Path
 
         from catalog_core import bundle, foreign
@@ -693,7 +700,9 @@ class Catalog:
         place, chosen = Path(path), None if name is None else check_name(name)
         spec = foreign.spec_for(self, place, format)
         if spec is not None:
-            return [foreign.import_(self, place, chosen, spec, unsafe=unsafe)]
+            return [foreign.import_(self, place, chosen, spec, unsafe=unsafe, **about)]
+        if about:
+            raise InvalidInput(f"a bundle says all itself; {', '.join(about)} cannot be given")
         return bundle.import_(self, place, chosen)
 
     # -- history, checks, care ----------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catalog_core.durable import translated
 from catalog_core.errors import InvalidInput, NotFound
@@ -22,8 +23,9 @@ BUNDLE = "bundle"  # the catalog's own: a file with versions and their history (
 log = logging.getLogger("catalog_core")
 
 
-def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *, unsafe: bool) -> Version:
-    """Publish what a reader finds at `path`. Raises what the reader and `Catalog.save` raise."""
+def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *, unsafe: bool, **about: Any) -> Version:
+    """Publish what a reader finds at `path`; `about` is what is known beside. Raises what the reader and `Catalog.save`
+    raise."""
     if spec.reader is None:
         raise InvalidInput(f"the format {spec.name!r} is written only")
     read = catalog._registry.load(spec.reader, spec.extra)
@@ -32,12 +34,23 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
         for note in found.notes:
             log.warning("%s: %s", path.name, note)
         chosen = check_name(name or found.name or path.stem)
-        provenance = {"imported": {"format": spec.name, "name": path.name, **found.provenance}}
-        with catalog.prepare(chosen, components=found.components, provenance=provenance, **found.about) as draft:
+        about = joined(about, found.about)
+        imported = {"format": spec.name, "name": path.name, **found.provenance}
+        about["provenance"] = {**about.get("provenance", {}), "imported": imported}
+        with catalog.prepare(chosen, components=found.components, **about) as draft:
             version = draft.save()
         for key, content in found.attachments.items():
             version = version.attach(key, content)
     return version
+
+
+def joined(known: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `Catalog.prepare` of two sources; where both know a thing, or a key of it, what was found counts."""
+    result = {**known, **found}
+    for key in known.keys() & found.keys():
+        if isinstance(known[key], Mapping) and isinstance(found[key], Mapping):
+            result[key] = {**known[key], **found[key]}
+    return result
 
 
 def export(version: Version, folder: Path, spec: FormatSpec) -> Path:

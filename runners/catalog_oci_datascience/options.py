@@ -1,0 +1,54 @@
+"""Who we are, and where the service is."""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.parse
+from typing import Any
+
+import attrs
+
+from catalog_core.errors import ConfigError
+
+_text = attrs.validators.optional(attrs.validators.instance_of(str))
+AUTH = ("api_key", "security_token", "instance_principal", "resource_principal")
+
+
+def _endpoint(_: Any, attribute: Any, value: str | None) -> None:
+    """`https`, or `http` to this machine alone: what is sent must not be seen or changed on the way."""
+    if value is None:
+        return
+    url = urllib.parse.urlsplit(value)
+    if not url.hostname or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
+        raise ConfigError(f"{attribute.name} must be https://host[:port]")
+    if url.scheme == "http" and not _loopback(url.hostname):
+        raise ConfigError(f"{attribute.name} must be https (http is for this machine only)")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _known(_: Any, __: Any, value: str | None) -> None:
+    if value not in (None, *AUTH):
+        raise ConfigError(f"auth = {value!r} is not known", hint=", ".join(AUTH))
+
+
+@attrs.frozen
+class Options:
+    """`oci_profile` and `oci_config_file` (else `~/.oci/config`) say who asks; without `auth` the profile decides (a
+    session token where it has one, else its API key). `region`, `endpoint` (of Data Science) and `storage_endpoint` (of
+    Object Storage) override what the profile says. `deadline`: how long one request is tried, in seconds; bodies get
+    more. `patience`: how long the service may take to copy a large artifact, in seconds."""
+
+    oci_profile: str = attrs.field(default="DEFAULT", validator=attrs.validators.instance_of(str))
+    oci_config_file: str | None = attrs.field(default=None, validator=_text)
+    auth: str | None = attrs.field(default=None, validator=_known)
+    region: str | None = attrs.field(default=None, validator=_text)
+    endpoint: str | None = attrs.field(default=None, validator=[_text, _endpoint])
+    storage_endpoint: str | None = attrs.field(default=None, validator=[_text, _endpoint])
+    deadline: float = attrs.field(default=60.0, converter=float, validator=attrs.validators.gt(0))
+    patience: float = attrs.field(default=3600.0, converter=float, validator=attrs.validators.gt(0))

@@ -16,7 +16,7 @@ collect_ignore = ["third_party/catalog_stranger"]
 collect_ignore_glob: list[str] = []
 # Tests of remote stores need the extra `servers`, which only their own environment installs.
 NEEDS = {
-    "oci": ["backends/test_oci*.py"],
+    "oci": ["backends/test_oci*.py", "runners/test_oci_*.py"],
     "obstore": ["backends/test_s3.py"],
     "cryptography": ["backends/test_places_*.py", "backends/test_hybrid_sites.py"],
 }

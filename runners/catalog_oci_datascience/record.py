@@ -144,7 +144,7 @@ def describe(
     ]
     origin = {
         "repository_url": git.get("url"), "git_branch": git.get("branch"), "git_commit": git.get("commit"),
-        "training_script": provenance.get("script"), "training_id": provenance.get("training_id"),
+        "training_script": provenance.get("script"), "training_id": provenance.get("run"),
     }  # fmt: skip
     return Record(
         name=name or version.ref,
@@ -252,7 +252,7 @@ def about(model: Any, origin: Mapping[str, str]) -> dict[str, Any]:
         "oci": record | {key: value for key, value in schemas.items() if value},
         "git": {key: origin.get(name) for key, name in git.items()} if origin else None,
         "script": origin.get("training_script"),
-        "training_id": origin.get("training_id"),
+        "run": origin.get("training_id"),
     }
     return {
         "tags": tags,

@@ -44,7 +44,7 @@ class Service:
     def list(self, compartment: str, project: str | None = None) -> Iterator[Any]:
         """Summaries of the models that are not deleted, newest first."""
         found = self._calls.pages(
-            f"listing the models of {project or compartment}",
+            f"listing the models of {f'project {project} in ' if project else ''}compartment {compartment}",
             lambda c, **more: c.list_models(compartment, limit=100, sort_by="timeCreated", sort_order="DESC", **more),
             **({"project_id": project} if project else {}),
         )
@@ -212,7 +212,7 @@ class Service:
         from oci.exceptions import ServiceError
 
         what = f"uploading the artifact of {ocid}"
-        token = token_of("artifact", ocid, packed.sha256)
+        token = uuid.uuid4().hex  # of this call only: an artifact that vanished must come anew
         with packed.path.open("rb") as file:
 
             def send(client: Any) -> Any:
@@ -267,8 +267,8 @@ class Service:
         )
         details = ImportModelArtifactDetails(artifact_import_details=target)
         what = f"copying the artifact of {ocid} to bucket {bucket.name!r}"
-        token = uuid.uuid4().hex
-        asked = self._calls(what, lambda c: c.import_model_artifact(ocid, details, opc_retry_token=token))
+        # without a retry token, which it does not take: after a lost answer the same bytes are written twice
+        asked = self._calls(what, lambda c: c.import_model_artifact(ocid, details))
         self._wait(what, asked.headers["opc-work-request-id"])
 
     def _going(self, ocid: str, kind: str) -> str | None:

@@ -8,6 +8,7 @@ knows is in memory. What no public source settles is marked `not settled`.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -169,7 +170,7 @@ class Handler(oci_server.Handler):
         return self.page([{key: model.get(key) for key in SUMMARY} for model in found])
 
     def valid(self, asked: dict[str, Any]) -> None:
-        no = lambda text: Refused(400, "InvalidParameter", text)  # noqa: E731
+        no = functools.partial(Refused, 400, "InvalidParameter")
         for name in ("customMetadataList", "definedMetadataList"):
             items = asked.get(name) or []
             if len(json.dumps(items)) > 32_000:

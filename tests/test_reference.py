@@ -48,10 +48,16 @@ def _usage(command: click.Command, context: click.Context) -> str:
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command that comes with the program; strangers' plug-ins may add more where they are installed."""
     root = click.Context(group, info_name="catalog")
-    for name in (*OURS, "demo", "scan"):
+    for name in (*OURS, "demo", "scan", "oci"):
         command = group.get_command(root, name)
         assert command is not None
-        yield name, command, click.Context(command, info_name=name, parent=root)
+        context = click.Context(command, info_name=name, parent=root)
+        if name != "oci":
+            yield name, command, context
+            continue
+        assert isinstance(command, click.Group)
+        for each, below in command.commands.items():
+            yield f"{name} {each}", below, click.Context(below, info_name=each, parent=context)
 
 
 def page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import urllib.parse
 from typing import Any
 
@@ -32,6 +33,11 @@ def _loopback(host: str) -> bool:
         return False
 
 
+def _as_ads(value: str | None) -> str | None:
+    """The endpoint that Oracle's own client would take, where none is given."""
+    return value or os.environ.get("OCI_ODSC_SERVICE_ENDPOINT") or None
+
+
 def _known(_: Any, __: Any, value: str | None) -> None:
     if value not in (None, *AUTH):
         raise ConfigError(f"auth = {value!r} is not known", hint=", ".join(AUTH))
@@ -40,15 +46,16 @@ def _known(_: Any, __: Any, value: str | None) -> None:
 @attrs.frozen
 class Options:
     """`oci_profile` and `oci_config_file` (else `~/.oci/config`) say who asks; without `auth` the profile decides (a
-    session token where it has one, else its API key). `region`, `endpoint` (of Data Science) and `storage_endpoint` (of
-    Object Storage) override what the profile says. `deadline`: how long one request is tried, in seconds; bodies get
-    more. `patience`: how long the service may take to copy a large artifact, in seconds."""
+    session token where it has one, else its API key). `region`, `endpoint` (of Data Science; else
+    `$OCI_ODSC_SERVICE_ENDPOINT`) and `storage_endpoint` (of Object Storage) override what the profile says.
+    `deadline`: how long one request is tried, in seconds; bodies get more. `patience`: how long the service may take
+    to copy a large artifact, in seconds."""
 
     oci_profile: str = attrs.field(default="DEFAULT", validator=attrs.validators.instance_of(str))
     oci_config_file: str | None = attrs.field(default=None, validator=_text)
     auth: str | None = attrs.field(default=None, validator=_known)
     region: str | None = attrs.field(default=None, validator=_text)
-    endpoint: str | None = attrs.field(default=None, validator=[_text, _endpoint])
+    endpoint: str | None = attrs.field(default=None, converter=_as_ads, validator=[_text, _endpoint])
     storage_endpoint: str | None = attrs.field(default=None, validator=[_text, _endpoint])
     deadline: float = attrs.field(default=60.0, converter=float, validator=attrs.validators.gt(0))
     patience: float = attrs.field(default=3600.0, converter=float, validator=attrs.validators.gt(0))

@@ -98,10 +98,11 @@ def publish(
     check(record)
     service = Service(options)
     storage = Bucket(bucket, options) if bucket else None
-    known = _known(service, version, note_of(compartment, project))
+    note = note_of(compartment, project)
+    known = _known(service, version, note)
     if known is not None and service.holds(known):
         service.set_origin(known.id, dict(record.provenance))
-        return Published(known.id, version.ref, known.display_name, "was there", _noted(version, known))
+        return Published(known.id, version.ref, known.display_name, "was there", ())
     with tempfile.TemporaryDirectory(prefix="catalog-oci-") as scratch:
         folder = Path(scratch) / "artifact"
         version.catalog.export(version, folder, format=format)
@@ -121,7 +122,7 @@ def publish(
             _send(service, model, record, packed, how, storage)
         else:
             how = "was there"
-        return Published(model.id, version.ref, model.display_name, how, _noted(version, model))
+        return Published(model.id, version.ref, model.display_name, how, _noted(version, note, model.id))
 
 
 def _reference_mark() -> Item:
@@ -140,14 +141,13 @@ def _known(service: Service, version: Version, key: str) -> Any:
     return model if (model.freeform_tags or {}).get(DIGEST) == version.digest else None
 
 
-def _noted(version: Version, model: Any) -> tuple[str, ...]:
+def _noted(version: Version, key: str, ocid: str) -> tuple[str, ...]:
     """Note the model at the version; what could not be done."""
-    key = note_of(model.compartment_id, model.project_id)
-    if version.tags.get(key) == model.id:
+    if version.tags.get(key) == ocid:
         return ()
     if not version.catalog.writable:
         return (f"{version.catalog.name} cannot be written: the version does not note its model",)
-    version.tag(**{key: model.id})
+    version.tag(**{key: ocid})
     return ()
 
 

@@ -91,8 +91,7 @@ def pull(
     ours = _ours(catalog, chosen, model)
     if ours is not None:
         return ours.tag(**{key: ocid}) if catalog.writable else ours
-    known = about(model, service.origin(ocid))
-    known["tags"] |= {key: ocid}
+    known = about(model, service.origin(ocid), {key: ocid})
     with tempfile.TemporaryDirectory(prefix="catalog-oci-") as scratch:
         folder = Path(scratch) / chosen.rpartition("/")[2]
         folder.mkdir()
@@ -114,7 +113,9 @@ def _name(model: Any) -> str:
     """The name under which we published it, or the model's own as far as it may be one."""
     reference = (model.freeform_tags or {}).get(REFERENCE)
     try:
-        return parse_reference(reference).name if reference else check_name(model.display_name.partition("@")[0])
+        return (
+            parse_reference(reference).name if reference else check_name((model.display_name or "").partition("@")[0])
+        )
     except InvalidInput:
         word = re.sub(r"[^A-Za-z0-9._-]+", "-", model.display_name or "").strip("-._")
     try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from catalog_core.errors import InvalidInput
+from catalog_core.values import check_tags
 
 if TYPE_CHECKING:
     from catalog_core.handles import Version
@@ -235,15 +237,15 @@ def metadata_of(model: Any) -> dict[str, str]:
     return {names.get(item.key, item.key): item.value for item in items if item.value not in (None, "", "NA")}
 
 
-def about(model: Any, origin: Mapping[str, str]) -> dict[str, Any]:
-    """Keywords of `Catalog.prepare` for what OCI's record says of a model."""
+def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, Any]:
+    """Keywords of `Catalog.prepare` for what OCI's record says of a model, with more `tags`. What may not be stored so
+    stands in the provenance alone, which holds all of it."""
     found = metadata_of(model)
     taxonomy = {key.removeprefix("taxonomy."): value for key, value in found.items() if key.startswith("taxonomy.")}
     if "use_case" not in taxonomy and "UseCaseType" in found:
         taxonomy["use_case"] = found["UseCaseType"]
-    performance = {i.key: i.value for i in model.custom_metadata_list or () if i.category == "Performance"}
-    params = _json(found.get("Hyperparameters"))
-    tags = {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
+    performance = {i.key: _number(i.value) for i in model.custom_metadata_list or () if i.category == "Performance"}
+    theirs = {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
     record = {"id": model.id, "name": model.display_name, "metadata": found, "created_by": model.created_by}
     record |= {"created": str(model.time_created), "tags": dict(model.freeform_tags or {})}
     schemas = {"input_schema": model.input_schema, "output_schema": model.output_schema}
@@ -255,13 +257,24 @@ def about(model: Any, origin: Mapping[str, str]) -> dict[str, Any]:
         "run": origin.get("training_id"),
     }
     return {
-        "tags": tags,
-        "metrics": _kept(performance, _number),
-        "params": {key: value for key, value in params.items() if isinstance(value, (str, int, float, bool))},
-        "taxonomy": taxonomy,
+        "tags": _storable({**theirs, **tags}, tags),
+        "metrics": _storable({key: value for key, value in performance.items() if value is not None}),
+        "params": _storable(_json(found.get("Hyperparameters"))),
+        "taxonomy": _storable(taxonomy),
         "description": model.description,
         "provenance": provenance,
     }
+
+
+def _storable(values: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Those of the values that the catalog takes, `first` before the others."""
+    kept = dict(first)
+    for key, value in values.items():
+        try:
+            kept = check_tags({**kept, key: value})
+        except InvalidInput:
+            continue
+    return kept
 
 
 def _json(text: str | None) -> dict[str, Any]:
@@ -275,11 +288,6 @@ def _json(text: str | None) -> dict[str, Any]:
 def _number(text: str) -> float | None:
     try:
         number = float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     return number if number - number == 0 else None
-
-
-def _kept(values: Mapping[str, str], read: Callable[[str], Any]) -> dict[str, Any]:
-    """What can be read; the rest stands in the provenance."""
-    return {key: value for key, text in values.items() if (value := read(text)) is not None}

@@ -8,14 +8,14 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oci
 import pytest
-from oci_datascience_catalog import SCHEMA, opened, registry, saved
+from oci_datascience_catalog import PLACE, SCHEMA, calm, here, login, opened, registry, run, saved
 from oci_datascience_server import COMPARTMENT, PROJECT, DataScienceServer
 
 import catalog_oci_datascience as ods
@@ -27,32 +27,12 @@ from catalog_oci_datascience.options import Options
 from catalog_oci_datascience.publishing import note_of
 
 pytestmark = pytest.mark.server
-PLACE = {"compartment": COMPARTMENT, "project": PROJECT}
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[DataScienceServer]:
-    with DataScienceServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: DataScienceServer) -> DataScienceServer:
-    return running.calm()
-
-
-@pytest.fixture
-def options(server: DataScienceServer) -> Options:
-    return Options(**server.login())
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
-    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
-    for name in ("NB_SESSION_COMPARTMENT_OCID", "JOB_RUN_COMPARTMENT_OCID", "PROJECT_OCID"):
-        monkeypatch.delenv(name, raising=False)
-    with opened(tmp_path / "catalog") as made:
-        yield made
+running = pytest.fixture(scope="module")(run)
+server = pytest.fixture(calm)
+options = pytest.fixture(login)
+catalog = pytest.fixture(here)
 
 
 def other(tmp_path: Path) -> Catalog:
@@ -295,6 +275,32 @@ def test_a_model_that_oracles_client_made_is_pulled(
     assert "CondaEnvironment" not in version.manifest.provenance["oci"]["metadata"]
 
 
+def test_what_the_catalog_cannot_hold_stays_in_the_provenance(
+    server: DataScienceServer, catalog: Catalog, options: Options, tmp_path: Path
+) -> None:
+    done = ods.publish(saved(catalog, tags={"team": "x"}), options=options, **PLACE)
+    model = server.catalog.models[done.ocid]
+    model["definedMetadataList"] = [
+        {"key": "Hyperparameters", "value": json.dumps({"long": "x" * 5000, "deep": {"a": 1}, "lr": 0.5, " ": 1})},
+        {"key": "useCaseType", "value": "ner"},
+    ]
+    more = {f"tag.t{n}": "x" * 4000 for n in range(4)} | {" odd ": "1.5", "not a number": "nan", "auc": "0.5"}
+    for key, value in more.items():
+        category = "Other" if key.startswith("tag") else "Performance"
+        model["customMetadataList"].append({"key": key, "value": value, "category": category})
+    model["displayName"] = None
+    del model["freeformTags"]["catalog_reference"]
+    with opened(tmp_path / "other") as there:
+        version = ods.pull(there, done.ocid, options=options)
+        assert version.model == done.ocid
+        assert version.params == {"lr": 0.5}
+        assert version.metrics == {"auc": 0.5}
+        assert version.tags[note_of(COMPARTMENT, PROJECT)] == done.ocid
+        assert set(version.tags) < {note_of(COMPARTMENT, PROJECT), "team", "t0", "t1", "t2", "t3"}
+        kept = version.manifest.provenance["oci"]["metadata"]
+        assert all(kept[key] == value for key, value in more.items())
+
+
 def test_models_are_listed_newest_first_without_the_deleted(
     server: DataScienceServer, catalog: Catalog, options: Options
 ) -> None:
@@ -408,7 +414,7 @@ def test_importing_the_plug_in_brings_no_sdk() -> None:
 
 
 @pytest.fixture
-def run(
+def command(
     server: DataScienceServer, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     found = registry()
@@ -425,25 +431,25 @@ def run(
 
 
 def test_the_command_publishes_lists_and_pulls(
-    server: DataScienceServer, catalog: Catalog, run: Callable[..., tuple[int, str, str]]
+    server: DataScienceServer, catalog: Catalog, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     saved(catalog)
     where = ["--compartment", COMPARTMENT, "--project", PROJECT]
-    code, out, _ = run("publish", "calo/gan", *where, "--version-set", "gan", "--custom", "Ticket=42")
+    code, out, _ = command("publish", "calo/gan", *where, "--version-set", "gan", "--custom", "Ticket=42")
     (ocid,) = server.catalog.models
     assert (code, out) == (0, f"calo/gan@1  {ocid}  directly\n")
     assert items(server.catalog.models[ocid])["Ticket"]["value"] == "42"
-    code, out, _ = run("publish", "calo/gan@1", *where, "--json")
+    code, out, _ = command("publish", "calo/gan@1", *where, "--json")
     assert (code, json.loads(out)["how"], json.loads(out)["ocid"]) == (0, "was there", ocid)
-    code, out, _ = run("models", *where)
+    code, out, _ = command("models", *where)
     assert code == 0 and "calo/gan@1" in out and ocid in out
-    code, out, _ = run("models", "--compartment", COMPARTMENT, "--json")
+    code, out, _ = command("models", "--compartment", COMPARTMENT, "--json")
     assert json.loads(out)[0]["version_set"] == "gan"
-    code, out, _ = run("pull", ocid, "again")
+    code, out, _ = command("pull", ocid, "again")
     assert (code, out.split()[:2]) == (0, ["again@1", ocid])
-    code, _, err = run("pull", ocid.replace("ocid1", "ocid2"))
+    code, _, err = command("pull", ocid.replace("ocid1", "ocid2"))
     assert code == 1 and err.startswith("error: looking at the model ocid2.") and "hint:" in err
-    code, _, err = run("publish", "calo/gan", *where, "--profile", "NOBODY")
+    code, _, err = command("publish", "calo/gan", *where, "--profile", "NOBODY")
     assert code == 1 and "has no profile 'NOBODY'" in err
 
 

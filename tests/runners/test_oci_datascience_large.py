@@ -7,14 +7,13 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from oci_datascience_catalog import opened, saved
-from oci_datascience_server import COMPARTMENT, PROJECT, DataScienceServer
+from oci_datascience_catalog import PLACE, here, login, opened, run, saved
+from oci_datascience_server import DataScienceServer
 from oci_server import NAMESPACE
 
 import catalog_oci_datascience as ods
@@ -27,14 +26,12 @@ from catalog_oci_datascience.bucket import Bucket
 from catalog_oci_datascience.options import Options
 
 pytestmark = pytest.mark.server
-PLACE = {"compartment": COMPARTMENT, "project": PROJECT}
 SIZE = 30_000
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[DataScienceServer]:
-    with DataScienceServer() as server:
-        yield server
+running = pytest.fixture(scope="module")(run)
+options = pytest.fixture(login)
+empty = pytest.fixture(here)
 
 
 @pytest.fixture
@@ -46,21 +43,14 @@ def server(running: DataScienceServer, monkeypatch: pytest.MonkeyPatch) -> DataS
 
 
 @pytest.fixture
-def options(server: DataScienceServer) -> Options:
-    return Options(**server.login())
-
-
-@pytest.fixture
 def bucket(server: DataScienceServer) -> str:
     return f"oci://{server.bucket(versioning='Enabled')}@{NAMESPACE}/models"
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
-    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
-    with opened(tmp_path / "catalog") as made:
-        saved(made, size=SIZE)
-        yield made
+def catalog(empty: Catalog) -> Catalog:
+    saved(empty, size=SIZE)
+    return empty
 
 
 def publish(catalog: Catalog, options: Options, bucket: str | None, **more: Any) -> ods.Published:

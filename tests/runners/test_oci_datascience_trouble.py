@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import oci_datascience_catalog
 import oci_server
 import pytest
-from oci_datascience_catalog import opened, saved
+from oci_datascience_catalog import PLACE, calm, here, login, opened, run, saved
 from oci_datascience_server import COMPARTMENT, PROJECT, DataScienceServer
 
 import catalog_oci_datascience as ods
@@ -39,30 +39,12 @@ from catalog_oci_datascience.publishing import note_of
 from catalog_oci_datascience.service import Service
 
 pytestmark = pytest.mark.server
-PLACE = {"compartment": COMPARTMENT, "project": PROJECT}
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[DataScienceServer]:
-    with DataScienceServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: DataScienceServer) -> DataScienceServer:
-    return running.calm()
-
-
-@pytest.fixture
-def options(server: DataScienceServer) -> Options:
-    return Options(**server.login())
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
-    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
-    with opened(tmp_path / "catalog") as made:
-        yield made
+running = pytest.fixture(scope="module")(run)
+server = pytest.fixture(calm)
+options = pytest.fixture(login)
+catalog = pytest.fixture(here)
 
 
 def publish(catalog: Catalog, options: Options, **more: Any) -> ods.Published:

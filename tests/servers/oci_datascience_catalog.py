@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from oci_datascience_server import COMPARTMENT, PROJECT, DataScienceServer
 
 import catalog_oci_datascience as ods
 from catalog_core import Catalog, plugins
@@ -20,6 +22,7 @@ from catalog_core.records import Foreign
 from catalog_core.specs import FormatSpec
 
 SCHEMA = json.dumps({"version": "1.1", "schema": [{"name": "latent", "dtype": "float32", "required": True}]})
+PLACE = {"compartment": COMPARTMENT, "project": PROJECT}
 SCORE = "def load_model():\n    ...\n"
 
 
@@ -54,6 +57,34 @@ def saved(catalog: Catalog, name: str = "calo/gan", size: int = 1000, **about: A
     """A version whose weights are the same in every catalog."""
     arrays = {"w": np.arange(size, dtype=np.float32)}
     return catalog.save(name, arrays, provenance={"script": "train.py", "git": None}, **about)
+
+
+# what the tests' fixtures are made of: a file names those that it uses, as `server = pytest.fixture(calm)`
+
+
+def run() -> Iterator[DataScienceServer]:
+    """For all tests of a file."""
+    with DataScienceServer() as server:
+        yield server
+
+
+def calm(running: DataScienceServer) -> DataScienceServer:
+    """Without models, and without the faults and settings of the test before."""
+    return running.calm()
+
+
+def login(server: DataScienceServer) -> ods.Options:
+    """Of a user who may do all."""
+    return ods.Options(**server.login())
+
+
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    """An empty catalog, and no session of OCI around it."""
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("NB_SESSION_COMPARTMENT_OCID", "JOB_RUN_COMPARTMENT_OCID", "PROJECT_OCID"):
+        monkeypatch.delenv(name, raising=False)
+    with opened(tmp_path / "catalog") as made:
+        yield made
 
 
 if __name__ == "__main__":

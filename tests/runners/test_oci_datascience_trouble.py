@@ -91,6 +91,15 @@ def test_a_call_that_fails_once_or_whose_answer_is_lost_is_made_good(
     assert len(server.catalog.sets) == 1
 
 
+def test_an_artifact_that_arrived_is_not_sent_again_for_a_lost_answer(
+    server: DataScienceServer, catalog: Catalog, options: Options
+) -> None:
+    saved(catalog)
+    server.fault({"fault": "after", "path": "/artifact$", "method": "POST"})
+    whole(server, catalog, publish(catalog, options).ocid)
+    assert server.control()["requests"]["begun artifact"] == 1
+
+
 def test_publishing_goes_on_through_a_storm(server: DataScienceServer, catalog: Catalog, options: Options) -> None:
     saved(catalog, size=100_000)
     patient = Options(**server.login(deadline=60.0))

@@ -132,9 +132,12 @@ def describe(
         Item("Python", _word(environment.get("python")), "Training Environment"),
         Item("Platform", _word(environment.get("platform")), "Training Environment"),
         Item("GPU", _word(environment.get("gpu")), "Training Environment"),
+        Item("Seed", _word(provenance.get("seed")), "Training Profile"),
+        *_data_sets(provenance.get("datasets") or {}),
         *(Item(key, _word(value), "Performance") for key, value in version.metrics.items()),
         *(Item(f"taxonomy.{key}", _word(value)) for key, value in version.taxonomy.items()),
         *(Item(f"tag.{key}", _word(value)) for key, value in version.tags.items() if not key.startswith("oci_model_")),
+        *_own(getattr(manifest, "custom", {})),
         *custom,
     ]
     defined = [
@@ -146,7 +149,7 @@ def describe(
     ]
     origin = {
         "repository_url": git.get("url"), "git_branch": git.get("branch"), "git_commit": git.get("commit"),
-        "training_script": provenance.get("script"), "training_id": provenance.get("run"),
+        "training_script": provenance.get("script"), "training_id": _resource(provenance.get("run")),
     }  # fmt: skip
     return Record(
         name=name or version.ref,
@@ -157,6 +160,28 @@ def describe(
         provenance={key: str(value) for key, value in origin.items() if value},
         label=label,
     )
+
+
+def _data_sets(given: Mapping[str, Mapping[str, Any]]) -> Iterable[Item]:
+    """Data sets by name, as provenance has them: reference, digest, size, description."""
+    for name, about in given.items():
+        told = {key: value for key, value in about.items() if key != "description"}
+        description = str(about.get("description") or "")
+        yield Item(f"dataset.{name}", _word(told), "Training and Validation Datasets", description)
+
+
+def _own(given: Mapping[str, Mapping[str, Any]]) -> Iterable[Item]:
+    """Metadata of the version's own: value, and perhaps a category, in OCI's words where it has such a one."""
+    words = {category.lower(): category for category in CATEGORIES}
+    for key, item in given.items():
+        category = words.get(str(item.get("category") or "").lower(), "Other")
+        yield Item(key, _word(item["value"]), category, str(item.get("description") or ""))
+
+
+def _resource(run: Any) -> str | None:
+    """The OCID of the job or session that trained, among the ids of a run."""
+    ids = run.values() if isinstance(run, Mapping) else [run]
+    return next((str(one) for one in ids if str(one).startswith("ocid1.")), None)
 
 
 def _word(value: Any) -> str:
@@ -242,7 +267,7 @@ def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dic
     stands in the provenance alone, which holds all of it."""
     found = metadata_of(model)
     taxonomy = {key.removeprefix("taxonomy."): value for key, value in found.items() if key.startswith("taxonomy.")}
-    if "use_case" not in taxonomy and "UseCaseType" in found:
+    if "use_case" not in taxonomy and found.get("UseCaseType") in USE_CASES:
         taxonomy["use_case"] = found["UseCaseType"]
     performance = {i.key: _number(i.value) for i in model.custom_metadata_list or () if i.category == "Performance"}
     theirs = {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
@@ -254,7 +279,7 @@ def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dic
         "oci": record | {key: value for key, value in schemas.items() if value},
         "git": {key: origin.get(name) for key, name in git.items()} if origin else None,
         "script": origin.get("training_script"),
-        "run": origin.get("training_id"),
+        "run": {"oci": origin["training_id"]} if origin.get("training_id") else None,
     }
     return {
         "tags": _storable({**theirs, **tags}, tags),

@@ -54,16 +54,20 @@ def test_a_version_becomes_a_model_with_all_that_is_known_of_it(
         "dirty": True,
         "diff": "sha256:d",
     }
+    more = {
+        "run": {"slurm": "4711", "oci": "ocid1.datasciencejobrun.oc1..x"}, "seed": 7,
+        "datasets": {"train": {"reference": "showers", "digest": "sha256:" + 64 * "0", "description": "July"}},
+    }  # fmt: skip
     version = catalog.save(
         "calo/gan", {"w": np.arange(5.0)}, parents=[parent.ref], metrics={"auc": 0.75},
-        params={"lr": 0.001, "layers": 3}, taxonomy={"use_case": "Fast Simulation", "domain": "calorimetry"},
+        params={"lr": 0.001, "layers": 3}, taxonomy={"use_case": "fast simulation", "domain": "calorimetry"},
         tags={"team": "openlab"},
-        provenance={"git": git, "script": "train.py", "command": ["train.py", "--seed", "1"], "run": "ocid1.run"},
+        provenance={"git": git, "script": "train.py", "command": ["train.py", "--seed", "1"], **more},
     )  # fmt: skip
     catalog.model("calo/gan").update(description="Showers in a box")
     done = ods.publish(
         version, options=options, **PLACE, version_set="gan", tags={"cost": "0815"},
-        custom=[ods.Item("Seed", "1", "Training Profile", "The seed of everything.")],
+        custom=[ods.Item("Batch", "64", "Training Profile", "Showers in one step.")],
     )  # fmt: skip
     assert (done.ref, done.name, done.how, done.notes) == ("calo/gan@1", "calo/gan@1", "directly", ())
     model = server.catalog.models[done.ocid]
@@ -76,21 +80,25 @@ def test_a_version_becomes_a_model_with_all_that_is_known_of_it(
     assert model["inputSchema"] == SCHEMA
     custom = items(model)
     assert custom["auc"]["category"] == "Performance"
-    assert custom["Seed"] == {
-        "key": "Seed", "value": "1", "category": "Training Profile", "description": "The seed of everything.",
+    assert custom["Batch"] == {
+        "key": "Batch", "value": "64", "category": "Training Profile", "description": "Showers in one step.",
     }  # fmt: skip
+    assert custom["Seed"]["value"] == "7"
+    assert custom["dataset.train"]["category"] == "Training and Validation Datasets"
+    assert custom["dataset.train"]["description"] == "July"
+    assert json.loads(custom["dataset.train"]["value"])["reference"] == "showers"
     assert custom["Parents"]["value"] == "calo/parent@1"
     assert custom["GitDirty"]["value"] == "true"
     assert custom["Python"]["category"] == "Training Environment"
     assert custom["tag.team"]["value"] == "openlab"
-    assert custom["taxonomy.use_case"]["value"] == "Fast Simulation"
+    assert custom["taxonomy.use_case"]["value"] == "fast simulation"
     assert custom["CatalogDigest"]["value"] == version.digest
     defined = items(model, "defined")
     assert defined["UseCaseType"]["value"] == "other"
     assert json.loads(defined["Hyperparameters"]["value"]) == {"lr": 0.001, "layers": 3}
     assert server.catalog.provenance[done.ocid] == {
         "repositoryUrl": "https://gitlab.example/calo.git", "gitBranch": "main", "gitCommit": "abc123",
-        "trainingScript": "train.py", "trainingId": "ocid1.run",
+        "trainingScript": "train.py", "trainingId": "ocid1.datasciencejobrun.oc1..x",
     }  # fmt: skip
     headers, data = server.catalog.artifacts[done.ocid]
     assert headers["content-disposition"] == f'attachment; filename="{done.ocid}.zip"'

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core.errors import IntegrityError, InvalidInput, InvalidName, NotFound
-from catalog_core.names import check_file, check_name, parse_reference
+from catalog_core.names import check_file, check_name
 from catalog_oci_datascience import publishing
 from catalog_oci_datascience.archive import unpack
 from catalog_oci_datascience.bucket import Bucket
@@ -111,17 +111,14 @@ def _ours(catalog: Catalog, name: str, model: Any) -> Version | None:
 
 def _name(model: Any) -> str:
     """The name under which we published it, or the model's own as far as it may be one."""
-    reference = (model.freeform_tags or {}).get(REFERENCE)
-    try:
-        return (
-            parse_reference(reference).name if reference else check_name((model.display_name or "").partition("@")[0])
-        )
-    except InvalidInput:
-        word = re.sub(r"[^A-Za-z0-9._-]+", "-", model.display_name or "").strip("-._")
-    try:
-        return check_name(word[:100] or model.id)
-    except InvalidName:
-        return str(model.id)
+    reference, called = (model.freeform_tags or {}).get(REFERENCE, ""), model.display_name or ""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-._")[:100]
+    for text in (reference.rpartition(":")[2], called, plain):  # the name of the other catalog may be any
+        try:
+            return check_name(text.partition("@")[0])
+        except InvalidName:
+            continue
+    return str(model.id)
 
 
 def _fetch(service: Service, model: Any, folder: Path, scratch: Path, storage: Bucket | None, options: Options) -> None:

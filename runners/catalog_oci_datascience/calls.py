@@ -26,7 +26,6 @@ class Calls:
         self.endpoint = endpoint
         self.region: str | None = None
         self._client: Any = None
-        self._fresh_login = False
         self._log_in()  # what is wrong with a profile is said before anything is done
 
     def _log_in(self) -> None:
@@ -68,13 +67,13 @@ class Calls:
         from oci.exceptions import ServiceError
 
         end = time.monotonic() + self.options.deadline + size / SLOWEST
-        pause = 0.1
+        pause, renewed = 0.1, False
         while True:
             try:
                 return ask(self._client)
             except ServiceError as exc:
-                if exc.status == 401 and self._renewable and not self._fresh_login:
-                    self._fresh_login = True  # a token may have been renewed in its file since; once is enough
+                if exc.status == 401 and self._renewable and not renewed:
+                    renewed = True  # a session token may be another one in its file by now, a principal gets another
                     self._log_in()
                     continue
                 if exc.status in answers:

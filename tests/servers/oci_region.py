@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             self.request = self.server.context.wrap_socket(self.connection, server_side=True)
             self.setup()
             self.close_connection = False  # what follows are requests to that service
-        elif host.endswith(f"objectstorage.{REGION}.oraclecloud.com"):
+        elif host.endswith((f"objectstorage.{REGION}.oraclecloud.com", f"datascience.{REGION}.oci.oraclecloud.com")):
             with socket.create_connection(("127.0.0.1", self.server.storage.port)) as other:
                 self.answer(200, None)
                 splice(self.connection, other)

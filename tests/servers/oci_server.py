@@ -749,6 +749,7 @@ def write_certificate(run: Path) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     names += [x509.DNSName(f"*{under}.eu-frankfurt-1.oraclecloud.com") for under in ("", ".objectstorage")]
+    names += [x509.DNSName("*.eu-frankfurt-1.oci.oraclecloud.com")]
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()

@@ -156,14 +156,19 @@ def _pack(
 ) -> tuple[Packed, str]:
     """The file that becomes the artifact, and the way that it goes."""
     size = sum(path.stat().st_size for path in files(folder).values())
-    if size > DIRECT and storage is None:
-        raise InvalidInput(
-            f"the artifact of {version.ref} has {size:,} bytes; more than {DIRECT:,} go through a bucket",
-            hint="--bucket oci://bucket@namespace/prefix",
-        )
+    large = InvalidInput(
+        f"the artifact of {version.ref} has {size:,} bytes; more than {DIRECT:,} go through a bucket",
+        hint="--bucket oci://bucket@namespace/prefix",
+    )
+    if storage is None and size > DIRECT:
+        raise large  # before half a disk is filled with its zip
     if storage is None or not (by_reference or size > EXPORT):
         packed = pack(folder, scratch / "artifact.zip")
-        return packed, "by export" if packed.size > DIRECT and storage is not None else "directly"
+        if packed.size <= DIRECT:
+            return packed, "directly"
+        if storage is None:
+            raise large
+        return packed, "by export"
     objects, below = [], version.digest.removeprefix("sha256:")
     for name, path in files(folder).items():
         measured = measure(path)

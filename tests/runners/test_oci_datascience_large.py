@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oci_datascience_catalog import PLACE, here, login, opened, run, saved
+from oci_datascience_catalog import PLACE, SCHEMA, SCORE, here, login, opened, run, saved
 from oci_datascience_server import DataScienceServer
 from oci_server import NAMESPACE
 
@@ -68,6 +68,18 @@ def test_a_large_artifact_without_a_bucket_is_refused_before_oci_is_asked(
     with pytest.raises(InvalidInput, match="more than 65,536 go through a bucket"):
         publish(catalog, options, None)
     assert set(server.control()["requests"]) <= {"POST b"}
+
+
+def test_a_zip_that_is_too_large_though_its_files_are_not_goes_through_a_bucket(
+    server: DataScienceServer, catalog: Catalog, options: Options, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = publishing.files(catalog.download("calo/gan", Path(catalog.url.partition("://")[2]).parent / "d"))
+    size = sum(path.stat().st_size for path in files.values()) + len(SCHEMA) + len(SCORE)
+    monkeypatch.setattr(publishing, "DIRECT", size)
+    with pytest.raises(InvalidInput, match="go through a bucket"):
+        publish(catalog, options, None)
+    assert server.catalog.models == {}
+    assert publish(catalog, options, bucket).how == "by export"
 
 
 @pytest.mark.parametrize("md5", ["md5", "multipart", "none"])

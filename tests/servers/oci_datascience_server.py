@@ -23,7 +23,11 @@ COMPARTMENT = "ocid1.compartment.oc1..test"
 PROJECT = "ocid1.datascienceproject.oc1.eu-frankfurt-1.test"
 CATEGORIES = ("performance", "training profile", "training and validation datasets", "training environment", "reports",
               "readme", "other")  # fmt: skip
-USE_CASES = ("binary_classification", "regression", "anomaly_detection", "image_classification", "other")
+USE_CASES = (
+    "binary_classification", "regression", "multinomial_classification", "clustering", "recommender",
+    "dimensionality_reduction/representation", "time_series_forecasting", "anomaly_detection", "topic_modeling", "ner",
+    "sentiment_analysis", "image_classification", "object_localization", "other",
+)  # fmt: skip
 SUMMARY = ("compartmentId", "projectId", "id", "displayName", "createdBy", "timeCreated", "lifecycleState",
            "modelVersionSetId", "modelVersionSetName", "versionId", "versionLabel", "category", "isModelByReference",
            "freeformTags", "definedTags")  # fmt: skip

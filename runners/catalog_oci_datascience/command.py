@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from catalog_cli.output import json_option, metered, opened, pairs, put, put_table, reference
+from catalog_cli.output import json_option, opened, pairs, put, put_table, reference
 from catalog_oci_datascience.options import AUTH, Options
 from catalog_oci_datascience.publishing import publish
 from catalog_oci_datascience.reading import models, pull
@@ -90,7 +90,6 @@ def models_command(
     ctx: click.Context, /, compartment: str | None, project: str | None, limit: int, **login: Any
 ) -> None:
     """List the models of a compartment, or of one project in it."""
-    metered(ctx)
     found = models(compartment=compartment, project=project, options=_options(login), limit=limit)
     rows = [{"name": m.name, "created": m.created, "reference": m.reference or "", "ocid": m.ocid} for m in found]
     put_table(ctx, found if ctx.obj["json"] else rows, "no models")

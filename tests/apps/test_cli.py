@@ -179,7 +179,7 @@ def test_the_shell_completes_commands_options_and_models(run, tmp_path: Path, mo
         assert done.stderr == ""
         return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
-    assert offered("catalog ") == [*COMMANDS, "demo", "scan"]
+    assert offered("catalog ") == [*COMMANDS, "demo", "oci", "scan"]
     assert offered("catalog res") == ["restore"]
     assert offered("catalog gc --d") == ["--dry-run"]
     assert offered("catalog show ca") == ["calo/gan"]

@@ -137,7 +137,7 @@ def describe(
         *(Item(key, _word(value), "Performance") for key, value in version.metrics.items()),
         *(Item(f"taxonomy.{key}", _word(value)) for key, value in version.taxonomy.items()),
         *(Item(f"tag.{key}", _word(value)) for key, value in version.tags.items() if not key.startswith("oci_model_")),
-        *_own(getattr(manifest, "custom", {})),
+        *_own(manifest.custom),
         *custom,
     ]
     defined = [

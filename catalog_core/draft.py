@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from catalog_core import about, capture
 from catalog_core import baseline as statistics
 from catalog_core.artifact import StoredArtifact
@@ -20,6 +22,7 @@ from catalog_core.errors import (
     CatalogError,
     Conflict,
     InvalidInput,
+    NotTrusted,
     PublishedNotReplicated,
     Rejected,
     SerializationError,
@@ -28,7 +31,7 @@ from catalog_core.errors import (
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
-from catalog_core.records import Component, Description, EntryPoint, File, Manifest, step_of
+from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.session import fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags
@@ -93,6 +96,7 @@ class Draft:
             raise InvalidInput(
                 "a version needs at least one component", hint="pass an object, or components={name: object}"
             )
+        self._stored = {key: value for key, value in self._objects.items() if isinstance(value, Stored)}
         self._example = example
         self._entries = entry_points
         self._formats = self._chosen(serializer)
@@ -125,7 +129,12 @@ class Draft:
         components: list[Component] = []
         described: dict[str, Description] = {}
         serializers = {}
+        for name, stored in self._stored.items():
+            components.append(self._stage_stored(name, stored))
+            serializers[name] = registry.serializer(stored.serializer)
         for name, obj in self._objects.items():
+            if name in self._stored:
+                continue
             chosen = self._formats.get(name, [""])[0]
             spec = self._path_spec(obj, chosen) if isinstance(obj, Path) else None
             if isinstance(obj, Path) and spec is None:
@@ -144,6 +153,9 @@ class Draft:
         censuses: dict[str, Any] = {}
         further = [(name, registry.serializer(kind)) for name, kinds in self._formats.items() for kind in kinds[1:]]
         for name, serializer in (*serializers.items(), *further):
+            if name in self._stored:
+                described[name] = serializer.describe(self._objects[name])
+                continue
             methods = [m for steps in entries.values() for component, m in map(step_of, steps) if component == name]
             request = SaveRequest(name, examples.get(name), methods, self._options)
             directory = ComponentDirectory(self._writer, self._temporary)
@@ -239,6 +251,15 @@ class Draft:
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
         return _component(name, kind, directory, {})
+
+    def _stage_stored(self, name: str, stored: Stored) -> Component:
+        """Keep the files as they are; what the serializer makes of them is run, and described."""
+        kept = evolve(self._stage_path(name, stored.folder), serializer=stored.serializer, meta=dict(stored.meta))
+        try:
+            self._objects[name] = self._artifact(Manifest((kept,))).load(name)
+        except NotTrusted:
+            self._objects[name] = stored.folder
+        return kept
 
     def _entry_steps(self, serializers: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         declared = self._entries
@@ -381,13 +402,14 @@ class Draft:
     @property
     def artifact(self) -> StoredArtifact:
         """The staged artifact, as runtimes see it."""
+        return self._artifact(self.manifest)
+
+    def _artifact(self, manifest: Manifest) -> StoredArtifact:
         catalog = self.catalog
         content = Content(catalog._backend, catalog._index, catalog._content.policy, catalog.cache)
         content.overlay = self._writer.staged
         content.memory = self._writer.small
-        return StoredArtifact(
-            self.manifest, self._writer.layout, content, self.catalog._registry, f"draft of {self.name}"
-        )
+        return StoredArtifact(manifest, self._writer.layout, content, self.catalog._registry, f"draft of {self.name}")
 
     @property
     def size(self) -> int:

@@ -54,7 +54,8 @@ def joined(known: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]
 
 
 def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
-    """Write a version into a new folder. Raises `InvalidInput` where something is there, and what the writer raises."""
+    """Write a version into a new folder, or a new `.zip` file where the format has one. Raises `InvalidInput` where
+    something is there, and what the writer raises."""
     if spec.writer is None:
         raise InvalidInput(f"the format {spec.name!r} is read only")
     if folder.exists():
@@ -63,12 +64,16 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
     with translated(str(folder)):
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            write(version, staged)
-            staged.chmod(0o755)
-            staged.rename(folder)
-        except BaseException:
+            made = staged / "made"
+            made.mkdir()
+            write(version, made)
+            if folder.suffix == ".zip" and spec.packer is not None:
+                pack = version.catalog._registry.load(spec.packer, spec.extra)
+                pack(made, staged / folder.name)
+                made = staged / folder.name
+            made.rename(folder)
+        finally:
             shutil.rmtree(staged, ignore_errors=True)
-            raise
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -103,11 +104,21 @@ class Manifest:
 
 
 @attrs.frozen
+class Stored:
+    """A component as a serializer wrote it before: its files, in `folder`, and its `meta`. It is published as it is,
+    once that serializer has read it (without trust); one that it may not read so is kept and not run."""
+
+    serializer: str
+    folder: Path
+    meta: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class Foreign:
-    """What was found in the format of another program. `components`: name → object, or `Path` of a file or folder that
-    is kept or, where `about` names a serializer, read; `about` are keywords of `Catalog.prepare`; `provenance` is what
-    the other program knew (the version keeps it as it is); `attachments`: name → `Path` or bytes; `notes` say what was
-    left behind. `name` is a model name that fits, or None."""
+    """What was found in the format of another program. `components`: name → object, `Stored`, or `Path` of a file or
+    folder that is kept or, where `about` names a serializer, read; `about` are keywords of `Catalog.prepare`;
+    `provenance` is what the other program knew (the version keeps it as it is); `attachments`: name → `Path` or bytes;
+    `notes` say what was left behind. `name` is a model name that fits, or None."""
 
     components: Mapping[str, Any]
     about: Mapping[str, Any] = attrs.field(factory=dict)

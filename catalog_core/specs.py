@@ -76,7 +76,8 @@ class FormatSpec:
     is called with `(path: Path, scratch: Path, unsafe: bool)` and returns a `records.Foreign`: scratch is an empty
     folder of its own, removed after the import; unless unsafe it must not run or unpickle anything that it finds.
     `writer` is called with `(version: handles.Version, folder: Path)` and fills the new, empty folder. Either may be
-    None."""
+    None. `packer`, where there is one, is called with `(folder: Path, file: Path)` and makes one file of what was
+    written: for an export to a path that ends in `.zip`."""
 
     name: str
     marks: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ class FormatSpec:
     writer: str | None = None
     extra: str | None = None
     api: int = API
+    packer: str | None = None
 
 
 @attrs.frozen

@@ -1,0 +1,115 @@
+"""The checks of ADS on an artifact folder: ids, categories and what they ask for are ADS's. No code of the folder runs,
+and no network is asked."""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from catalog_ads.archive import RUNTIME, SCORE, read_text
+from catalog_ads.runtime import read_runtime
+from catalog_core.errors import CatalogError
+from catalog_core.records import Check
+
+RESULTS = "test_json_output.json"
+# id → (category, what is asked for)
+CHECKS = {
+    "runtime_env_path": ("conda_env", "MODEL_DEPLOYMENT.INFERENCE_CONDA_ENV.INFERENCE_ENV_PATH is set"),
+    "runtime_env_python": ("conda_env", "INFERENCE_PYTHON_VERSION is 3.6 to 3.12"),
+    "runtime_path_exist": ("conda_env", "the conda pack exists"),
+    "runtime_version": ("runtime.yaml", "MODEL_ARTIFACT_VERSION is 3.0"),
+    "runtime_yaml": ("Mandatory Files Check", "runtime.yaml lies at the top of the artifact"),
+    "score_load_model": ("score.py", "load_model is defined"),
+    "score_predict": ("score.py", "predict is defined"),
+    "score_predict_arg": ("score.py", "all arguments of predict but data have defaults"),
+    "score_predict_data": ("score.py", "predict has an argument data, without a default"),
+    "score_py": ("Mandatory Files Check", "score.py lies at the top of the artifact"),
+    "score_syntax": ("score.py", "score.py is Python"),
+}
+_PYTHON = re.compile(r"3\.([6-9]|1[0-2])(\.\d+)*\Z")
+
+
+def introspect(folder: Path) -> list[Check]:
+    """The checks in order of their ids. Whether the pack exists is skipped; a broken folder gives failed checks, never
+    an error."""
+    score = _score(folder)
+    env: dict[str, Any] = {}
+    version: Any = None
+    broken = ""
+    try:
+        told = read_runtime(folder)
+        version = told.get("MODEL_ARTIFACT_VERSION")
+        env = told["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]
+    except (CatalogError, OSError) as exc:
+        broken = str(exc)
+    required = _required(score)
+    no_score = "score.py cannot be read" if score is None else ""
+    functions = _functions(score)
+    asked: dict[str, Callable[[], str]] = {
+        "score_py": lambda: "" if (folder / SCORE).is_file() else "there is none",
+        "runtime_yaml": lambda: "" if (folder / RUNTIME).is_file() else "there is none",
+        "score_syntax": lambda: no_score,
+        "score_load_model": lambda: no_score or ("" if "load_model" in functions else "there is none"),
+        "score_predict": lambda: no_score or ("" if "predict" in functions else "there is none"),
+        "score_predict_data": lambda: no_score or ("" if "data" in required else "there is none"),
+        "score_predict_arg": lambda: no_score or ", ".join(f"{n} has none" for n in required if n != "data"),
+        "runtime_version": lambda: broken or ("" if str(version) == "3.0" else f"it is {str(version)[:20]}"),
+        "runtime_env_path": lambda: broken or ("" if env.get("INFERENCE_ENV_PATH") else "it is not set"),
+        "runtime_env_python": lambda: broken or _python(env.get("INFERENCE_PYTHON_VERSION")),
+    }
+    checks = []
+    for name in CHECKS:
+        if name not in asked:
+            checks.append(Check(name, "skipped", 0.0, "it needs the network"))
+            continue
+        begun = time.monotonic()
+        cause = asked[name]()
+        checks.append(Check(name, "failed" if cause else "passed", time.monotonic() - begun, cause))
+    return checks
+
+
+def as_ads(checks: Sequence[Check], env: dict[str, Any]) -> dict[str, Any]:
+    """The checks as ADS keeps them in `test_json_output.json`."""
+    found: dict[str, Any] = {}
+    values = {"runtime_env_path": "INFERENCE_ENV_PATH", "runtime_env_python": "INFERENCE_PYTHON_VERSION"}
+    for check in checks:
+        category, asked = CHECKS[check.id]
+        row: dict[str, Any] = {"category": category, "description": f"Check that {asked}", "error_msg": check.cause}
+        if check.result != "skipped":
+            row["success"] = check.result == "passed"
+        if check.id in values:
+            row["value"] = str(env.get(values[check.id], ""))
+        if check.id == "score_py":
+            row["key"] = "score_py"
+        found[check.id] = row
+    return found
+
+
+def _score(folder: Path) -> ast.Module | None:
+    try:
+        return ast.parse(read_text(folder / SCORE))
+    except (CatalogError, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _functions(score: ast.Module | None) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in (score.body if score else ()) if isinstance(node, ast.FunctionDef)}
+
+
+def _required(score: ast.Module | None) -> list[str]:
+    """The arguments of predict that have no default."""
+    predict = _functions(score).get("predict")
+    if predict is None:
+        return []
+    given = predict.args
+    names = [item.arg for item in (*given.posonlyargs, *given.args)]
+    pairs = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    return names[: len(names) - len(given.defaults)] + [item.arg for item, default in pairs if default is None]
+
+
+def _python(version: Any) -> str:
+    return "" if _PYTHON.match(str(version)) else f"it is {str(version)[:20]}"

@@ -1,0 +1,176 @@
+"""score.py of a model from a catalog. It needs this folder, NumPy and the model's framework; nothing else.
+
+`predict` takes the payload of ADS, {"data": …, "data_type": …}, or arrays by name: {"inputs": {name: array}, "entry":
+name of an entry point, "encoding": "list" or "base64"}. An array is a nested list, the base64 of a .npy file, or
+{"dtype": …, "shape": …, "data": base64 of its bytes}. The answer is {"prediction": …}.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+TENSOR = "__ads_torch_tensor__"
+NPY = "k05VTVBZ"  # how the base64 of a .npy file begins
+
+
+def check_files(folder: Path) -> None:
+    """Hold every file against the manifest. Raises ValueError."""
+    listed = folder / "model_artifact_manifest.json"
+    if not listed.exists():
+        return
+    for name, told in json.loads(listed.read_text(encoding="utf-8"))["files"].items():
+        path, state, size = folder / name, hashlib.sha256(), 0
+        if not path.is_file():
+            raise ValueError(f"{name} is missing from the artifact")
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+                size += len(block)
+        if (size, state.hexdigest()) != (told["size"], told["sha256"]):
+            raise ValueError(f"{name} of the artifact is damaged")
+
+
+class Model:
+    """Components, ready to run, and the entry points over them."""
+
+    def __init__(self, folder: Path, runners: Mapping[str, Any]) -> None:
+        check_files(folder)
+        told = json.loads((folder / "catalog_model.json").read_text(encoding="utf-8"))
+        self.default: str = told["default"]
+        self.entries: dict[str, Any] = {entry["name"]: entry for entry in told["entry_points"]}
+        self.inputs: dict[str, Any] = {part["name"]: part["inputs"] for part in told["components"]}
+        self.components: dict[str, Any] = {
+            part["name"]: runners[part["serializer"]](folder / part["folder"], part["meta"])
+            for part in told["components"]
+            if part["inputs"]
+        }
+
+    def entry(self, name: Any) -> dict[str, Any]:
+        """An entry point by name, or the usual one. Raises ValueError."""
+        if name is not None and name not in self.entries:
+            raise ValueError(f"there is no entry point {name!r}; there are {', '.join(self.entries)}")
+        found: dict[str, Any] = self.entries[self.default if name is None else name]
+        return found
+
+    def run(self, entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs of an entry point, arrays by name. Raises ValueError that names the tensor."""
+        specs = {spec["name"]: spec for spec in entry["inputs"]}
+        if specs and specs.keys() != given.keys():
+            raise ValueError(f"{entry['name']} takes {', '.join(specs)}; got {', '.join(given) or 'nothing'}")
+        values: dict[str, Any] = {}
+        axes: dict[str, int] = {}
+        for name in specs or given:
+            values[name] = fitted(name, given[name], specs.get(name), axes)
+        dtypes = {name: spec["dtype"] for name, spec in specs.items()}
+        for step in entry["steps"]:
+            component, _, method = step.partition(".")
+            names = self.inputs[component].get(method or "forward")
+            if names:
+                same = {name: value for name, value in values.items() if name in names}
+                values = same or dict(zip(names, values.values(), strict=False))
+            values = self.components[component].call(method or "forward", values, dtypes)
+            dtypes = {}
+        return values
+
+    def answer(self, data: Any) -> dict[str, Any]:
+        """The answer to a request."""
+        data = json.loads(data) if isinstance(data, (str, bytes, bytearray)) else data
+        if isinstance(data, dict) and isinstance(data.get("inputs"), dict):
+            unknown = sorted(data.keys() - {"inputs", "entry", "encoding"})
+            if unknown:
+                raise ValueError(f"a request has inputs, entry and encoding, and no {unknown[0]!r}")
+            entry = self.entry(data.get("entry"))
+            outputs = self.run(entry, data["inputs"])
+            coded = data.get("encoding") == "base64"
+            return {"prediction": {name: encoded(value, coded) for name, value in outputs.items()}}
+        envelope = isinstance(data, dict) and "data" in data and data.keys() <= {"data", "data_type", "entry"}
+        entry = self.entry(data.get("entry") if envelope else None)
+        kind, value = (str(data.get("data_type")), data["data"]) if envelope else ("None", data)
+        outputs = self.run(entry, named(kind, value, [spec["name"] for spec in entry["inputs"]]))
+        plain = {name: encoded(array, False) for name, array in outputs.items()}
+        return {"prediction": next(iter(plain.values())) if len(plain) == 1 else plain}
+
+
+def named(kind: str, value: Any, names: list[str]) -> dict[str, Any]:
+    """What a payload of ADS holds, by the names of the inputs."""
+    if "DataFrame" in kind:
+        table = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(table, dict):
+            raise ValueError("a DataFrame comes as columns, {name: {row: value}}")
+        columns = {name: list(rows.values()) if isinstance(rows, dict) else rows for name, rows in table.items()}
+        if names and set(names) == set(columns):
+            return dict(columns)
+        rows = list(columns.values())
+        return {names[0] if names else "input": [list(row) for row in zip(*rows, strict=True)]}
+    if isinstance(value, dict) and TENSOR not in value and not {"dtype", "shape", "data"} <= value.keys():
+        return dict(value)
+    if len(names) > 1 and isinstance(value, list):
+        if len(value) != len(names):
+            raise ValueError(f"it takes {', '.join(names)}: {len(names)} arrays, not {len(value)}")
+        return dict(zip(names, value, strict=True))
+    return {names[0] if names else "input": value}
+
+
+def decoded(value: Any) -> Any:
+    """An array from one of the forms in which it may come."""
+    if isinstance(value, str) and value.startswith(NPY):
+        return np.load(io.BytesIO(base64.b64decode(value, validate=True)), allow_pickle=False)
+    if isinstance(value, dict) and TENSOR in value:
+        return np.asarray(value["data"], dtype_of(value["dtype"])).reshape(value["shape"])
+    if isinstance(value, dict) and {"dtype", "shape", "data"} <= value.keys():
+        data = base64.b64decode(value["data"], validate=True)
+        return np.frombuffer(data, np.dtype(value["dtype"])).reshape(value["shape"])
+    return np.asarray(value)
+
+
+def dtype_of(name: str) -> Any:
+    """NumPy's dtype; float32 stands for those that NumPy lacks."""
+    name = name.removeprefix("torch.")
+    return np.dtype("float32" if name.startswith(("bfloat16", "float8")) else name)
+
+
+def fitted(name: str, value: Any, spec: Any, axes: dict[str, int]) -> Any:
+    """An input as its specification wants it, if nothing is lost by that. Raises ValueError."""
+    try:
+        array = decoded(value)
+    except (ValueError, TypeError, KeyError, EOFError) as exc:
+        raise ValueError(f"input {name!r} is no array: {exc}") from exc
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"input {name!r} is no array of numbers, or its rows differ in length")
+    if spec is None:
+        return array
+    dtype, shape = dtype_of(spec["dtype"]), spec["shape"]
+    good = array.ndim == len(shape)
+    for size, wanted in zip(array.shape, shape, strict=False):
+        if isinstance(wanted, str):
+            good = good and axes.setdefault(wanted, size) == size
+        else:
+            good = good and wanted in (None, size)
+    if good and array.dtype != dtype:
+        with np.errstate(all="ignore"):
+            cast = array.astype(dtype)
+        good = np.can_cast(array.dtype, dtype, "same_kind") or bool((cast == array).all())
+        array = cast
+    if not good:
+        sizes = ", ".join("?" if size is None else str(size) for size in shape)
+        got = f"{decoded(value).dtype}{list(array.shape)}"
+        raise ValueError(f"input {name!r}: expected {spec['dtype']}[{sizes}], got {got}")
+    return array
+
+
+def encoded(value: Any, coded: bool) -> Any:
+    """An output as JSON can hold it."""
+    array = np.asarray(value)
+    if not coded and array.dtype.kind != "c":
+        return array.tolist()
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}

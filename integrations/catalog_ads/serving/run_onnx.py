@@ -1,0 +1,23 @@
+"""ONNX graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class OnnxRunner:
+    """A graph, on the processor."""
+
+    def __init__(self, folder: Path, meta: Mapping[str, Any]) -> None:
+        import onnxruntime
+
+        names = sorted(path.name for path in folder.glob("*.onnx"))
+        path = folder / ("model.onnx" if "model.onnx" in names else names[0])
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def call(self, method: str, values: Mapping[str, Any], dtypes: Mapping[str, str]) -> dict[str, Any]:
+        """Run the graph."""
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, dict(values)), strict=True))

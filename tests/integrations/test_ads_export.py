@@ -1,0 +1,345 @@
+"""Versions become artifacts of ADS whose `score.py` runs where only the framework is, and come back."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from catalog_ads import introspection  # noqa: E402
+from catalog_ads.fresh import answers  # noqa: E402
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import InvalidInput, NotTrusted, SerializationError  # noqa: E402
+
+pytestmark = [pytest.mark.framework, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(f"file://{tmp_path}/catalog") as opened:
+        yield opened
+
+
+class Generator(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(5, 27), torch.nn.ReLU())
+
+    def forward(self, latent: Any, energy: Any) -> Any:
+        return (self.net(latent) * energy).reshape(-1, 3, 3, 3)
+
+
+class Discriminator(torch.nn.Module):
+    """Three outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv3d(1, 2, 2), torch.nn.Linear(16, 2)
+
+    def forward(self, shower: Any) -> Any:
+        hidden = self.head(self.conv(shower[:, None]).flatten(1))
+        return {"validity": hidden[:, 0].sigmoid(), "energy": hidden[:, 1], "sum": shower.sum((1, 2, 3))}
+
+    def features(self, shower: Any) -> Any:
+        return self.conv(shower[:, None]).flatten(1)
+
+
+class Sampling(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        mean = self.mean(x)
+        return mean + torch.randn_like(mean), mean
+
+
+class Half(torch.nn.Module):
+    """What NumPy and ADS cannot name, tied weights, and a name that is no ASCII."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (torch.nn.Linear(3, 3, dtype=torch.bfloat16) for _ in range(2))
+        self.two.weight = self.one.weight
+
+    def forward(self, énergie: Any) -> Any:
+        return {"größe": self.two(self.one(énergie)), "i": énergie.to(torch.complex64)}
+
+
+def exported(catalog: Catalog, ref: Any, folder: Path) -> Path:
+    """Export, and hold the checks of ADS and the manifest against what came."""
+    made = catalog.export(ref, folder, format="ads")
+    results = {check.id: check.result for check in introspection.introspect(folder)}
+    assert results.pop("runtime_path_exist") == "skipped"
+    assert set(results.values()) == {"passed"}, results
+    told = json.loads((folder / "model_artifact_manifest.json").read_text())
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert told["version"] == 1 and set(told["files"]) == there - {"model_artifact_manifest.json"}
+    assert isinstance(made, Path)
+    return made
+
+
+def same_components(one: Any, two: Any) -> bool:
+    """Whether the files, serializers and notes of all components are the same."""
+    return bool(one.manifest.components == two.manifest.components)
+
+
+def test_a_gan_is_called_network_by_network_and_comes_back(catalog: Catalog, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    generator, discriminator = Generator(), Discriminator()
+    example = {"latent": np.ones((2, 5), "f4"), "energy": np.full((2, 1), 2.0, "f4")}
+    shower = generator(*map(torch.tensor, example.values())).detach().numpy()
+    version = catalog.save(
+        "calo/gan",
+        components={"generator": generator, "discriminator": discriminator},
+        entry_points={
+            "generate": "generator",
+            "score": "discriminator",
+            "features": "discriminator.features",
+            "judge": ["generator", "discriminator"],
+        },
+        example={**example, "shower": shower},
+        taxonomy={"use_case": "fast_simulation"},
+    )
+    folder = exported(catalog, version, tmp_path / "gan")
+    with catalog.session(version) as session:
+        scored = session.run("score", {"shower": shower})
+        judged = session.run("judge", example)
+        features = session.run("features", {"shower": shower})
+    lists = {name: value.tolist() for name, value in example.items()}
+    got, modules = answers(
+        folder,
+        [
+            {"inputs": lists},  # the first entry point is the usual one
+            {"inputs": {"shower": shower.tolist()}, "entry": "score"},
+            {"inputs": lists, "entry": "judge", "encoding": "base64"},
+            {"data": lists, "data_type": "<class 'dict'>"},
+            {"data": npy(shower), "data_type": "<class 'numpy.ndarray'>", "entry": "score"},
+            {"data": [lists["latent"], lists["energy"]], "data_type": "<class 'list'>"},
+            {"inputs": {"shower": shower.tolist()}, "entry": "features"},
+        ],
+    )
+    assert "torch" in modules and not [name for name in modules if name.startswith("catalog")]
+    np.testing.assert_allclose(got[0]["prediction"]["output"], shower, rtol=1e-5)
+    for name, value in scored.items():
+        np.testing.assert_allclose(got[1]["prediction"][name], value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(got[4]["prediction"][name], value, rtol=1e-4, atol=1e-6)
+    for name, value in judged.items():
+        coded = got[2]["prediction"][name]
+        plain = np.frombuffer(base64.b64decode(coded["data"]), coded["dtype"]).reshape(coded["shape"])
+        np.testing.assert_allclose(plain, value, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got[3]["prediction"], shower, rtol=1e-5)
+    np.testing.assert_allclose(got[5]["prediction"], shower, rtol=1e-5)
+    np.testing.assert_allclose(got[6]["prediction"]["output"], features["output"], rtol=1e-4, atol=1e-6)
+    (again,) = catalog.import_(folder, "calo/again")
+    assert same_components(again, version) and again.taxonomy == version.taxonomy
+    assert again.manifest.entry_points[:2] == version.manifest.entry_points[:2]
+    assert [p.steps for p in again.manifest.entry_points] == [p.steps for p in version.manifest.entry_points]
+    assert again.manifest.provenance["imported"]["version"]["digest"] == version.digest
+
+
+def npy(array: Any) -> str:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_the_same_version_gives_the_same_bytes(catalog: Catalog, tmp_path: Path) -> None:
+    version = catalog.save("half", Half(), example={"énergie": torch.ones(2, 3, dtype=torch.bfloat16)})
+    one = catalog.export(version, tmp_path / "one.zip", format="ads")
+    two = catalog.export(version, tmp_path / "two.zip", format="ads")
+    assert isinstance(one, Path) and isinstance(two, Path)
+    assert one.read_bytes() == two.read_bytes()
+    with zipfile.ZipFile(one) as archive:
+        assert {"score.py", "runtime.yaml"} <= set(archive.namelist())
+        archive.extractall(tmp_path / "out")
+    schema = json.loads((tmp_path / "out" / "input_schema.json").read_text())
+    assert schema["version"] == "1.1"
+    assert [(row["name"], row["dtype"], row["description"]) for row in schema["schema"]] == [
+        ("énergie", "object", "bfloat16[batch, 3]")
+    ]
+    tensor = {"__ads_torch_tensor__": 1, "data": [[1, 2, 3]], "dtype": "torch.bfloat16", "shape": [1, 3]}
+    ((first, second), _) = answers(
+        tmp_path / "out",
+        [{"inputs": {"énergie": [[1, 2, 3]]}}, {"data": {**tensor, "device": "cpu"}, "data_type": "torch.Tensor"}],
+    )
+    assert first["prediction"] == second["prediction"]
+    assert first["prediction"]["i"]["dtype"] == "complex64"
+    wanted = catalog.load(version).forward(torch.tensor([[1, 2, 3]], dtype=torch.bfloat16))["größe"]
+    np.testing.assert_allclose(first["prediction"]["größe"], wanted.float().detach().numpy())
+    (again,) = catalog.import_(one)
+    assert again.ref == "half@2" and same_components(again, version)
+
+
+def test_random_models_draw_and_wrong_inputs_are_named(catalog: Catalog, tmp_path: Path) -> None:
+    version = catalog.save("vae", Sampling(), example={"x": np.ones((2, 4), "f4")})
+    folder = exported(catalog, version, tmp_path / "vae")
+    ((one, two), _) = answers(folder, [{"inputs": {"x": np.ones((3, 4)).tolist()}}] * 2)
+    assert one["prediction"]["output_0"] != two["prediction"]["output_0"]
+    assert one["prediction"]["output_1"] == two["prediction"]["output_1"]
+    for request, what in [
+        ({"inputs": {"y": [[1]]}}, "takes x; got y"),
+        ({"inputs": {"x": [[1, 2]]}}, r"input 'x': expected float32\[batch, 4\], got int64\[1, 2\]"),
+        ({"inputs": {"x": [["a"] * 4]}}, "no array of numbers"),
+        ({"inputs": {"x": [[1], [1, 2]]}}, "is no array"),
+        ({"inputs": {"x": [[1] * 4]}, "entry": "forward"}, "there is no entry point 'forward'"),
+        ({"data": npy_of_objects(), "data_type": "<class 'numpy.ndarray'>"}, "Object arrays cannot be loaded"),
+    ]:
+        with pytest.raises(SerializationError, match=what):
+            answers(folder, [request])
+
+
+def npy_of_objects() -> str:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}]), allow_pickle=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_what_could_not_be_called_there_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    version = catalog.save("weights", Generator())
+    with pytest.raises(InvalidInput, match="no entry points"):
+        catalog.export(version, tmp_path / "out", format="ads")
+    version = catalog.save("weights", Generator(), entry_points={"predict": "model"})
+    with pytest.raises(InvalidInput, match="weights only"):
+        catalog.export(version, tmp_path / "out", format="ads")
+    version = catalog.save("arrays", {"w": np.ones(3)}, entry_points={"predict": "model.items"})
+    with pytest.raises(InvalidInput, match="cannot run 'model'"):
+        catalog.export(version, tmp_path / "out", format="ads")
+    assert not (tmp_path / "out").exists()
+
+
+def test_estimators_and_boosters(catalog: Catalog, tmp_path: Path) -> None:
+    sklearn = pytest.importorskip("sklearn")
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    assert sklearn
+    rows, labels = load_iris(return_X_y=True)
+    words = np.array(["setosa", "versicolor", "virginica"])[labels]
+    models: dict[str, Any] = {
+        "pipe": make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels),
+        "forest": RandomForestClassifier(5, random_state=0).fit(rows, words),
+    }
+    xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
+    models["xgb"] = xgboost.XGBClassifier(n_estimators=3).fit(rows, labels)
+    models["xgb-booster"] = models["xgb"].get_booster()
+    models["lgbm"] = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(rows, labels)
+    models["lgbm-booster"] = models["lgbm"].booster_
+    for name, model in models.items():
+        entries = {"predict": "model"} | ({} if "booster" in name else {"chances": "model.predict_proba"})
+        version = catalog.save(name, model, example=rows[:4], entry_points=entries)
+        folder = exported(catalog, version, tmp_path / name)
+        columns = {str(at): dict(enumerate(column.tolist())) for at, column in enumerate(rows[:9].T)}
+        frame = {"data": json.dumps(columns), "data_type": "<class 'pandas.core.frame.DataFrame'>"}
+        requests = [{"data": rows[:9].tolist(), "data_type": "<class 'list'>"}, frame]
+        requests += [{"inputs": {"X": rows[:9].tolist()}, "entry": entry} for entry in entries]
+        (got, modules) = answers(folder, requests)
+        assert not [module for module in modules if module.startswith("catalog")]
+        with catalog.session(version) as session:
+            for entry, answer in zip(entries, got[2:], strict=True):
+                for output, value in session.run(entry, {"X": rows[:9]}).items():
+                    np.testing.assert_allclose(answer["prediction"][output], value, rtol=1e-5)
+        np.testing.assert_allclose(got[0]["prediction"], next(iter(got[2]["prediction"].values())))
+        assert got[1] == got[0]
+        (again,) = catalog.import_(folder, f"again/{name}")
+        assert same_components(again, version)
+        assert again.params == version.params
+
+
+def test_graphs_with_external_data(catalog: Catalog, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.arange(60, dtype="f4").reshape(3, 20), "w")
+    shapes = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", s]) for n, s in (("x", 3), ("y", 20), ("z", 20))
+    ]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Exp", ["y"], ["z"])]
+    graph = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "graph").mkdir()
+    onnx.save(model, tmp_path / "graph" / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    version = catalog.save("graph", tmp_path / "graph", serializer="onnx", example={"x": np.full((2, 3), 0.01, "f4")})
+    folder = exported(catalog, version, tmp_path / "out")
+    ((answer,), modules) = answers(folder, [{"data": [[0.0, 0.0, 0.01]], "data_type": "<class 'list'>"}])
+    assert "onnxruntime" in modules and "torch" not in modules
+    np.testing.assert_allclose(answer["prediction"]["y"], np.arange(40, 60)[None] * 0.01, rtol=1e-5)
+    np.testing.assert_allclose(answer["prediction"]["z"], np.exp(answer["prediction"]["y"]), rtol=1e-5)
+    (again,) = catalog.import_(folder, "again")
+    assert same_components(again, version)
+
+
+OWN = """
+import json, os
+def load_model(model_file_name="weights.json"):
+    with open(os.path.join(os.path.dirname(__file__), model_file_name)) as file:
+        return json.load(file)
+def predict(data, model=load_model()):
+    return {"prediction": [model["scale"] * value for value in data]}
+"""
+
+
+def test_a_folder_with_a_score_of_its_own_is_used_as_it_is(catalog: Catalog, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "score.py").write_text(OWN)
+    (own / "weights.json").write_text('{"scale": 3}')
+    version = catalog.save("own", own, serializer="generic")
+    folder = exported(catalog, version, tmp_path / "out")
+    assert (folder / "score.py").read_text() == OWN
+    assert answers(folder, [[1, 2]])[0] == [{"prediction": [3, 6]}]
+    (again,) = catalog.import_(folder)
+    assert again.ref == "own@2" and same_components(again, version)
+    with pytest.raises(NotTrusted):
+        catalog.load(again)
+    assert catalog.load(again, trust=True).predict(data=[2]) == {"prediction": [6]}
+
+
+def test_another_folder_is_called_through_ours(catalog: Catalog, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "score.py").write_text(
+        "import beside\ndef load_model(): return 2\ndef predict(x, y, model): return x, y * model * beside.N\n"
+    )
+    (own / "beside.py").write_text("N = 5\n")
+    version = catalog.save("own", own, serializer="generic", entry_points={"predict": "model"})
+    folder = exported(catalog, version, tmp_path / "out")
+    ((answer,), _) = answers(folder, [{"inputs": {"x": [1], "y": [2]}}])
+    assert answer["prediction"] == {"output_0": [1], "output_1": [20]}
+
+
+def test_a_damaged_artifact_does_not_load(catalog: Catalog, tmp_path: Path) -> None:
+    version = catalog.save("vae", Sampling(), example={"x": np.ones((2, 4), "f4")})
+    folder = exported(catalog, version, tmp_path / "vae")
+    weights = folder / "components" / "model" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(SerializationError, match=r"model\.safetensors of the artifact is damaged"):
+        answers(folder, [])
+
+
+def test_a_schema_beyond_the_limits_of_ads_is_left_to_the_extra_file() -> None:
+    from catalog_ads.schema import schema_of
+    from catalog_core.records import TensorSpec
+
+    few = [TensorSpec(f"x{n}", "float32", ("batch",), "GeV", None, 0, 1) for n in range(3)]
+    assert schema_of(few)["schema"][0]["domain"]["constraints"] == [
+        {"expression": "($x >= 0) and ($x <= 1)", "language": "python"}
+    ]
+    assert schema_of(few)["schema"][2]["description"] == "float32[batch] in GeV"
+    for many in (few * 1000, [TensorSpec("x" * 200, "float32", ())] * 150):
+        assert schema_of(many) == {"version": "1.1", "schema": []}

@@ -1,0 +1,221 @@
+"""Scripts written for ADS run over a catalog with one import line changed, and no account."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from catalog_ads import GenericModel, LightGBMModel, PyTorchModel, SklearnModel, XGBoostModel  # noqa: E402
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, VerificationFailed  # noqa: E402
+
+pytestmark = [pytest.mark.framework, pytest.mark.timeout(600)]
+
+# As somebody with an account would write them; the first line that is no comment is the only one that differs.
+SKLEARN = """
+from ads.model.framework.sklearn_model import SklearnModel; from ads.common.model_metadata import MetadataCustomCategory, UseCaseType
+import tempfile
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+X, y = load_iris(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=0)
+estimator = LogisticRegression(max_iter=200).fit(X_train, y_train)
+
+sklearn_model = SklearnModel(estimator=estimator, artifact_dir=tempfile.mkdtemp())
+sklearn_model.prepare(
+    inference_conda_env="oci://packs@space/conda/generalml_p311_cpu_v1",
+    inference_python_version="3.11",
+    X_sample=X_train,
+    y_sample=y_train,
+    use_case_type=UseCaseType.MULTINOMIAL_CLASSIFICATION,
+    force_overwrite=True,
+)
+sklearn_model.metadata_custom.add(
+    key="test accuracy", value=estimator.score(X_test, y_test), description="on a quarter of it",
+    category=MetadataCustomCategory.PERFORMANCE,
+)
+sklearn_model.metadata_custom.set_training_data(path="oci://data@space/iris.csv", data_size="(112, 4)")
+print(sklearn_model.summary_status())
+print(sklearn_model.introspect())
+assert sklearn_model.verify(X_test[:5])["prediction"] == estimator.predict(X_test[:5]).tolist()
+model_id = sklearn_model.save(display_name="Iris Classifier", description="a first try", freeform_tags={"team": "bio"})
+
+again = SklearnModel.from_model_catalog(model_id, artifact_dir=tempfile.mkdtemp())
+assert again.metadata_taxonomy["UseCaseType"].value == UseCaseType.MULTINOMIAL_CLASSIFICATION
+assert again.metadata_custom["test accuracy"].value
+assert again.framework == "scikit-learn" and again.algorithm == "LogisticRegression"
+assert again.hyperparameter["max_iter"] == 200
+assert again.predict(X_test)["prediction"] == estimator.predict(X_test).tolist()
+print(model_id, again.runtime_info["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]["INFERENCE_ENV_PATH"])
+"""
+TORCH = """
+from ads.model.framework.pytorch_model import PyTorchModel
+import tempfile
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = torch.nn.Linear(10, 8)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(8, n) for n in (1, 2, 3))
+
+    def forward(self, features):
+        hidden = torch.relu(self.hidden(features))
+        return tuple(head(hidden) for head in self.heads)
+
+net, features = Net(), torch.randn(4, 10)
+artifact_dir = tempfile.mkdtemp()
+torch_model = PyTorchModel(net, artifact_dir=artifact_dir)
+torch_model.prepare("pytorch_p311_cpu_v1", training_conda_env="pytorch_p311_cpu_v1", X_sample=features, use_case_type="regression")
+answer = torch_model.verify(features)["prediction"]
+assert [len(answer[f"output_{n}"][0]) for n in range(3)] == [1, 2, 3]
+first = torch_model.save(display_name="calo net", model_version_set="calo/net", version_label="first")
+second = PyTorchModel.from_model_artifact(artifact_dir, artifact_dir=tempfile.mkdtemp())
+second.save(display_name="calo net", model_version_set="calo/net", version_label="second")
+wanted = [head.tolist() for head in net(features)]
+got = PyTorchModel.from_id(second.model_id).predict(features)["prediction"]
+torch.testing.assert_close(torch.tensor(got["output_2"]), torch.tensor(wanted[2]))
+print(first, second.model_id)
+"""
+GENERIC = """
+from ads.model.generic_model import GenericModel
+import os, tempfile
+
+artifact_dir = tempfile.mkdtemp()
+with open(os.path.join(artifact_dir, "score.py"), "w") as file:
+    file.write('''
+import json, os
+def load_model(model_file_name="table.json"):
+    with open(os.path.join(os.path.dirname(os.path.realpath(__file__)), model_file_name)) as file:
+        return json.load(file)
+def predict(data, model=load_model()):
+    return {"prediction": [model.get(str(item), -1) for item in data]}
+''')
+with open("table.json", "w") as file:
+    file.write('{"1": 10, "2": 20}')
+model = GenericModel(estimator=None, artifact_dir=artifact_dir, serialize=False)
+model.prepare(inference_conda_env="oci://packs@space/any", inference_python_version="3.11", model_file_name="table.json")
+assert model.verify([1, 2, 3])["prediction"] == [10, 20, -1]
+assert set(row["Result"] for row in model.introspect()) == {"Passed", "Skipped"}
+print(model.save(display_name="table"), model.predict([2]))
+"""
+IMPORTS = {
+    "from ads.model.framework.sklearn_model import SklearnModel; from ads.common.model_metadata import "
+    "MetadataCustomCategory, UseCaseType": "from catalog_ads import MetadataCustomCategory, SklearnModel, UseCaseType",
+    "from ads.model.framework.pytorch_model import PyTorchModel": "from catalog_ads import PyTorchModel",
+    "from ads.model.generic_model import GenericModel": "from catalog_ads import GenericModel",
+}
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CATALOG", str(tmp_path / "catalog"))
+    with Catalog.open() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (SKLEARN, "Iris-Classifier@1 oci://packs@space/conda/generalml_p311_cpu_v1"),
+        (TORCH, "calo/net@1 calo/net@2"),
+        (GENERIC, "table@1 {'prediction': [20]}"),
+    ],
+    ids=["sklearn", "torch", "generic"],
+)
+def test_a_script_changes_one_line(catalog: Catalog, tmp_path: Path, script: str, said: str) -> None:
+    (tmp_path / "work").mkdir()
+    old = next(line for line in script.splitlines() if line)
+    (tmp_path / "script.py").write_text(script.replace(old, IMPORTS[old]))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, cwd=tmp_path / "work", check=False,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == said
+    version = catalog.version(said.split()[0])
+    assert version.summary["verification"] in ("passed", "not run")
+    if script is SKLEARN:
+        assert version.metrics["test accuracy"] > 0.9 and version.tags["team"] == "bio"
+        assert version.taxonomy == {"use_case": "multinomial_classification"}
+        assert catalog.model("Iris-Classifier").title == "Iris Classifier"
+
+
+class Two(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+
+def test_several_components_are_one_model(catalog: Catalog, tmp_path: Path) -> None:
+    model = GenericModel({"encoder": Two(), "decoder": Two()}, tmp_path / "out", catalog=catalog, name="vae")
+    model.prepare(
+        X_sample=np.ones((2, 3), "f4"), entry_points={"reconstruct": ["encoder", "decoder"], "encode": "encoder"}
+    )
+    assert model.verify([[1.0, 2.0, 3.0]])["prediction"] == [[4.0, 8.0, 12.0]]
+    assert model.predict([[1.0, 2.0, 3.0]], entry="encode")["prediction"] == [[2.0, 4.0, 6.0]]
+    assert model.save() == "vae@1"
+    assert model.predict([[1.0, 2.0, 3.0]], entry="encode")["prediction"] == [[2.0, 4.0, 6.0]]
+    assert [row["Status"] for row in model.summary_status()] == ["Done"] * 8 + ["Not Available", "Done"]
+    assert model.upload_artifact(str(tmp_path / "vae.zip")) == tmp_path / "vae.zip"
+    with zipfile.ZipFile(tmp_path / "vae.zip") as file:
+        assert "components/encoder/forward.pt2" in file.namelist()
+    model.update(display_name="A VAE", freeform_tags={"a": 1}).delete()
+    with pytest.raises(NotFound):
+        catalog.version("vae")
+
+
+def test_what_cannot_be_done_is_said(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="takes objects of sklearn, not a Two"):
+        SklearnModel(Two())
+    for kind in (XGBoostModel, LightGBMModel):
+        with pytest.raises(InvalidInput, match="takes objects of"):
+            kind(Two())
+    model = PyTorchModel(Two(), tmp_path / "out", catalog=catalog)
+    with pytest.raises(InvalidInput, match="prepare"):
+        model.save()
+    model.prepare()
+    assert {row["Details"]: row["Status"] for row in model.summary_status()}["Generated score.py"] == "Needs Action"
+    with pytest.raises(InvalidInput, match=r"no score\.py: .* no entry points"):
+        model.verify([1])
+    with pytest.raises(MissingPlugin, match="follows with the deployers"):
+        model.deploy()
+    with pytest.raises(InvalidInput, match="ONNX"):
+        model.prepare(as_onnx=True)
+    with pytest.raises(InvalidInput, match="an id of OCI"):
+        PyTorchModel.from_id("ocid1.datasciencemodel.oc1..a", catalog=catalog)
+    with pytest.raises(InvalidInput, match="16,000"):
+        model.metadata_custom.add("long", "x" * 16_001)
+    with pytest.raises(InvalidInput, match="Performance"):
+        model.metadata_custom.add("odd", "x", category="Speed")
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "score.py").write_text("mine")
+    with pytest.raises(InvalidInput, match="exists already"):
+        model.prepare(X_sample=np.ones((2, 3), "f4"))
+    model.prepare(X_sample=np.ones((2, 3), "f4"), force_overwrite=True)
+    model.close()
+
+
+def test_a_model_that_fails_is_not_verified(catalog: Catalog, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "score.py").write_text(
+        "import nothing_here\ndef load_model(): ...\ndef predict(data, model=load_model()): ...\n"
+    )
+    model = GenericModel(artifact_dir=own, serialize=False, catalog=catalog, name="own").prepare()
+    with pytest.raises(VerificationFailed, match="nothing_here"):
+        model.verify([1])
+    with pytest.raises(VerificationFailed):
+        model.save()

@@ -204,7 +204,8 @@ def _write_keras(model: Any, path: Path, name: str) -> None:
             item = waiting.pop()
             if isinstance(item, dict):
                 module = str(item.get("module") or "builtins").partition(".")[0]
-                if "class_name" in item and (item.get("registered_name") or module not in ("keras", "builtins")):
+                own = module not in ("keras", "builtins") or ">" in str(item.get("registered_name"))
+                if "class_name" in item and own:
                     raise NotTrusted(
                         f"component {name!r} holds a {str(item['class_name'])[:60]}, which Keras itself does not know",
                         hint="publish it for serving as a SavedModel (the default)",

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.framework, pytest.mark.timeout(600)]
 
 # As somebody with an account would write them; the first line that is no comment is the only one that differs.
 SKLEARN = """
-from ads.model.framework.sklearn_model import SklearnModel; from ads.common.model_metadata import MetadataCustomCategory, UseCaseType
+from ads.model import MetadataCustomCategory, SklearnModel, UseCaseType
 import tempfile
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -78,7 +78,7 @@ class Net(torch.nn.Module):
 net, features = Net(), torch.randn(4, 10)
 artifact_dir = tempfile.mkdtemp()
 torch_model = PyTorchModel(net, artifact_dir=artifact_dir)
-torch_model.prepare("pytorch_p311_cpu_v1", training_conda_env="pytorch_p311_cpu_v1", X_sample=features, use_case_type="regression")
+torch_model.prepare("pytorch_p311_cpu_v1", X_sample=features, use_case_type="regression")
 answer = torch_model.verify(features)["prediction"]
 assert [len(answer[f"output_{n}"][0]) for n in range(3)] == [1, 2, 3]
 first = torch_model.save(display_name="calo net", model_version_set="calo/net", version_label="first")
@@ -106,14 +106,15 @@ def predict(data, model=load_model()):
 with open("table.json", "w") as file:
     file.write('{"1": 10, "2": 20}')
 model = GenericModel(estimator=None, artifact_dir=artifact_dir, serialize=False)
-model.prepare(inference_conda_env="oci://packs@space/any", inference_python_version="3.11", model_file_name="table.json")
+model.prepare("oci://packs@space/any", inference_python_version="3.11", model_file_name="table.json")
 assert model.verify([1, 2, 3])["prediction"] == [10, 20, -1]
 assert set(row["Result"] for row in model.introspect()) == {"Passed", "Skipped"}
 print(model.save(display_name="table"), model.predict([2]))
 """
 IMPORTS = {
-    "from ads.model.framework.sklearn_model import SklearnModel; from ads.common.model_metadata import "
-    "MetadataCustomCategory, UseCaseType": "from catalog_ads import MetadataCustomCategory, SklearnModel, UseCaseType",
+    "from ads.model import MetadataCustomCategory, SklearnModel, UseCaseType": (
+        "from catalog_ads import MetadataCustomCategory, SklearnModel, UseCaseType"
+    ),
     "from ads.model.framework.pytorch_model import PyTorchModel": "from catalog_ads import PyTorchModel",
     "from ads.model.generic_model import GenericModel": "from catalog_ads import GenericModel",
 }

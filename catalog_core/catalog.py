@@ -659,9 +659,9 @@ class Catalog:
 
     def export(self, ref: str | Version, path: str | os.PathLike[str], *, format: str = "bundle") -> Exported | Path:
         """Write a version to a new file, or all versions of a model where `ref` is a bare name, with their history, to
-        be imported by another catalog. With another `format`, one version to a new folder, as that format wants it
-        (`catalog plugins` tells which there are). Raises `NotFound`, `InvalidInput` (a path that exists),
-        `MissingPlugin`, `IntegrityError`, `NoSpace`."""
+        be imported by another catalog. With another `format`, one version to a new folder, or a `.zip` file where the
+        format has one, as that format wants it (`catalog plugins` tells which there are). Raises `NotFound`,
+        `InvalidInput` (a path that exists), `MissingPlugin`, `IntegrityError`, `NoSpace`."""
         from pathlib import Path
 
         from catalog_core import bundle, foreign

@@ -102,7 +102,7 @@ def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) ->
 @click.pass_context
 def export_command(ctx: click.Context, ref: str, path: Path, format: str) -> None:
     """Write REF, or all versions of a model, to the new file PATH, with their history; in another format, one version
-    to the new folder PATH."""
+    to the new folder PATH, or to a .zip file where the format has one."""
     written = opened(ctx).export(ref, path, format=format)
     if isinstance(written, Path):
         put(ctx, {"path": str(written), "format": format}, lines=[f"{written}  {format}"])

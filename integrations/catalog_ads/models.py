@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from catalog_core.handles import Version
     from catalog_core.verify import Report
 
-ATTACHMENT = "ads/metadata.json"
 TAXONOMY = ("UseCaseType", "Framework", "FrameworkVersion", "Algorithm", "Hyperparameters", "ArtifactTestResults")
 STEPS = (
     ("initiate", "Initiated the model"), ("prepare()", "Staged the model"), ("prepare()", "Generated score.py"),
@@ -379,7 +378,7 @@ class GenericModel:
         version = draft.save()
         self._draft, self.model_id = None, version.ref
         if len(self.metadata_custom):
-            version = version.attach(ATTACHMENT, self.metadata_custom.to_json().encode())
+            version = version.attach(taxonomy.ATTACHMENT, self.metadata_custom.to_json().encode())
         if display_name is not None and self.catalog.model(version.model).title != display_name:
             self.catalog.model(version.model).update(title=display_name)
         self._done["Published"] = "Done"
@@ -536,8 +535,8 @@ class GenericModel:
         }
         for key, value in values.items():
             model.metadata_taxonomy[key].value = value
-        if ATTACHMENT in version.attachments:
-            for row in json.loads(version.attachment(ATTACHMENT))["data"]:
+        if taxonomy.ATTACHMENT in version.attachments:
+            for row in json.loads(version.attachment(taxonomy.ATTACHMENT))["data"]:
                 model.metadata_custom._items[row["key"]] = MetadataItem(**row)
         if download_artifact:
             try:

@@ -16,6 +16,7 @@ import attrs
 from catalog_core.errors import InvalidInput
 
 Style = Literal["ads", "oci"]
+ATTACHMENT = "ads/metadata.json"  # of a version: custom metadata with descriptions and categories
 MAX_LIST = 32_000  # bytes of one list, as JSON in UTF-16
 MAX_VALUE = 16_000  # characters
 MAX_DESCRIPTION = 255
@@ -118,6 +119,18 @@ def framework_of(name: str, *, back: bool = False) -> str:
 def use_case_of(name: str) -> str:
     """Their name of a use case: one of `USE_CASES`, else `other`."""
     return name if name in USE_CASES else "other"
+
+
+def facts_of(version: Any, checks: Mapping[str, Any] | None = None) -> Facts:
+    """The facts of a version (`catalog_core.handles.Version`): taxonomy, what its serializers found, metrics, tags, and
+    the custom metadata that the classes of ADS attached. `checks` are results, as `introspection.as_ads` gives them."""
+    described: Mapping[str, Any] = next(iter(version.manifest.description.values()), {})
+    told = {key: str(described[key]) for key in ("framework", "framework_version", "algorithm") if described.get(key)}
+    custom = {key: Item(key, str(value), "", "Other") for key, value in version.tags.items()}
+    if ATTACHMENT in version.attachments:
+        rows = json.loads(version.attachment(ATTACHMENT))["data"]
+        custom |= {row["key"]: Item(**row) for row in rows if row["key"] not in version.metrics}
+    return Facts({**told, **version.taxonomy}, version.params, version.metrics, checks or {}, tuple(custom.values()))
 
 
 def to_items(facts: Facts, style: Style = "ads") -> tuple[list[Item], list[Item]]:

@@ -101,7 +101,7 @@ def _ours(
         if told["format"] != FORMAT:
             raise SerializationError(f"{DESCRIPTION} is of format {str(told['format'])[:20]}; {FORMAT} is read here")
         components = {check_component(part["name"]): _component(folder, scratch, part) for part in told["components"]}
-        points = {check_component(point["name"]): list(point["steps"]) for point in told["entry_points"]}
+        points = {check_component(point["name"]): _steps(point["steps"]) for point in told["entry_points"]}
         taxonomy = {check_key(key, "taxonomy"): str(value) for key, value in told["taxonomy"].items()}
         provenance |= {
             "version": {"name": str(told["name"])[:200], "digest": str(told["digest"])[:71]},
@@ -121,6 +121,12 @@ def _ours(
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
         raise SerializationError(f"{DESCRIPTION} is broken: {type(exc).__name__}: {str(exc)[:200]}") from exc
     return Foreign(components, about, provenance, attachments, tuple(notes), name)
+
+
+def _steps(steps: Any) -> list[str]:
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
+        raise SerializationError(f"{DESCRIPTION} has an entry point without steps")
+    return steps
 
 
 def _component(folder: Path, scratch: Path, part: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from catalog_ads import introspection  # noqa: E402
+from catalog_ads.archive import write_manifest  # noqa: E402
 from catalog_ads.fresh import answers  # noqa: E402
 from catalog_core import Catalog  # noqa: E402
 from catalog_core.errors import InvalidInput, NotTrusted, SerializationError  # noqa: E402
@@ -330,6 +332,33 @@ def test_a_damaged_artifact_does_not_load(catalog: Catalog, tmp_path: Path) -> N
     weights.write_bytes(data)
     with pytest.raises(SerializationError, match=r"model\.safetensors of the artifact is damaged"):
         answers(folder, [])
+
+
+def test_what_the_catalog_ignores_is_not_run_in_a_deployment(catalog: Catalog, tmp_path: Path) -> None:
+    """A stranger's archive with guard code, which torch would run: the catalog drops it, and so does score.py."""
+    canary = tmp_path / "canary"
+    version = catalog.save("vae", Sampling(), example={"x": np.ones((2, 4), "f4")})
+    folder = exported(catalog, version, tmp_path / "first")
+    graph = folder / "components" / "model" / "forward.pt2"
+    with zipfile.ZipFile(graph) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    told = json.loads(members["archive/models/model.json"])
+    told["guards_code"] = [f"open({str(canary)!r}, 'w') and True"]
+    members["archive/models/model.json"] = json.dumps(told).encode()
+    with zipfile.ZipFile(graph, "w") as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    data = graph.read_bytes()
+    described = json.loads((folder / "catalog_model.json").read_text())
+    (file,) = [f for f in described["components"][0]["files"] if f["name"] == "forward.pt2"]
+    file |= {"digest": "sha256:" + hashlib.sha256(data).hexdigest(), "size": len(data)}
+    (folder / "catalog_model.json").write_text(json.dumps(described))
+    write_manifest(folder)
+    (hostile,) = catalog.import_(folder, "hostile")
+    again = exported(catalog, hostile, tmp_path / "second")
+    assert b"canary" in (again / "components" / "model" / "forward.pt2").read_bytes()
+    assert len(answers(again, [{"inputs": {"x": np.ones((3, 4)).tolist()}}])[0]) == 1
+    assert not canary.exists()
 
 
 def test_a_schema_beyond_the_limits_of_ads_is_left_to_the_extra_file() -> None:

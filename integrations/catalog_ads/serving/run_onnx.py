@@ -15,7 +15,9 @@ class OnnxRunner:
 
         names = sorted(path.name for path in folder.glob("*.onnx"))
         path = folder / ("model.onnx" if "model.onnx" in names else names[0])
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def call(self, method: str, values: Mapping[str, Any], dtypes: Mapping[str, str]) -> dict[str, Any]:
         """Run the graph."""

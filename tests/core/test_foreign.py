@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from catalog_core.catalog import Catalog
-from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted
+from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted, SerializationError
 from catalog_core.plugins import Registry
-from catalog_core.records import Foreign
+from catalog_core.records import Foreign, Stored
 from catalog_core.specs import FormatSpec
 from catalog_core.testing.memory import memory_catalog
 
@@ -36,6 +38,17 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     )
 
 
+def read_stored(path: Path, scratch: Path, unsafe: bool) -> Foreign:
+    """A component as safetensors wrote it, beside a `score.py`; `meta.json` is what was noted of the first."""
+    code = Stored("generic", path / "code", {"inputs": ["x"]})
+    weights = Stored("safetensors", path / "weights", json.loads((path / "meta.json").read_text()))
+    return Foreign({"weights": weights, "code": code}, {"entry_points": {"predict": "code"}})
+
+
+def pack(folder: Path, file: Path) -> None:
+    file.write_text(",".join(sorted(path.name for path in folder.iterdir())))
+
+
 def write(version: Any, folder: Path) -> None:
     version.catalog.download(version, folder / "files")
     (folder / "model.txt").write_text(next((folder / "files").rglob("made.txt")).read_text().lower())
@@ -51,11 +64,15 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
         yield FormatSpec("there", ("model.txt",), f"{NAME}:read", f"{NAME}:write")
         yield FormatSpec("thither", ("*.thither",), None, f"{NAME}:write")
         yield FormatSpec("thence", ("sub/*/model.thence",), f"{NAME}:read")
+        yield FormatSpec("stored", ("meta.json",), f"{NAME}:read_stored")
+        yield FormatSpec("packed", (), None, f"{NAME}:write", packer=f"{NAME}:pack")
 
-    vars(module).update(catalog_register_formats=catalog_register_formats, read=read, write=write)
+    known = {"catalog_register_formats": catalog_register_formats, "read_stored": read_stored, "pack": pack}
+    vars(module).update(known, read=read, write=write)
     monkeypatch.setitem(sys.modules, NAME, module)
     with memory_catalog() as made:
-        made._registry = Registry([("formats", NAME)])
+        plugins = ["catalog_safetensors", "catalog_generic"]
+        made._registry = Registry([("formats", NAME), *zip(plugins, plugins, strict=True)])
         assert not made._registry.problems
         yield made
 
@@ -117,3 +134,44 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(catalog: Catalog, folder
     with pytest.raises(InvalidInput, match="cannot be written"):
         catalog.export(version.ref, tmp_path / "out", format="there")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["their model"]
+
+
+def test_a_stored_component_is_read_before_it_is_published_as_it_is(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    weights = {"w": np.arange(3), "tied": np.arange(3)}
+    first = catalog.save("first", weights)
+    stored = tmp_path / "stored"
+    catalog.download(first, stored / "weights")
+    (stored / "code").mkdir()
+    (stored / "code" / "score.py").write_text("raise SystemExit\ndef load_model(): ...\ndef predict(x): ...\n")
+    (stored / "meta.json").write_text(json.dumps(first.manifest.components[0].meta))
+    (version,) = catalog.import_(stored)
+    code, kept = version.manifest.components
+    assert (kept.files, kept.meta, kept.serializer) == (
+        first.manifest.components[0].files, first.manifest.components[0].meta, "safetensors"
+    )  # fmt: skip
+    assert code.serializer == "generic" and [p.steps for p in version.manifest.entry_points] == [("code.predict",)]
+    assert catalog.load(version, "weights")["w"].tolist() == [0, 1, 2]
+    with pytest.raises(NotTrusted):
+        catalog.load(version, "code")
+    data = bytearray((stored / "weights" / "model.safetensors").read_bytes())
+    data[8] = 0
+    (stored / "weights" / "model.safetensors").write_bytes(data)
+    with pytest.raises(SerializationError):
+        catalog.import_(stored)
+    assert len(catalog.versions("stored")) == 1
+
+
+def test_a_format_may_have_a_file_of_its_own(catalog: Catalog, folder: Path, tmp_path: Path) -> None:
+    (version,) = catalog.import_(folder)
+    assert catalog.export(version, tmp_path / "out.zip", format="packed") == tmp_path / "out.zip"
+    assert (tmp_path / "out.zip").read_text() == "files,model.txt"
+    assert catalog.export(version, tmp_path / "out", format="packed").is_dir()
+    assert catalog.export(version, tmp_path / "folder.zip", format="there").is_dir()
+    with pytest.raises(InvalidInput, match="exists already"):
+        catalog.export(version, tmp_path / "out.zip", format="packed")
+    version.tag(fail=1)
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        catalog.export(version, tmp_path / "more.zip", format="packed")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.zip", "out", "out.zip", "their model"]

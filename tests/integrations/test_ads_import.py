@@ -169,7 +169,7 @@ def test_hostile_zips_are_refused(catalog: Catalog, tmp_path: Path, canary: Path
     (tmp_path / "t.zip").write_bytes(data.replace(b"cos\nsystem", b"cos\nSystem"))
     refused(catalog, tmp_path / "t.zip", "no readable zip file")
     (tmp_path / "t.zip").write_bytes(lying(data, len(FOREIGN["model.pkl"]), 5))
-    refused(catalog, tmp_path / "t.zip", "")
+    refused(catalog, tmp_path / "t.zip", "no readable zip file|says that|than it says")
     (tmp_path / "t.zip").write_bytes(b"PK\x03\x04" + bytes(50))
     refused(catalog, tmp_path / "t.zip", "no readable zip file")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.zip"] and not canary.exists()

@@ -25,6 +25,7 @@ from catalog_core.names import check_name
 from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
+    from catalog_core.artifact import StoredArtifact
     from catalog_core.draft import Draft
     from catalog_core.handles import Version
     from catalog_core.verify import Report
@@ -75,6 +76,9 @@ class GenericModel:
         self.model_id: str | None = None
         self.report: Report | None = None
         self._serialize = serialize
+        self._trust = not serialize
+        self._session: Any = None
+        self._scratch: Any = None
         self._catalog = catalog
         self._name = name
         self._about: dict[str, Any] = {}
@@ -174,7 +178,8 @@ class GenericModel:
         if self._draft is not None:
             self._draft.discard()
         use_case = self.metadata_taxonomy["UseCaseType"].value
-        about = self._about | {"taxonomy": {"use_case": str(use_case)} if use_case else {}}
+        known = {key: value for key, value in self._about.get("taxonomy", {}).items() if key != "use_case"}
+        about = self._about | {"taxonomy": known | ({"use_case": str(use_case)} if use_case else {})}
         if self._own_code:
             about["serializer"] = "generic"
         self._draft = self.catalog.prepare(self._name or self._usual_name(), components=self._components, **about)
@@ -298,44 +303,55 @@ class GenericModel:
     # -- run ----------------------------------------------------------------------------------------------------
 
     def verify(
-        self, data: Any = None, reload_artifacts: bool = True, auto_serialize_data: bool = True, **options: Any
-    ) -> dict[str, Any]:
-        """Check the model in a fresh process, and return what `score.py` answers for `data` in another. Raises
-        `VerificationFailed` with the table of checks, `SerializationError` with what `score.py` printed last."""
+        self, data: Any = None, reload_artifacts: bool = True, auto_serialize_data: bool | None = None,
+        *, entry: str | None = None, **options: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Check the model in a fresh process, and return what `score.py` answers for `data` in another. A `score.py`
+        of somebody's own gets `data` as they are, unless `auto_serialize_data`; else they are put into the payload of
+        ADS. Raises `VerificationFailed` with the table of checks, `SerializationError` with what `score.py` printed
+        last."""
         if self._draft is not None:
-            self.report = self._draft.verify(trust=self._own_code)
+            self.report = self._draft.verify(trust=self._trust)
         else:
-            self.report = self.catalog.verify(self._version(), trust=self._own_code)
+            self.report = self.catalog.verify(self._version(), trust=self._trust)
         self._done["Checked in a fresh process"] = "Done" if self.report.passed else "Failed"
         if not self.report.passed:
             raise VerificationFailed(f"the model fails: {self.report.reason}", report=self.report)
-        return self._scored(data) if data is not None else {"prediction": None}
+        return self._scored(data, entry, auto_serialize_data) if data is not None else {"prediction": None}
 
-    def _scored(self, data: Any, entry: str | None = None) -> dict[str, Any]:
+    def _scored(self, data: Any, entry: str | None, auto: bool | None) -> dict[str, Any]:
         if self._why_not:
             raise InvalidInput(f"there is no score.py: {self._why_not}")
-        request = data if self._own_code else envelope(data, entry)
+        code = self._holds_code()
+        if code and not self._trust:
+            raise NotTrusted("score.py is code that its author wrote", hint="trust=True, if you trust the author")
+        request = envelope(data, entry) if (not code if auto is None else auto) else data
         (answer,), _ = fresh.answers(self.artifact_dir, [request])
         return dict(answer) if isinstance(answer, dict) else {"prediction": answer}
 
     def predict(
-        self, data: Any, auto_serialize_data: bool = True, local: bool = True, *, entry: str | None = None,
+        self, data: Any, auto_serialize_data: bool | None = None, local: bool = True, *, entry: str | None = None,
         **options: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """What the model gives for `data`, here: there is no deployment. `entry` names another entry point than the
         usual one. A published model runs in this process, a draft in a fresh one."""
         self._done["Called"] = "Done"
-        if self.model_id is None or self._own_code:
-            return self._scored(data, entry)
-        with self.catalog.session(self.model_id) as session:
-            names = list(session.entry_points)
-            if not names:
-                raise NotFound(f"{self.model_id} has no entry points", hint="prepare(X_sample=…)")
-            chosen = entry or ("predict" if "predict" in names else names[0])
-            point = session.entry_points.get(chosen)
-            outputs = session.run(chosen, arrays(data, point.inputs if point else ()))
+        if self.model_id is None or self._holds_code():
+            return self._scored(data, entry, auto_serialize_data)
+        if self._session is None:
+            self._session = self.catalog.session(self.model_id)
+        points = self._session.entry_points
+        if not points:
+            raise NotFound(f"{self.model_id} has no entry points", hint="prepare(X_sample=…)")
+        chosen = entry or ("predict" if "predict" in points else next(iter(points)))
+        outputs = self._session.run(chosen, arrays(data, points[chosen].inputs if chosen in points else ()))
         plain = {name: value.tolist() for name, value in outputs.items()}
         return {"prediction": next(iter(plain.values())) if len(plain) == 1 else plain}
+
+    def _holds_code(self) -> bool:
+        """Whether a component is somebody's own `score.py`."""
+        manifest = self._version().manifest if self._draft is None else self._draft.manifest
+        return any(component.serializer == "generic" for component in manifest.components)
 
     # -- publish ------------------------------------------------------------------------------------------------
 
@@ -455,6 +471,13 @@ class GenericModel:
         archive.pack(self.artifact_dir, target)
         return target
 
+    def _loaded(self, artifact: StoredArtifact) -> Any:
+        """The first component; None for one that loads with trust only."""
+        try:
+            return artifact.load(artifact.manifest.components[0].name, trust=self._trust)
+        except NotTrusted:
+            return None
+
     @classmethod
     def from_model_artifact(
         cls,
@@ -468,35 +491,26 @@ class GenericModel:
         *,
         catalog: Any = None,
         name: str | None = None,
+        trust: bool = False,
         **options: Any,
     ) -> Self:
-        """A prepared model from an artifact, folder or zip file; `estimator` is what loads without trust, or None.
-        Raises what `catalog import` raises."""
-        with tempfile.TemporaryDirectory(prefix="catalog-ads-") as place:
-            found = reader.read(Path(uri), Path(place), False)
-            for note in found.notes:
-                log.warning("%s: %s", Path(uri).name, note)
-            model = cls(None, artifact_dir, properties, catalog=catalog, name=name or found.name)
-            provenance = {"imported": {"format": "ads", "name": Path(uri).name, **found.provenance}}
-            model._components, model._about = found.components, {**found.about, "provenance": provenance}
-            use_case = found.about.get("taxonomy", {}).get("use_case")
-            model.metadata_taxonomy["UseCaseType"].value = use_case
-            model._draft = model.catalog.prepare(
-                model._name or "model", components=found.components, provenance=provenance, **found.about
-            )
-            if Path(uri).is_dir():
-                source = Path(uri)
-            else:
-                (Path(place) / "copy").mkdir()
-                source = archive.unpack(Path(uri), Path(place) / "copy")
-            put(source, model.artifact_dir, force_overwrite)
+        """A prepared model from an artifact, folder or zip file; `estimator` is its first component, or None where
+        that is code. `trust` lets the artifact's own code run. Raises what `catalog import` raises."""
+        scratch = tempfile.TemporaryDirectory(prefix="catalog-ads-")
+        found = reader.read(Path(uri), Path(scratch.name), False)
+        for note in found.notes:
+            log.warning("%s: %s", Path(uri).name, note)
+        model = cls(None, artifact_dir, properties, catalog=catalog, name=name or found.name or "model")
+        provenance = {"imported": {"format": "ads", "name": Path(uri).name, **found.provenance}}
+        model._components, model._about = found.components, {**found.about, "provenance": provenance}
+        model._scratch = scratch  # it may be staged again
+        model.metadata_taxonomy["UseCaseType"].value = found.about.get("taxonomy", {}).get("use_case")
+        model._draft = model.catalog.prepare(str(model._name), components=found.components, **model._about)
+        model._trust = trust
         model._describe()
-        kept = model._draft.artifact
-        try:
-            model.estimator = kept.load(kept.manifest.components[0].name)
-        except NotTrusted:
-            model.estimator = None
-        model._done |= dict.fromkeys(("Staged the model", "Generated score.py", "Generated runtime.yaml"), "Done")
+        model._write(force_overwrite)
+        model.estimator = model._loaded(model._draft.artifact)
+        model._done |= dict.fromkeys(("Staged the model", "Generated runtime.yaml"), "Done")
         return model
 
     @classmethod
@@ -511,9 +525,11 @@ class GenericModel:
         *,
         download_artifact: bool = True,
         catalog: Any = None,
+        trust: bool = False,
         **options: Any,
     ) -> Self:
-        """A saved model by its reference; `estimator` is what loads without trust, or None. Raises `NotFound`."""
+        """A saved model by its reference; `estimator` is its first component, or None where that is code. `trust` lets
+        code of its author run. Raises `NotFound`."""
         if model_id.startswith("ocid1."):
             raise InvalidInput(
                 f"{model_id[:40]}… is an id of OCI, this is a catalog of yours", hint="a reference such as calo/gan@3"
@@ -521,10 +537,8 @@ class GenericModel:
         model = cls(None, artifact_dir, properties, catalog=catalog)
         version = model.catalog.version(model_id)
         model.model_id, model._name = version.ref, version.model
-        try:
-            model.estimator = model.catalog.load(version)
-        except NotTrusted:
-            model.estimator = None
+        model._trust = trust
+        model.estimator = model._loaded(model.catalog.artifact(version))
         described: Mapping[str, Any] = next(iter(version.manifest.description.values()), {})
         values = {
             "UseCaseType": version.taxonomy.get("use_case"),
@@ -559,7 +573,10 @@ class GenericModel:
         raise MissingPlugin("deployments follow with the deployers", hint="from_model_catalog(reference)")
 
     def close(self) -> None:
-        """Discard what was not saved."""
+        """Discard what was not saved, and release what was loaded."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
         if self._draft is not None:
             self._draft.discard()
 

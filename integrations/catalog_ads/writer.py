@@ -105,7 +105,8 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, digest: st
             "runtime.yaml names no conda pack: publish one with the packages of requirements.txt, and set "
             "CATALOG_ADS_CONDA_ENV to its path"
         )
-    _write_json(folder / introspection.RESULTS, introspection.as_ads(introspection.introspect(folder), env))
+    if not (folder / introspection.RESULTS).exists():
+        _write_json(folder / introspection.RESULTS, introspection.as_ads(introspection.introspect(folder), env))
     write_manifest(folder)
 
 
@@ -176,7 +177,9 @@ def _own_score(artifact: StoredArtifact, folder: Path) -> bool:
     if more or component.serializer != "generic":
         return False
     reader = artifact.reader(component)
-    if SCORE not in reader.files or reader.files.keys() & {DESCRIPTION, MANIFEST}:
+    if SCORE not in reader.files or any(
+        name.split("/")[0] in (DESCRIPTION, MANIFEST, EXAMPLE) for name in reader.files
+    ):
         return False
     (folder / SCORE).write_bytes(bytes(reader.view(SCORE)))
     good = {check.id for check in introspection.introspect(folder) if check.result == "passed"}

@@ -284,6 +284,47 @@ def test_graphs_with_external_data(catalog: Catalog, tmp_path: Path) -> None:
     assert same_components(again, version)
 
 
+@pytest.mark.parametrize("kind", ["onnx", "skops", "txt", "ubj", "two"])
+def test_of_what_ads_wrote_the_safe_formats_run_without_trust(catalog: Catalog, tmp_path: Path, kind: str) -> None:
+    sklearn, xgboost, lightgbm = (pytest.importorskip(name) for name in ("sklearn.linear_model", "xgboost", "lightgbm"))
+    import skops.io
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "score.py").write_text("def load_model(): ...\ndef predict(data, model=load_model()): return data\n")
+    (folder / "runtime.yaml").write_text("MODEL_ARTIFACT_VERSION: '3.0'\n")
+    rows = np.random.default_rng(0).random((50, 3))
+    labels = (rows.sum(1) > 1.5).astype(int)
+    linear = sklearn.LinearRegression().fit(rows, labels)
+    wanted = linear.predict(rows)
+    if kind in ("skops", "two"):
+        skops.io.dump(linear, folder / "model.skops")
+    if kind in ("txt", "two"):
+        booster = lightgbm.LGBMRegressor(n_estimators=3, verbose=-1).fit(rows, labels).booster_
+        booster.save_model(folder / "model.txt")
+        (folder / "requirements.txt").write_text("lightgbm")
+        wanted = booster.predict(rows)
+    if kind == "ubj":
+        booster = xgboost.XGBRegressor(n_estimators=3).fit(rows, labels).get_booster()
+        booster.save_model(folder / "m.ubj")
+        wanted = booster.predict(xgboost.DMatrix(rows))
+    if kind == "onnx":
+        skl2onnx = pytest.importorskip("skl2onnx")
+        graph = skl2onnx.to_onnx(linear, rows.astype("f4"))
+        (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    (version,) = catalog.import_(folder)
+    if kind == "two":
+        assert [part.name for part in version.manifest.components] == ["artifact"]
+        return
+    point = version.manifest.entry_points[0]
+    name = "X"
+    with catalog.session(version) as session:
+        (got,) = session.run(point.name, {name: rows.astype("f4") if kind == "onnx" else rows}).values()
+        with pytest.raises(NotTrusted):
+            session.run("score", {"data": [1]})
+    np.testing.assert_allclose(got.ravel(), wanted, rtol=1e-4)
+
+
 OWN = """
 import json, os
 def load_model(model_file_name="weights.json"):

@@ -57,6 +57,7 @@ FOREIGN: dict[str, bytes] = {
     "model.pkl": b"cos\nsystem\n(S'true'\ntR.",
     "input_schema.json": json.dumps(SCHEMA).encode(),
     "hyperparameters.json": b'{"depth": 3, "name": "a", "inner": {"a": 1}, "nothing": null}',
+    "test_json_output.json": b'{"score_py": {"success": true}}',
     "größe/日本.txt": b"a name",
 }
 

@@ -17,7 +17,7 @@ pytest.importorskip("sklearn")
 
 from catalog_ads import GenericModel, LightGBMModel, PyTorchModel, SklearnModel, XGBoostModel  # noqa: E402
 from catalog_core import Catalog  # noqa: E402
-from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, VerificationFailed  # noqa: E402
+from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted, VerificationFailed  # noqa: E402
 
 pytestmark = [pytest.mark.framework, pytest.mark.timeout(600)]
 
@@ -220,3 +220,40 @@ def test_a_model_that_fails_is_not_verified(catalog: Catalog, tmp_path: Path) ->
         model.verify([1])
     with pytest.raises(VerificationFailed):
         model.save()
+
+
+def test_an_artifact_of_somebody_else_runs_with_trust_only(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    canary = tmp_path / "canary"
+    (folder / "score.py").write_text(
+        f"open({str(canary)!r}, 'w')\ndef load_model(): return 2\n"
+        "def predict(data, model=load_model()): return {'prediction': [model * x for x in data['data']]}\n"
+    )
+    (folder / "runtime.yaml").write_text("MODEL_ARTIFACT_VERSION: '3.0'\n")
+    model = GenericModel.from_model_artifact(folder, artifact_dir=tmp_path / "out", catalog=catalog)
+    assert model.estimator is None
+    model.metadata_taxonomy["UseCaseType"].value = "regression"
+    ref = model.save(ignore_introspection=True)
+    assert catalog.version(ref).taxonomy == {"use_case": "regression"}
+    for kind in (model, GenericModel.from_model_catalog(ref, artifact_dir=tmp_path / "again", catalog=catalog)):
+        with pytest.raises(NotTrusted):
+            kind.predict([1, 2])
+        kind.verify()
+    assert not canary.exists()
+    trusted = GenericModel.from_model_catalog(ref, artifact_dir=tmp_path / "more", catalog=catalog, trust=True)
+    assert trusted.predict([1, 2], auto_serialize_data=True) == {"prediction": [2, 4]}
+    assert canary.exists()
+
+
+def test_the_taxonomy_may_change_until_it_is_saved(catalog: Catalog, tmp_path: Path) -> None:
+    model = PyTorchModel(Two(), tmp_path / "out", catalog=catalog, name="two").prepare(X_sample=np.ones((2, 3), "f4"))
+    assert model.metadata_taxonomy["Algorithm"].value == "Two" and model.framework == "pytorch"
+    model.metadata_taxonomy["UseCaseType"].value = "fast_simulation"
+    model.upload_artifact(str(tmp_path / "two.zip"))
+    version = catalog.version(model.save())
+    assert version.taxonomy == version.manifest.taxonomy == {"use_case": "fast_simulation"}
+    assert model.metadata_provenance["script_dir"] == str(tmp_path / "out")
+    loaded = PyTorchModel.from_model_artifact(tmp_path / "two.zip", artifact_dir=tmp_path / "in", catalog=catalog)
+    assert loaded.save() == "two@2"
+    assert catalog.version("two@2").manifest.components == version.manifest.components

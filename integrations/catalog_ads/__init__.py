@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from catalog_core.errors import MissingPlugin
 from catalog_core.specs import FormatSpec
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ def __getattr__(name: str) -> Any:
     """The classes, imported on first use."""
     if name not in __all__:
         raise AttributeError(f"catalog_ads has no {name!r}")
-    from catalog_ads import models, words
+    from catalog_ads import words
 
-    return getattr(models if name.endswith("Model") else words, name)
+    if not name.endswith("Model"):
+        return getattr(words, name)
+    try:
+        from catalog_ads import models
+    except ModuleNotFoundError as exc:
+        if exc.name != "yaml":
+            raise
+        raise MissingPlugin(f"{name} needs PyYAML", hint="pip install 'catalog-core[ads]'") from exc
+    return getattr(models, name)

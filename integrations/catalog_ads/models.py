@@ -345,7 +345,11 @@ class GenericModel:
             raise NotFound(f"{self.model_id} has no entry points", hint="prepare(X_sample=…)")
         chosen = entry or ("predict" if "predict" in points else next(iter(points)))
         outputs = self._session.run(chosen, arrays(data, points[chosen].inputs if chosen in points else ()))
-        plain = {name: value.tolist() for name, value in outputs.items()}
+        classes = getattr(self.estimator, "classes_", None)
+        plain = {
+            name: (classes[value] if name == "index" and classes is not None else value).tolist()
+            for name, value in outputs.items()
+        }
         return {"prediction": next(iter(plain.values())) if len(plain) == 1 else plain}
 
     def _holds_code(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from catalog_ads.archive import RUNTIME, read_text
 from catalog_core.errors import SerializationError
 
@@ -65,8 +67,6 @@ def _lines(value: Mapping[str, Any], indent: str) -> list[str]:
 def read_runtime(folder: Path) -> dict[str, Any]:
     """`runtime.yaml` of a folder, with `MODEL_DEPLOYMENT.INFERENCE_CONDA_ENV` in it, at least empty. Raises
     `SerializationError` for what is no plain YAML: aliases, tags, and nests deeper than 16."""
-    import yaml
-
     text = read_text(folder / RUNTIME)
     if len(text) > MAX_YAML:
         raise SerializationError(f"{RUNTIME} has {len(text):,} characters; {MAX_YAML:,} are read")

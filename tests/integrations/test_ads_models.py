@@ -155,6 +155,30 @@ def test_a_script_changes_one_line(catalog: Catalog, tmp_path: Path, script: str
         assert catalog.model("Iris-Classifier").title == "Iris Classifier"
 
 
+@pytest.mark.parametrize("kind", ["sklearn", "xgboost", "lightgbm"])
+def test_classes_have_their_names(catalog: Catalog, tmp_path: Path, kind: str) -> None:
+    xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
+    from sklearn.tree import DecisionTreeClassifier
+
+    rows = np.random.default_rng(0).random((60, 3))
+    words = np.where(rows[:, 0] > 0.5, "signal", "background")
+    made, estimator, labels = {
+        "sklearn": (SklearnModel, DecisionTreeClassifier(), words),
+        "xgboost": (XGBoostModel, xgboost.XGBClassifier(n_estimators=3), (words == "signal").astype(int)),
+        "lightgbm": (LightGBMModel, lightgbm.LGBMClassifier(n_estimators=3, verbose=-1), words),
+    }[kind]
+    estimator.fit(rows, labels)
+    model = made(estimator, artifact_dir=tmp_path / "out", catalog=catalog, name=kind).prepare(X_sample=rows[:5])
+    wanted = estimator.predict(rows).tolist()
+    assert model.verify(rows)["prediction"] == wanted
+    model.save()
+    assert model.predict(rows)["prediction"] == wanted
+    again = made.from_model_catalog(model.model_id, artifact_dir=tmp_path / "in", catalog=catalog)
+    assert again.predict(rows)["prediction"] == wanted
+    model.close()
+    again.close()
+
+
 class Two(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         return x * 2

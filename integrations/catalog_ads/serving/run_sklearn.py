@@ -62,6 +62,10 @@ class SklearnRunner:
             return {"index": np.searchsorted(np.asarray(self.model.classes_), arrays[0])}
         return {"output": arrays[0]} if len(arrays) == 1 else {f"output_{n}": array for n, array in enumerate(arrays)}
 
+    def labelled(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs with classes themselves for places in classes_."""
+        return {n: np.asarray(self.model.classes_)[v] if n == "index" else v for n, v in outputs.items()}
+
     def rows(self, rows: Any) -> Any:
         """What the model wants: a DMatrix, or a data frame where it was fitted on one."""
         if type(self.model).__module__.startswith("xgboost") and type(self.model).__name__ == "Booster":

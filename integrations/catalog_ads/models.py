@@ -65,9 +65,12 @@ class GenericModel:
                 f"{type(self).__name__} takes objects of {' or '.join(self.KINDS)}, not a {type(estimator).__name__}",
                 hint="GenericModel takes what any serializer takes",
             )
-        for given, what in ((model_save_serializer, "model_save_serializer"), (model_input_serializer, "_input_")):
+        for given in (model_save_serializer, model_input_serializer):
             if given is not None and not isinstance(given, str):
-                raise InvalidInput(f"{what} takes no objects here", hint="write a serializer as a plug-in")
+                raise InvalidInput(
+                    f"a {type(given).__name__} is not used to save or send anything here",
+                    hint="docs/how-to/write-a-serializer.md",
+                )
         self.estimator = estimator
         self.artifact_dir = Path(artifact_dir or tempfile.mkdtemp(prefix="catalog-ads-"))
         self.properties = properties
@@ -146,7 +149,7 @@ class GenericModel:
         provenance["ads"] = {"runtime": {key: value for key, value in told.items() if value}}
         if told["training_id"]:
             provenance["run"] = told["training_id"]
-        self._components = self._parts(model_file_name, score_py_uri)
+        self._components = self._parts(model_file_name, score_py_uri, force_overwrite)
         self._about = {"provenance": provenance, "entry_points": entry_points}
         if X_sample is not None:
             self._about["example"] = sample(X_sample)
@@ -161,7 +164,7 @@ class GenericModel:
     def _own_code(self) -> bool:
         return not self._serialize
 
-    def _parts(self, model_file_name: str | None, score_py_uri: str | None) -> dict[str, Any]:
+    def _parts(self, model_file_name: str | None, score_py_uri: str | None, overwrite: bool) -> dict[str, Any]:
         if not self._own_code:
             if self.estimator is None:
                 raise InvalidInput("there is no estimator", hint="or serialize=False, with a score.py in artifact_dir")
@@ -170,9 +173,30 @@ class GenericModel:
         for source, target in ((model_file_name, None), (score_py_uri, archive.SCORE)):
             if source is not None and Path(source).exists():
                 place = self.artifact_dir / (target or Path(source).name)
-                if not place.exists():
+                if not place.exists() or (overwrite and not place.samefile(source)):
                     shutil.copy(source, place)
-        return {"model": self.artifact_dir}
+        failed = [check.id for check in self._checks() if check.id.startswith("score_") and check.result == "failed"]
+        if failed:
+            raise InvalidInput(
+                f"score.py in {self.artifact_dir} fails {', '.join(failed)}",
+                hint="it defines load_model() and predict(data, model=load_model())",
+            )
+        self._scratch = tempfile.TemporaryDirectory(prefix="catalog-ads-")
+        for name, path in self._own_files().items():
+            place = Path(self._scratch.name) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+        return {"model": Path(self._scratch.name)}
+
+    def _own_files(self) -> dict[str, Path]:
+        """What is in `artifact_dir`, less what was written beside it when it was prepared before."""
+        files = archive.files_of(self.artifact_dir)
+        if not {writer.DESCRIPTION, archive.MANIFEST} <= files.keys():
+            return files
+        told = archive.read_json(files[writer.DESCRIPTION])["components"]
+        listed = archive.read_json(files[archive.MANIFEST])["files"]
+        made = {*listed, archive.MANIFEST} - {file["name"] for part in told for file in part["files"]}
+        return {name: path for name, path in files.items() if name not in made}
 
     def _stage(self, overwrite: bool) -> None:
         if self._draft is not None:
@@ -381,7 +405,7 @@ class GenericModel:
             raise InvalidInput(f"the artifact fails {', '.join(failed)}", hint="save(ignore_introspection=True)")
         self.metadata_custom.validate()
         use_case = self.metadata_taxonomy["UseCaseType"].value
-        if (str(use_case) if use_case else None) != self._draft.taxonomy.get("use_case") and not self._own_code:
+        if (str(use_case) if use_case else None) != self._draft.taxonomy.get("use_case"):
             self._stage(True)
         draft = self._draft
         group = getattr(model_version_set, "name", model_version_set)

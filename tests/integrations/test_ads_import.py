@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import catalog_ads
-from catalog_ads import archive, introspection, reader
+from catalog_ads import archive, introspection, reader, runtime
 from catalog_core import Catalog
 from catalog_core.errors import (
     CatalogError,
@@ -241,6 +241,20 @@ def test_the_checks_of_ads_name_what_is_wrong(tmp_path: Path) -> None:
     assert set(told) == set(introspection.CHECKS)
     assert told["runtime_env_path"]["value"] == "p" and told["score_py"]["key"] == "score_py"
     assert all({"category", "description", "error_msg"} <= set(row) for row in told.values())
+
+
+def test_a_written_runtime_has_all_that_ads_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "runtime.yaml").write_text(runtime.write_runtime({"training_region": "a: 'b' \u00fc"}), "utf-8")
+    told = runtime.read_runtime(tmp_path)
+    assert told["MODEL_ARTIFACT_VERSION"] == "3.0"
+    assert set(told["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]) == set(runtime.INFERENCE.values())
+    provenance = told["MODEL_PROVENANCE"]
+    assert set(provenance.pop("TRAINING_CONDA_ENV").values()) == set(provenance.pop("TRAINING_CODE").values()) == {""}
+    assert set(provenance) == {
+        "PROJECT_OCID", "TENANCY_OCID", "TRAINING_COMPARTMENT_OCID", "TRAINING_REGION", "TRAINING_RESOURCE_OCID",
+        "USER_OCID", "VM_IMAGE_INTERNAL_ID",
+    }  # fmt: skip
+    assert runtime.flat_runtime(told) == {"training_region": "a: 'b' \u00fc"}
 
 
 # -- what we wrote ourselves, damaged ---------------------------------------------------------------------------------

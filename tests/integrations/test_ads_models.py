@@ -281,3 +281,24 @@ def test_the_taxonomy_may_change_until_it_is_saved(catalog: Catalog, tmp_path: P
     loaded = PyTorchModel.from_model_artifact(tmp_path / "two.zip", artifact_dir=tmp_path / "in", catalog=catalog)
     assert loaded.save() == "two@2"
     assert catalog.version("two@2").manifest.components == version.manifest.components
+
+
+def test_a_folder_is_prepared_again_without_what_was_written_into_it(catalog: Catalog, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    score = "def load_model(): return 2\ndef predict(data, model=load_model()): return {'prediction': data * model}\n"
+    (own / "score.py").write_text(score)
+    refs = []
+    for env in ("oci://packs@space/one", "oci://packs@space/two"):
+        for use_case in ("regression", "trigger"):
+            model = GenericModel(artifact_dir=own, serialize=False, catalog=catalog, name="own").prepare(env, "3.11")
+            model.metadata_taxonomy["UseCaseType"].value = use_case
+            refs.append(model.save())
+            assert model.runtime_info["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]["INFERENCE_ENV_PATH"] == env
+            assert catalog.version(refs[-1]).taxonomy == {"use_case": use_case}
+    kept = [catalog.version(ref).manifest.components for ref in refs]
+    assert [file.name for file in kept[0][0].files] == ["score.py"] and kept.count(kept[0]) == 4
+    assert model.predict(3) == {"prediction": 6}
+    (own / "score.py").write_text("def load_model(): ...\ndef predict(x, model): ...\n")
+    with pytest.raises(InvalidInput, match="fails score_predict_arg, score_predict_data"):
+        GenericModel(artifact_dir=own, serialize=False, catalog=catalog).prepare()

@@ -399,7 +399,7 @@ def test_the_reader_alone_needs_no_catalog(tmp_path: Path) -> None:
 def test_without_pyyaml_it_says_what_to_install(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("runtime", "reader", "writer", "introspection", "models"):
+    for name in ("runtime", "reader", "writer", "introspection", "generic_model", "models"):
         monkeypatch.delitem(sys.modules, f"catalog_ads.{name}", raising=False)
         monkeypatch.delattr(f"catalog_ads.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)

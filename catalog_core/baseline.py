@@ -17,11 +17,12 @@ def statistics(values: Any) -> dict[str, Any] | None:
     (level → value) and `histogram` (`edges`, one more than `counts`), in float64. None for what is no real number."""
     import numpy as np
 
-    array = np.asarray(to_numpy(values))
+    plain = to_numpy(values)
+    array = np.asarray(plain.float() if hasattr(plain, "detach") else plain)  # torch's own small floats
+    if array.dtype.kind not in "fiub" and "float" in array.dtype.name:
+        array = array.astype(np.float32)  # those of ml_dtypes
     if array.dtype.kind not in "fiub":
-        if not hasattr(values, "dtype") or "float" not in str(values.dtype):
-            return None
-        array = np.asarray(values.float())  # bfloat16 and float8 of torch
+        return None
     flat = array.reshape(-1)
     found: dict[str, Any] = {"count": int(flat.size), "nan": 0, "inf": 0}
     if array.dtype.kind == "f":

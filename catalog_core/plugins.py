@@ -201,9 +201,12 @@ class Registry:
 
     def format_of(self, path: Path) -> FormatSpec | None:
         """The format of a file or folder, by the marks of those that can be read; None where none fits."""
+        folder = path.is_dir()
         for spec in self.formats.values():
-            fits = path.glob if path.is_dir() else lambda mark: [mark] * fnmatch(path.name, mark)
-            if spec.reader and any(next(iter(fits(mark)), None) is not None for mark in spec.marks):
+            marks = [mark for mark in spec.marks if mark.startswith("*.") != folder]
+            if spec.reader and any(
+                next(path.glob(mark), None) is not None if folder else fnmatch(path.name, mark) for mark in marks
+            ):
                 return spec
         return None
 

@@ -70,9 +70,10 @@ class RuntimeSpec:
 
 @attrs.frozen
 class FormatSpec:
-    """A format in which other programs keep models. `marks` are patterns as of `pathlib.Path.glob`: a folder is of this
-    format where one of them matches inside it (`MLmodel`, `*/1/model.onnx`), a file where one matches its name
-    (`*.zip`); where several formats match, the first that is installed reads it. `reader` ("package.module:function")
+    """A format in which other programs keep models. `marks` say what it looks like: one that begins with `*.` is the
+    end of a file's name (`*.onnx`), others are patterns as of `pathlib.Path.glob` that match inside a folder of this
+    format (`MLmodel`, `*/1/model.onnx`); where several formats match, the first that is installed reads it.
+    `reader` ("package.module:function")
     is called with `(path: Path, scratch: Path, unsafe: bool)` and returns a `records.Foreign`: scratch is an empty
     folder of its own, removed after the import; unless unsafe it must not run or unpickle anything that it finds.
     `writer` is called with `(version: handles.Version, folder: Path)` and fills the new, empty folder. Either may be

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from catalog_core.errors import MissingPlugin
 from catalog_core.specs import FormatSpec
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ def catalog_register_formats() -> Iterable[FormatSpec]:
         ("runtime.yaml", "*.zip"),
         "catalog_ads.reader:read",
         "catalog_ads.writer:write",
-        extra="ads",
         packer="catalog_ads.archive:pack",
     )
 
@@ -53,10 +51,6 @@ def __getattr__(name: str) -> Any:
 
     if not name.endswith("Model"):
         return getattr(words, name)
-    try:
-        from catalog_ads import models
-    except ModuleNotFoundError as exc:
-        if exc.name != "yaml":
-            raise
-        raise MissingPlugin(f"{name} needs PyYAML", hint="pip install 'catalog-core[ads]'") from exc
+    from catalog_ads import models
+
     return getattr(models, name)

@@ -192,6 +192,13 @@ def test_the_census_counts_what_is_not_finite_in_weights(catalog: Catalog, dtype
     assert found["weights"]["model"] == {"count": 3_000_100 * parts, "nan": 1, "inf": 2, "tensors": ["odd"]}
 
 
+def test_small_floats_have_statistics() -> None:
+    import ml_dtypes
+
+    found = baseline.statistics(np.array([1, 2, np.nan], ml_dtypes.bfloat16))
+    assert found is not None and (found["mean"], found["nan"]) == (1.5, 1)
+
+
 def test_the_census_knows_bfloat16() -> None:
     import ml_dtypes
 

@@ -73,12 +73,11 @@ class FormatSpec:
     """A format in which other programs keep models. `marks` say what it looks like: one that begins with `*.` is the
     end of a file's name (`*.onnx`), others are patterns as of `pathlib.Path.glob` that match inside a folder of this
     format (`MLmodel`, `*/1/model.onnx`); where several formats match, the first that is installed reads it.
-    `reader` ("package.module:function")
-    is called with `(path: Path, scratch: Path, unsafe: bool)` and returns a `records.Foreign`: scratch is an empty
-    folder of its own, removed after the import; unless unsafe it must not run or unpickle anything that it finds.
-    `writer` is called with `(version: handles.Version, folder: Path)` and fills the new, empty folder. Either may be
-    None. `packer`, where there is one, is called with `(folder: Path, file: Path)` and makes one file of what was
-    written: for an export to a path that ends in `.zip`."""
+    `reader` ("package.module:function") is called with `(path: Path, scratch: Path, unsafe: bool)` and returns a
+    `records.Foreign`: scratch is an empty folder of its own, removed after the import; unless unsafe it must not run or
+    unpickle anything that it finds. `writer` is called with `(version: handles.Version, folder: Path)` and fills the
+    new, empty folder. Either may be None. `packer`, where there is one, is called with `(folder: Path, file: Path)` and
+    makes one file of what was written: for an export to a path that ends in `.zip`."""
 
     name: str
     marks: tuple[str, ...] = ()

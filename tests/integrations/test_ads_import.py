@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import struct
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,14 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import catalog_ads
 from catalog_ads import archive, introspection, reader, runtime
 from catalog_core import Catalog
 from catalog_core.errors import (
     CatalogError,
     IntegrityError,
     InvalidInput,
-    MissingPlugin,
     NotTrusted,
     SerializationError,
 )
@@ -394,16 +391,3 @@ def test_the_reader_alone_needs_no_catalog(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     found = reader.read(lay(tmp_path / "in", FOREIGN), tmp_path / "scratch", False)
     assert list(found.components) == ["artifact"] and "nobody can tell" in found.notes[0]
-
-
-def test_without_pyyaml_it_says_what_to_install(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("runtime", "reader", "writer", "introspection", "generic_model", "models"):
-        monkeypatch.delitem(sys.modules, f"catalog_ads.{name}", raising=False)
-        monkeypatch.delattr(f"catalog_ads.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(MissingPlugin, match=r"catalog-core\[ads\]"):
-        catalog.import_(lay(tmp_path / "in", FOREIGN))
-    with pytest.raises(MissingPlugin, match=r"catalog-core\[ads\]"):
-        catalog_ads.GenericModel  # noqa: B018

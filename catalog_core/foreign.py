@@ -41,6 +41,9 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
             version = draft.save()
         for key, content in found.attachments.items():
             version = version.attach(key, content)
+        if found.card is not None and version.catalog.model(chosen).card is None:  # one that is there stays
+            version.catalog.model(chosen).set_card(found.card)
+            version = catalog.version(version.ref)
     return version
 
 

@@ -118,7 +118,8 @@ class Foreign:
     """What was found in the format of another program. `components`: name → object, `Stored`, or `Path` of a file or
     folder that is kept or, where `about` names a serializer, read; `about` are keywords of `Catalog.prepare`;
     `provenance` is what the other program knew (the version keeps it as it is); `attachments`: name → `Path` or bytes;
-    `notes` say what was left behind. `name` is a model name that fits, or None."""
+    `notes` say what was left behind. `name` is a model name that fits, or None; `card` is the text of a model card, or
+    None."""
 
     components: Mapping[str, Any]
     about: Mapping[str, Any] = attrs.field(factory=dict)
@@ -126,6 +127,7 @@ class Foreign:
     attachments: Mapping[str, Any] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
     name: str | None = None
+    card: str | None = None
 
 
 @attrs.frozen

@@ -44,8 +44,9 @@ Where While Xdivy Xlog1py Xlogy ZerosLike
 TENSORFLOW = frozenset(_COMPUTE.split())
 # Every SavedModel has them, in the functions that write and read its own variables.
 TENSORFLOW_OWN = frozenset(
-    {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StringJoin", "StaticRegexFullMatch"}
-)
+    {"DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch",
+     "StringJoin"}
+)  # fmt: skip
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -1,0 +1,33 @@
+"""A model of BentoML's store: a folder with `model.yaml`, and files that the framework's module wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from catalog_core.errors import SerializationError
+from catalog_core.records import Foreign
+from catalog_doors import text
+from catalog_doors.files import model, rest
+from catalog_doors.look import look, small, tree
+
+ABOUT = "model.yaml"
+_TOLD = ("name", "version", "module", "api_version", "creation_time", "signatures", "options", "context", "metadata")
+
+
+def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
+    """The model file becomes components; labels become tags, metadata parameters, the rest provenance."""
+    looked = look(tree(path))
+    told = text.mapping(text.yaml(text.decoded(small(looked.files[ABOUT]), ABOUT), ABOUT), ABOUT)
+    if not isinstance(told.get("name"), str) or not isinstance(told.get("module"), str):
+        raise SerializationError(f"{ABOUT} has no name and module, as BentoML writes them", hint="is it BentoML's?")
+    found = model(looked, scratch, unsafe, "model", [name for name in looked.files if name != ABOUT] or None)
+    rest(found, looked, scratch, leave=[ABOUT])
+    labels, metadata = (told[key] if isinstance(told.get(key), dict) else {} for key in ("labels", "metadata"))
+    return found.foreign(
+        looked,
+        name=told["name"],
+        tags=text.tags({"bentoml_module": told["module"], **labels}),
+        params=text.tags(metadata, "parameter"),
+        provenance={key: told[key] for key in _TOLD if told.get(key)},
+        attachments={ABOUT: looked.files[ABOUT]},
+    )

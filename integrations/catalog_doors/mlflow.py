@@ -1,0 +1,111 @@
+"""An MLflow model: a folder with `MLmodel`, which names the flavors that can load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from catalog_core.errors import SerializationError
+from catalog_core.records import Foreign
+from catalog_doors import text
+from catalog_doors.files import model, rest
+from catalog_doors.look import Looked, look, small, tree
+
+FLAVORS = (
+    "onnx",
+    "xgboost",
+    "lightgbm",
+    "keras",
+    "tensorflow",
+    "pytorch",
+    "sklearn",
+    "transformers",
+    "python_function",
+)
+_PATHS = ("data", "model_data", "saved_model_dir", "pickled_model", "model_path", "python_model", "model_code_path")
+_TOLD = (
+    "run_id",
+    "model_id",
+    "model_uuid",
+    "utc_time_created",
+    "mlflow_version",
+    "artifact_path",
+    "databricks_runtime",
+)
+_ASIDE = (
+    "MLmodel", "requirements.txt", "conda.yaml", "python_env.yaml", "input_example.json", "serving_input_example.json",
+)  # fmt: skip
+
+
+def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
+    """The model that the flavors name becomes components; what `MLmodel` knows goes into provenance and tags."""
+    looked = look(tree(path))
+    told = text.mapping(text.yaml(text.decoded(small(looked.files["MLmodel"]), "MLmodel"), "MLmodel"), "MLmodel")
+    flavors = {
+        name: flavor if isinstance(flavor, dict) else {}
+        for name, flavor in text.mapping(told.get("flavors", {}), "flavors of MLmodel").items()
+    }
+    if not flavors:
+        raise SerializationError("MLmodel names no flavors")
+    found = model(looked, scratch, unsafe, "model", _named(looked, flavors))
+    rest(found, looked, scratch, leave=_ASIDE)
+    versions = {key: value for flavor in flavors.values() for key, value in flavor.items() if key.endswith("_version")}
+    signature = _signature(told.get("signature"), found.notes)
+    metadata = told.get("metadata") if isinstance(told.get("metadata"), dict) else {}
+    tags = {
+        "mlflow_flavor": next((name for name in FLAVORS if name in flavors), next(iter(flavors))),
+        **(metadata or {}),
+    }
+    provenance = {
+        **{key: told[key] for key in _TOLD if told.get(key)},
+        "flavors": flavors,
+        **({"signature": signature} if signature else {}),
+        **({"versions": versions} if versions else {}),
+        **({"metadata": metadata} if metadata else {}),
+    }
+    params = told.get("params")
+    return found.foreign(
+        looked,
+        name=str(told["artifact_path"]) if told.get("artifact_path") else path.name,
+        tags=text.tags(tags),
+        params=text.tags(params, "parameter") if isinstance(params, dict) else None,
+        provenance=provenance,
+        attachments={name: looked.files[name] for name in _ASIDE if name in looked.files},
+    )
+
+
+def _named(looked: Looked, flavors: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
+    """The files that the best known flavor names and that are there; None where none does: then all are looked at."""
+    order = [*[name for name in FLAVORS if name in flavors], *[name for name in flavors if name not in FLAVORS]]
+    for name in order:
+        for value in _places(flavors[name]):
+            below = value.rstrip("/") + "/"
+            files = [file for file in looked.files if file == value or file.startswith(below)]
+            if files:
+                return files
+    return None
+
+
+def _places(flavor: Mapping[str, Any]) -> Iterator[str]:
+    for key in _PATHS:
+        value = flavor.get(key)
+        if isinstance(value, str) and value not in ("", ".") and ".." not in value.split("/") and value[0] != "/":
+            yield value
+
+
+def _signature(told: Any, notes: list[str]) -> dict[str, Any] | None:
+    """Inputs, outputs and parameters as MLflow wrote them: JSON in text."""
+    if not isinstance(told, dict):
+        return None
+    found: dict[str, Any] = {}
+    for key in ("inputs", "outputs", "params"):
+        value = told.get(key)
+        if not isinstance(value, str):
+            continue
+        try:
+            found[key] = text.plain(json.loads(value), f"the signature's {key}")
+        except (ValueError, RecursionError, SerializationError):
+            notes.append(f"the {key} of MLmodel's signature cannot be read, and were left behind")
+    return found or None

@@ -1,0 +1,160 @@
+"""Texts that others wrote: YAML, the head of a model card, and protobuf's text format. Values become plain and few."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from catalog_core.digests import MAX_INTEGER
+from catalog_core.errors import InvalidInput, SerializationError
+from catalog_core.values import check_tags
+
+MAX_TEXT = 1 << 20
+MAX_VALUES = 20_000
+MAX_DEPTH = 32
+_CARD = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.S)
+
+
+def decoded(data: bytes, what: str) -> str:
+    """Text in UTF-8. Raises `SerializationError`."""
+    if len(data) > MAX_TEXT:
+        raise SerializationError(f"{what} is larger than {MAX_TEXT:,} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise SerializationError(f"{what} is no text in UTF-8") from exc
+
+
+def yaml(text: str, what: str) -> Any:
+    """The plain values of a YAML text; no tag makes an object. Raises `SerializationError`."""
+    from yaml import YAMLError, safe_load
+
+    try:
+        return plain(safe_load(text), what)
+    except (YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError) as exc:
+        raise SerializationError(f"{what} cannot be read: {' '.join(str(exc).split())[:200]}") from exc
+
+
+def plain(value: Any, what: str) -> Any:
+    """The value as JSON has it; text for what JSON lacks. Names that stand for the same list are written out, so there
+    is a limit. Raises `SerializationError` beyond."""
+    left = [MAX_VALUES]
+
+    def made(item: Any, depth: int) -> Any:
+        left[0] -= 1
+        if left[0] < 0 or depth > MAX_DEPTH:
+            raise SerializationError(f"{what} holds more than {MAX_VALUES:,} values, or is nested too deeply")
+        if isinstance(item, Mapping):
+            return {str(key): made(inner, depth + 1) for key, inner in item.items()}
+        if isinstance(item, (list, tuple, set)):
+            return [made(inner, depth + 1) for inner in item]
+        if item is None or isinstance(item, (bool, str)):
+            return item
+        if isinstance(item, int) and abs(item) <= MAX_INTEGER:
+            return item
+        return item if isinstance(item, float) and item - item == 0 else str(item)[:1000]
+
+    return made(value, 0)
+
+
+def mapping(value: Any, what: str) -> dict[str, Any]:
+    """The value, if it is a mapping. Raises `SerializationError`."""
+    if not isinstance(value, dict):
+        raise SerializationError(f"{what} is no mapping")
+    return value
+
+
+def card_head(text: str, what: str) -> dict[str, Any]:
+    """The YAML head of a model card; empty where there is none."""
+    found = _CARD.match(text)
+    value = yaml(found[1], f"the head of {what}") if found else None
+    return value if isinstance(value, dict) else {}
+
+
+def tags(values: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
+    """Those of the values that may be tags, lists of words joined; as many as there is room for."""
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", key).strip("_.-")
+        if isinstance(value, list) and value and all(isinstance(item, (str, int)) for item in value):
+            value = ", ".join(map(str, value))
+        try:
+            check_tags({**kept, name: value}, kind)
+        except InvalidInput:
+            continue
+        kept[name] = value
+    return kept
+
+
+_TOKEN = re.compile(
+    r'\s+|#[^\n]*|(?P<text>"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|(?P<word>[\w.+-]+)|(?P<mark>[{}\[\]:,;<>])'
+)
+
+
+def pbtxt(text: str, what: str) -> dict[str, list[Any]]:
+    """The fields of a message in protobuf's text format: name → values in order. Raises `SerializationError`."""
+    tokens = list(_tokens(text, what))
+    if len(tokens) > MAX_VALUES:
+        raise SerializationError(f"{what} holds more than {MAX_VALUES:,} words")
+    found, at = _message(tokens, 0, 0, what)
+    if at != len(tokens):
+        raise SerializationError(f"{what} cannot be read: a bracket too many")
+    return found
+
+
+def _tokens(text: str, what: str) -> Iterator[str]:
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise SerializationError(f"{what} cannot be read at {text[at : at + 20]!r}")
+        if match.lastgroup:
+            yield match[0]
+        at = match.end()
+
+
+def _message(tokens: list[str], at: int, depth: int, what: str) -> tuple[dict[str, list[Any]], int]:
+    if depth > MAX_DEPTH:
+        raise SerializationError(f"{what} is nested too deeply")
+    fields: dict[str, list[Any]] = {}
+    while at < len(tokens) and tokens[at] not in ("}", ">"):
+        if tokens[at] in (",", ";"):
+            at += 1
+            continue
+        name, at = tokens[at], at + 1
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise SerializationError(f"{what} cannot be read: {name[:20]!r} is no name")
+        if at < len(tokens) and tokens[at] == ":":
+            at += 1
+        if at >= len(tokens):
+            raise SerializationError(f"{what} ends within {name!r}")
+        values = fields.setdefault(name, [])
+        if tokens[at] != "[":
+            value, at = _value(tokens, at, depth, what)
+            values.append(value)
+            continue
+        at += 1
+        while at < len(tokens) and tokens[at] != "]":
+            if tokens[at] == ",":
+                at += 1
+                continue
+            value, at = _value(tokens, at, depth, what)
+            values.append(value)
+        at += 1
+    return fields, at
+
+
+def _value(tokens: list[str], at: int, depth: int, what: str) -> tuple[Any, int]:
+    token = tokens[at]
+    if token in ("{", "<"):
+        value, at = _message(tokens, at + 1, depth + 1, what)
+        if at >= len(tokens):
+            raise SerializationError(f"{what} ends within a message")
+        return value, at + 1
+    if token in "}>[]:,;":
+        raise SerializationError(f"{what} cannot be read: {token!r} in place of a value")
+    if token[0] in "\"'":
+        return re.sub(r"\\(.)", r"\1", token[1:-1]), at + 1
+    number = int(token) if re.fullmatch(r"-?\d{1,15}", token) else token
+    return number, at + 1

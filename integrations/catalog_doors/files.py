@@ -16,6 +16,7 @@ from catalog_core.records import Foreign
 from catalog_doors import isolate
 from catalog_doors.look import PICKLED, Looked, fits, look, placed, tree
 from catalog_doors.stored import FolderReader, serializer
+from catalog_scan import wire
 from catalog_scan.scanner import Finding
 
 GRAPH = "saved_model.pb"
@@ -226,7 +227,7 @@ def _savedmodel(looked: Looked, graph: str, scratch: Path, name: str) -> Found:
 
 
 def _onnx(looked: Looked, file: str, scratch: Path, name: str) -> Found:
-    """The graph with the files of its external data, which are all others beside it that are raw numbers."""
+    """The graph with the files of its external data."""
     found = Found(used={file})
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
@@ -234,12 +235,11 @@ def _onnx(looked: Looked, file: str, scratch: Path, name: str) -> Found:
             return found
     from catalog_onnx.model import OnnxModel
 
-    folder = file.rpartition("/")[0]
-    beside = {n.removeprefix(f"{folder}/" if folder else ""): n for n in looked.files if n.rpartition("/")[0] == folder}
-    place = placed({short: looked.files[full] for short, full in beside.items()}, _fresh(scratch, "onnx"))
-    made = OnnxModel.open(place / Path(file).name)
-    found.used |= {beside[short] for short in made.external if short in beside}
-    found.objects[name] = made
+    reader = FolderReader(looked.files, {})
+    graph, folder = reader.view(file), file.rpartition("/")[0]
+    wanted = {place: f"{folder}/{place}" if folder else place for place in wire.onnx(graph)[1]}  # they are there
+    found.objects[name] = OnnxModel(bytes(graph), {place: reader.view(full) for place, full in wanted.items()})
+    found.used |= set(wanted.values())
     found.about["entry_points"] = {"predict": name}
     return found
 

@@ -75,7 +75,7 @@ def convert(path: Path, kind: str, scratch: Path, limits: Limits | None = None) 
         obj = made.load(FolderReader(files, dict(told["meta"])), None, None, {})
     except CatalogError as exc:
         raise SerializationError(f"{path.name}: what the conversion wrote cannot be read: {exc.message}") from exc
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, ImportError) as exc:
         raise SerializationError(f"{path.name}: the conversion told nothing that makes sense") from exc
     notes += [_MISSING[what] for what in _MISSING if not reach[what]]
     return Converted(obj, made.name, str(told.get("was", ""))[:200], tuple(notes), reach)

@@ -1,0 +1,242 @@
+"""Models of torch, scikit-learn and ONNX in the files that those programs write: imported, loaded, run, verified."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.framework, pytest.mark.timeout(600)]
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import NotTrusted, SerializationError  # noqa: E402
+
+X = np.random.default_rng(0).random((20, 3))
+Y = (X[:, 0] > 0.5).astype(int)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    monkeypatch.chdir(tmp_path)
+    with Catalog.open(tmp_path / "catalog") as made:
+        yield made
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 2)
+        self.register_buffer("scale", torch.full((2,), 3.0))
+        self.constant = torch.ones(2)
+
+    def forward(self, x: Any, *, shift: Any) -> Any:
+        return self.linear(x) * self.scale + shift + self.constant
+
+
+@pytest.fixture
+def net() -> Any:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture
+def program(net: Any, tmp_path: Path) -> Path:
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(
+        net, (torch.ones(4, 3),), {"shift": torch.ones(4, 2)}, dynamic_shapes={"x": {0: batch}, "shift": {0: batch}}
+    )
+    torch.export.save(exported, tmp_path / "net.pt2")
+    return tmp_path / "net.pt2"
+
+
+def test_a_pt2_that_torch_wrote_runs_without_its_class(catalog: Catalog, net: Any, program: Path, caplog: Any) -> None:
+    (version,) = catalog.import_(program)
+    x, shift = torch.rand(7, 3), torch.rand(7, 2)
+    loaded = catalog.load(version.ref)
+    assert torch.equal(loaded(x=x, shift=shift), net(x, shift=shift))
+    assert set(loaded.state_dict()) == set(net.state_dict())
+    with catalog.session(version.ref) as session:
+        outputs = session.run("predict", {"x": x, "shift": shift})
+    assert np.allclose(next(iter(outputs.values())), net(x, shift=shift).detach().numpy())
+    assert version.summary["entry_points"] == ["predict"] and version.verify().passed
+    assert "its sample inputs, a pickle, were left behind" in caplog.text
+
+
+def test_pickles_in_a_pt2_are_never_read(catalog: Catalog, program: Path, tmp_path: Path) -> None:
+    class Canary:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'canary'}",)
+
+    with zipfile.ZipFile(program) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    table = "net/data/weights/model_weights_config.json"
+    for name, change in (
+        ("net/data/sample_inputs/model.pt", lambda data: pickle.dumps(Canary())),
+        (table, lambda data: data.replace(b'"use_pickle": false', b'"use_pickle": true')),
+        (table, lambda data: data.replace(b'"weight_0"', b'"../../weight_0"')),
+        (table, lambda data: data.replace(b'{"as_int": 3}', b'{"as_int": 3000000000}')),
+        ("net/models/model.json", lambda data: data.replace(b"torch.ops.aten.linear.default", b"os.system")),
+    ):
+        with zipfile.ZipFile(tmp_path / "evil.pt2", "w") as archive:
+            for key, data in members.items():
+                changed = change(data) if key == name else data
+                assert key != name or changed != data
+                archive.writestr(key, changed)
+        try:
+            (version,) = catalog.import_(tmp_path / "evil.pt2")
+        except (NotTrusted, SerializationError) as exc:
+            assert "\n" not in str(exc)
+        else:  # read without it, or kept as it is
+            assert version.summary["components"] == {"model": "torch" if "sample" in name else "files"}
+        assert not (tmp_path / "canary").exists()
+
+
+def test_state_dicts_and_checkpoints_become_safetensors(catalog: Catalog, net: Any, tmp_path: Path) -> None:
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3), shift=torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save(net.state_dict(), tmp_path / "state.pt")
+    torch.save(net.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, tmp_path / "run.ckpt")
+    for name in ("state.pt", "old.pt", "run.ckpt"):
+        with pytest.raises(NotTrusted, match="a pickle"):
+            catalog.import_(tmp_path / name)
+        (version,) = catalog.import_(tmp_path / name, unsafe=True)
+        assert version.summary["components"] == {"model": "safetensors"}
+        loaded = catalog.load(version.ref)
+        state = loaded.get("model", loaded)
+        assert all(torch.equal(state[key], value) for key, value in net.state_dict().items()) and len(state) == 3
+    assert loaded["epoch"] == 3
+    torch.optim.Adam(net.parameters()).load_state_dict(loaded["optimizer"])
+
+
+def test_a_pickled_module_leaves_its_code_behind(catalog: Catalog, tmp_path: Path, caplog: Any) -> None:
+    linear = torch.nn.Linear(3, 2)
+    torch.save(linear, tmp_path / "module.pth")
+    torch.jit.script(linear).save(str(tmp_path / "script.pt"))
+    for name in ("module.pth", "script.pt"):
+        (version,) = catalog.import_(tmp_path / name, unsafe=True)
+        assert torch.equal(catalog.load(version.ref)["weight"], linear.weight)
+    assert "a Linear became its state dict; its code stayed behind" in caplog.text
+
+
+def estimators(tmp_path: Path) -> dict[str, Any]:
+    import joblib
+    import lightgbm
+    import skops.io
+    import xgboost
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y)
+    forest = xgboost.XGBClassifier(n_estimators=3).fit(X, Y)
+    trees = lightgbm.train({"verbose": -1}, lightgbm.Dataset(X, Y), 2)
+    joblib.dump(pipeline, tmp_path / "packed.joblib", compress=3)
+    (tmp_path / "forest.pkl").write_bytes(pickle.dumps(forest))
+    (tmp_path / "trees.pkl").write_bytes(pickle.dumps(trees))
+    skops.io.dump(pipeline, tmp_path / "pipeline.skops")
+    forest.get_booster().save_model(tmp_path / "forest.ubj")
+    trees.save_model(tmp_path / "trees.lgb")
+    return {"pipeline": pipeline, "packed": pipeline, "forest": forest, "trees": trees}
+
+
+def test_estimators_come_in_by_every_door(catalog: Catalog, tmp_path: Path) -> None:
+    import xgboost
+
+    live = estimators(tmp_path)
+    for path in sorted(tmp_path.glob("*.*")):
+        unsafe = path.suffix in (".pkl", ".joblib")
+        if unsafe:
+            with pytest.raises(NotTrusted, match=r"--unsafe"):
+                catalog.import_(path)
+        (version,) = catalog.import_(path, unsafe=unsafe)
+        assert version.summary["components"] == {"model": "sklearn"}
+        loaded, wanted = catalog.load(version.ref), live[path.stem]
+        if path.suffix == ".ubj":
+            assert np.allclose(loaded.predict(xgboost.DMatrix(X)), wanted.predict_proba(X)[:, 1])
+        else:
+            assert np.array_equal(loaded.predict(X), wanted.predict(X)), path.name
+
+
+def mlflow_sklearn(tmp_path: Path, pipeline: Any) -> Path:
+    """As `mlflow.sklearn.save_model` writes it by cloudpickle (3.17)."""
+    folder = tmp_path / "higgs"
+    folder.mkdir()
+    (folder / "model.pkl").write_bytes(pickle.dumps(pipeline))
+    (folder / "MLmodel").write_text(
+        "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n    model_path: model.pkl\n"
+        "    predict_fn: predict\n    python_version: 3.11.7\n  sklearn:\n    code: null\n"
+        "    pickled_model: model.pkl\n    serialization_format: cloudpickle\n    sklearn_version: 1.9.1\n"
+        "mlflow_version: 3.17.2\nmodel_uuid: 803328d6c07f47769705038285861e07\n"
+        "utc_time_created: '2026-11-25 15:10:06.544247'\n"
+    )
+    (folder / "conda.yaml").write_text("channels:\n- conda-forge\n")
+    return folder
+
+
+def test_an_mlflow_estimator_runs_after_conversion(catalog: Catalog, tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    live = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y)
+    folder = mlflow_sklearn(tmp_path, live)
+    with pytest.raises(NotTrusted, match=r"model.pkl is a pickle"):
+        catalog.import_(folder)
+    (version,) = catalog.import_(folder, unsafe=True)
+    assert version.ref == "higgs@1" and version.summary["framework"] == "sklearn"
+    assert np.array_equal(catalog.load("higgs").predict(X), live.predict(X))
+    told = catalog.artifact(version).manifest.provenance["imported"]
+    assert told["versions"] == {"sklearn_version": "1.9.1", "python_version": "3.11.7"}
+    assert told["converted"]["model.pkl"]["was"] == "sklearn.pipeline.Pipeline"
+
+
+def graph(folder: Path, location: str | None = None) -> Any:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    weights = onnx.numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(3, 2), "w")
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 2])], [weights],
+        ),
+        ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)],
+    )  # fmt: skip
+    if location is not None:
+        (folder / "weights.bin").write_bytes(weights.raw_data)
+        tensor = made.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    return made.SerializeToString()
+
+
+def test_a_triton_repository_with_onnx_runs(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "repository" / "calo" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(graph(folder, "weights.bin"))
+    (folder.parent / "config.pbtxt").write_text('name: "calo"\nplatform: "onnxruntime_onnx"\n')
+    (version,) = catalog.import_(folder.parent)
+    assert version.summary["components"] == {"files": "files", "model": "onnx"}
+    x = np.ones((2, 3), np.float32)
+    assert np.array_equal(catalog.load("calo", "model").run(x=x)["y"], x @ np.arange(6, dtype=np.float32).reshape(3, 2))
+
+
+def test_an_onnx_file_comes_alone_and_stays_inside(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "plain.onnx").write_bytes(graph(tmp_path))
+    (version,) = catalog.import_(tmp_path / "plain.onnx")
+    assert version.summary["entry_points"] == ["predict"] and version.verify().passed
+    for location in ("../weights.bin", "/etc/passwd", "weights.bin"):  # the last is beside it, and was not given
+        (tmp_path / "evil.onnx").write_bytes(graph(tmp_path, location))
+        with pytest.raises(SerializationError, match="it wants its data from"):
+            catalog.import_(tmp_path / "evil.onnx")

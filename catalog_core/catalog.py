@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from catalog_core.events import Intent
     from catalog_core.interfaces.backend import Head
     from catalog_core.interfaces.store import Replicated
+    from catalog_core.lineage import Lineage
     from catalog_core.maintain import Collected, Erased, Findings
     from catalog_core.reconcile import Void
     from catalog_core.replicas import Audit, Replica
@@ -757,6 +758,12 @@ class Catalog:
 
         one, two = self.version(first, deleted=True), self.version(second, deleted=True)
         return compare.compare(one, two, self._artifact(one), self._artifact(two), self.progress)
+
+    def lineage(self, ref: str | Version) -> Lineage:
+        """The parents and children of a version and theirs, as a tree; see `lineage.Lineage`."""
+        from catalog_core import lineage
+
+        return lineage.lineage(self.version(ref, deleted=True))
 
     def verify(self, ref: str | Version, *, trust: bool = False) -> Report:
         """Run the checks of a stored version in a fresh process; a `verify.Report`. What would run its author's code is

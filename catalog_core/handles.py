@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from catalog_core.catalog import Catalog
     from catalog_core.compare import Comparison
+    from catalog_core.lineage import Lineage
     from catalog_core.records import Manifest
     from catalog_core.show import Event
     from catalog_core.verify import Report
@@ -214,6 +215,10 @@ class Version:
     def restore(self) -> Version:
         """Undo a delete. Raises `Rejected` once the bytes were collected."""
         return self._changed(self._event("version.restored"))
+
+    def lineage(self) -> Lineage:
+        """Parents and children, and theirs, as a tree."""
+        return self.catalog.lineage(self)
 
     def compare(self, other: Version | str) -> Comparison:
         """Differences to another version, down to tensors."""

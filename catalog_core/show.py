@@ -235,7 +235,7 @@ def html(item: Any) -> str:
     escape = escaping.escape
 
     def cell(tag: str, words: str, side: str = "left") -> str:
-        return f"<{tag} style='text-align:{side};vertical-align:top'>{escape(words)}</{tag}>"
+        return f"<{tag} style='white-space:pre-wrap;text-align:{side};vertical-align:top'>{escape(words)}</{tag}>"
 
     out = [f"<div><strong>{escape(title)}</strong>"]
     if described:

@@ -106,6 +106,21 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
     click.echo(f"{comparison.same} tensors equal, {shared}")
 
 
+@click.command("lineage")
+@reference("ref")
+@json_option
+@click.pass_context
+def lineage_command(ctx: click.Context, ref: str) -> None:
+    """Show the parents and children of a version, and theirs, as a tree; shared bytes are stored once."""
+    found = opened(ctx).lineage(ref)
+    if ctx.obj["json"]:
+        put(ctx, found)
+        return
+    put_table(ctx, found.rows(), f"{found.ref} has neither parents nor children here")
+    if not found.whole:
+        click.echo("there are more, which are not shown", err=True)
+
+
 @click.command("history")
 @reference("name", required=False)
 @limit_option(1000)

@@ -18,6 +18,7 @@ COMMANDS = {
     "search": ("find", "Find versions by a filter or by words."),
     "show": ("find", "Show a model or a version, also as it was in the past."),
     "compare": ("find", "Compare two versions, down to tensors."),
+    "lineage": ("find", "Show what a version comes from, and what became of it."),
     "history": ("find", "Show every change of a model."),
     "download": ("publish", "Write the checked files of a version to a folder."),
     "copy": ("publish", "Publish a version in another catalog."),

@@ -1,0 +1,206 @@
+"""Where a version comes from and what became of it: parents and children, as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from catalog_core.errors import CatalogError
+from catalog_core.layout import read_layout
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.handles import Version
+
+MAX_DEPTH = 100
+MAX_RELATIVES = 1000
+MAX_SHARED = 100  # relatives whose layouts are read, to count what they share
+
+
+@attrs.frozen
+class Relative:
+    """A parent or child. `state` is `here`, `deleted`, `elsewhere` (in the catalog `catalog`, which is not this one) or
+    `unknown` (no version here is called so). `shared_bytes` of the `bytes` of the younger of the two are also the older
+    one's, and stored once; None where that was not counted. `relatives` go on in the same direction; they are left out
+    where `again` says that they stand at an earlier place of the tree."""
+
+    ref: str
+    state: str
+    framework: str = ""
+    algorithm: str = ""
+    created: str = ""
+    bytes: int | None = None
+    shared_bytes: int | None = None
+    catalog: str | None = None
+    again: bool = False
+    relatives: tuple[Relative, ...] = ()
+
+
+@attrs.frozen
+class Lineage:
+    """All ancestors and descendants of the version `ref`. `whole` is False where there were too many to follow."""
+
+    ref: str
+    parents: tuple[Relative, ...]
+    children: tuple[Relative, ...]
+    whole: bool = True
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each relative, ancestors first; the tree is drawn in the first column."""
+        from catalog_core.show import size
+
+        found = []
+        for relation, relatives in (("parent", self.parents), ("child", self.children)):
+            for branch, item in _drawn(relatives, ""):
+                shared = None
+                if item.shared_bytes is not None and item.bytes is not None:
+                    shared = f"{size(item.shared_bytes)} of {size(item.bytes)}"
+                where = f" {item.catalog[:12]}" if item.catalog else ""
+                state = "" if item.state == "here" else f"{item.state}{where}"
+                found.append(
+                    {
+                        "version": branch + item.ref + (" (above)" if item.again else ""), "relation": relation,
+                        "state": state, "framework": item.framework, "algorithm": item.algorithm,
+                        "created": item.created, "shared": shared,
+                    }
+                )  # fmt: skip
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Lineage {self.ref}: {len(self.parents)} parents, {len(self.children)} children>"
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+
+def _drawn(relatives: tuple[Relative, ...], before: str) -> Iterator[tuple[str, Relative]]:
+    for number, item in enumerate(relatives):
+        last = number == len(relatives) - 1
+        yield before + ("└─ " if last else "├─ "), item
+        yield from _drawn(item.relatives, before + ("   " if last else "│  "))
+
+
+def lineage(version: Version) -> Lineage:
+    """The tree of a version, from what the publish events in this catalog say. A copy's parents are looked for among
+    the copies of the same catalog; no other catalog is asked."""
+    family = _Family(version.catalog)
+    parents = family.grow(version, family.parents, set(), 0)
+    children = family.grow(version, family.children, set(), 0)
+    return Lineage(version.ref, parents, children, family.whole)
+
+
+Name = tuple[str, str]  # of a version, for all time: id of the catalog where it was published first, reference there
+
+
+class _Family:
+    """Who names whom, read once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.whole = True
+        self.parents: dict[Name, list[Name]] = {}
+        self.children: dict[Name, list[Name]] = {}
+        self._here: dict[Name, str] = {}
+        self._chunks: dict[str, Mapping[str, int] | None] = {}
+        self._left = MAX_RELATIVES
+        self._shared_left = MAX_SHARED
+        rows = catalog._index.rows(
+            "SELECT v.name, v.number, v.position FROM versions v JOIN entries e ON e.position = v.position"
+            ' WHERE instr(e.data, CAST(\'"parents":["\' AS BLOB)) OR instr(e.data, CAST(\'"origin":{\' AS BLOB))'
+            " ORDER BY v.position"
+        )
+        own = str(catalog.id)
+        names: dict[str, Name] = {}
+        for model, number, position in rows:  # parents come before their children
+            summary = catalog._index.published(position, model, number).get("summary", {})
+            ref = f"{model}@{number}"
+            name = names[ref] = self._name(ref, summary)
+            self._here[name] = ref
+            for parent in filter(lambda item: isinstance(item, str), summary.get("parents", ())):
+                # a copy keeps the names that its parents had where it comes from
+                known = names.get(parent, (own, parent)) if name[0] == own else (name[0], parent)
+                if known != name and known not in self.parents.setdefault(name, []):
+                    self.parents[name].append(known)
+                    self.children.setdefault(known, []).append(name)
+
+    def _name(self, ref: str, summary: Mapping[str, Any]) -> Name:
+        origin = summary.get("origin")
+        if isinstance(origin, dict) and isinstance(origin.get("catalog"), str) and isinstance(origin.get("ref"), str):
+            return origin["catalog"], origin["ref"]
+        return str(self.catalog.id), ref
+
+    def grow(
+        self, start: Version, edges: Mapping[Name, list[Name]], seen: set[Name], depth: int
+    ) -> tuple[Relative, ...]:
+        """The relatives of a version along `edges`, each followed once."""
+        return self._grow(self._name(start.ref, start.summary), start, edges, seen, depth)
+
+    def _grow(
+        self, name: Name, version: Version | None, edges: Mapping[Name, list[Name]], seen: set[Name], depth: int
+    ) -> tuple[Relative, ...]:
+        seen.add(name)
+        found = []
+        for other in edges.get(name, ()):
+            if depth >= MAX_DEPTH or self._left <= 0:
+                self.whole = False
+                break
+            self._left -= 1
+            relative, there = self._relative(other)
+            if version is not None and there is not None:
+                child, parent = (version, there) if edges is self.parents else (there, version)
+                total, shared = self._shared(child, parent)
+                relative = attrs.evolve(relative, bytes=total, shared_bytes=shared)
+            if other in seen:
+                relative = attrs.evolve(relative, again=bool(edges.get(other)))
+            else:
+                relative = attrs.evolve(relative, relatives=self._grow(other, there, edges, seen, depth + 1))
+            found.append(relative)
+        return tuple(found)
+
+    def _relative(self, name: Name) -> tuple[Relative, Version | None]:
+        own = name[0] == str(self.catalog.id)
+        ref = self._here.get(name, name[1] if own else None)
+        if ref is None:
+            return Relative(name[1], "elsewhere", catalog=name[0]), None
+        try:
+            version = self.catalog.version(ref, deleted=True)
+        except CatalogError:
+            return Relative(name[1], "unknown"), None
+        summary = version.summary
+        relative = Relative(
+            version.ref,
+            "deleted" if version.deleted else "here",
+            str(summary.get("framework", "")),
+            str(summary.get("algorithm", "")),
+            version.created.isoformat(),
+        )
+        return relative, version
+
+    def _shared(self, child: Version, parent: Version) -> tuple[int | None, int | None]:
+        """The bytes of the child, and how many of them the parent has too; None where a layout cannot be read."""
+        if self._shared_left <= 0:
+            return None, None
+        self._shared_left -= 1
+        mine, theirs = self._layout(child), self._layout(parent)
+        if mine is None or theirs is None:
+            return None, None
+        return sum(mine.values()), sum(length for digest, length in mine.items() if digest in theirs)
+
+    def _layout(self, version: Version) -> Mapping[str, int] | None:
+        if version.ref not in self._chunks:
+            try:
+                data = self.catalog._content.blob(version._layout, f"layout of {version.ref}")
+                chunks = {c.digest: c.length for parts in read_layout(data).values() for c in parts}
+                self._chunks[version.ref] = chunks
+            except CatalogError:  # erased, collected, or out of reach
+                self._chunks[version.ref] = None
+        return self._chunks[version.ref]

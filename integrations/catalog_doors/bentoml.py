@@ -8,7 +8,7 @@ from catalog_core.errors import SerializationError
 from catalog_core.records import Foreign
 from catalog_doors import text
 from catalog_doors.files import model, rest
-from catalog_doors.look import look, small, tree
+from catalog_doors.look import look, tree
 
 ABOUT = "model.yaml"
 _TOLD = ("name", "version", "module", "api_version", "creation_time", "signatures", "options", "context", "metadata")
@@ -17,7 +17,7 @@ _TOLD = ("name", "version", "module", "api_version", "creation_time", "signature
 def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     """The model file becomes components; labels become tags, metadata parameters, the rest provenance."""
     looked = look(tree(path))
-    told = text.mapping(text.yaml(text.decoded(small(looked.files[ABOUT]), ABOUT), ABOUT), ABOUT)
+    told = text.mapping(text.yaml(looked.text(ABOUT), ABOUT), ABOUT)
     if not isinstance(told.get("name"), str) or not isinstance(told.get("module"), str):
         raise SerializationError(f"{ABOUT} has no name and module, as BentoML writes them", hint="is it BentoML's?")
     found = model(looked, scratch, unsafe, "model", [name for name in looked.files if name != ABOUT] or None)

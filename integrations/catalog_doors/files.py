@@ -147,7 +147,7 @@ def _several(looked: Looked, chosen: list[str], scratch: Path, unsafe: bool) -> 
     """A component for each of several files of one kind."""
     found = Found()
     for file in chosen:
-        name = _component(file, found.objects)
+        name = component(file, found.objects)
         part = one(looked, file, scratch, unsafe, name)
         found.objects |= part.objects
         found.notes += part.notes
@@ -157,7 +157,8 @@ def _several(looked: Looked, chosen: list[str], scratch: Path, unsafe: bool) -> 
     return found
 
 
-def _component(file: str, taken: Mapping[str, Any]) -> str:
+def component(file: str, taken: Mapping[str, Any]) -> str:
+    """A name for the component that a file becomes, which none of `taken` has."""
     stem = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in file.rpartition(".")[0])
     name = stem.strip("._-")[:80] or "part"
     name = name if fits(check_component, name) else "part"
@@ -259,8 +260,8 @@ def _listed(names: Iterable[str]) -> str:
 # -- readers of single files: (path, scratch) → object ------------------------------------------------------------
 
 
-def _safetensors(path: Path, scratch: Path) -> Any:
-    """The file itself: it is kept bit by bit, and loads as it is."""
+def named(path: Path, scratch: Path) -> Path:
+    """A safetensors file itself, which is kept bit by bit and loads as it is, under a name that says what it is."""
     if path.name.endswith(".safetensors"):
         return path
     place = _fresh(scratch, "named") / tensors.FILE
@@ -303,7 +304,7 @@ def _estimator(suffix: str) -> Any:
 
 
 _READERS: dict[str, Any] = {
-    "safetensors": _safetensors, "npz": _numpy, "npy": _numpy, "pt2": _pt2, "keras": _keras,
+    "safetensors": named, "npz": _numpy, "npy": _numpy, "pt2": _pt2, "keras": _keras,
     "skops": _estimator(".skops"), "ubjson": _estimator(".ubj"), "lightgbm": _estimator(".txt"),
 }  # fmt: skip
 _ENTRY = frozenset(["pt2", "keras", "skops", "ubjson", "lightgbm"])

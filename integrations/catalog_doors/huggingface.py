@@ -11,11 +11,11 @@ from typing import Any
 import attrs
 
 from catalog_core import tensors
-from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
+from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.records import Foreign
 from catalog_doors import text
-from catalog_doors.files import Found, _component, model, one, rest
-from catalog_doors.look import PICKLED, Looked, look, small, tree
+from catalog_doors.files import Found, component, model, named, one, rest
+from catalog_doors.look import PICKLED, Looked, fits, look, small, tree
 from catalog_doors.stored import FolderReader
 
 INDEX = ".safetensors.index.json"
@@ -103,7 +103,7 @@ def _weights(looked: Looked, scratch: Path, unsafe: bool) -> Found:
     for index in [name for name in looked.files if name.endswith(INDEX)]:
         shards = _shards(looked, index)
         looked.refuse(shards)
-        _sharded(found, looked, index, shards, alone=set(shards) == set(safe))
+        _sharded(found, looked, index, shards, scratch, alone=set(shards) == set(safe))
         safe = [name for name in safe if name not in found.used]
     for name in safe:
         part = one(
@@ -111,7 +111,7 @@ def _weights(looked: Looked, scratch: Path, unsafe: bool) -> Found:
             name,
             scratch,
             unsafe,
-            "model" if not found.objects and len(safe) == 1 else _component(name, found.objects),
+            "model" if not found.objects and len(safe) == 1 else component(name, found.objects),
         )
         found.objects |= part.objects
         found.used |= part.used
@@ -148,35 +148,37 @@ def _shards(looked: Looked, index: str) -> list[str]:
     return shards
 
 
-def _sharded(found: Found, looked: Looked, index: str, shards: list[str], alone: bool) -> None:
+def _sharded(found: Found, looked: Looked, index: str, shards: list[str], scratch: Path, alone: bool) -> None:
     """All shards as one dictionary of arrays, mapped where they lie. Where NumPy lacks a type, one component each."""
-    values: dict[str, Any] = {}
-    try:
-        for shard in shards:
-            reader = FolderReader({"model.safetensors": looked.files[shard]}, {})
-            part: Mapping[str, Any] = tensors.read(
-                reader, tensors.numpy_maker(), writable=False, name="model.safetensors"
-            )
-            again = values.keys() & part.keys()
-            if again:
-                raise SerializationError(f"two shards of {index} hold {sorted(again)[0]!r}")
-            values |= part
-    except MissingPlugin:
-        values = {}
-    key = "model" if alone else _component(index.removesuffix(INDEX) + ".", found.objects)
-    if values:
-        found.objects[key] = values
-    else:
-        for shard in shards:
-            found.objects[_component(shard, found.objects)] = looked.files[shard]
     found.used |= {*shards, index}
+    if not all(_numpy_has(looked.files[shard]) for shard in shards):
+        found.notes.append(f"the shards of {index} are a component each: ml_dtypes is not installed (pip install it)")
+        for shard in shards:
+            found.objects[component(shard, found.objects)] = named(looked.files[shard], scratch)
+        return
+    values: dict[str, Any] = {}
+    for shard in shards:
+        reader = FolderReader({tensors.FILE: looked.files[shard]}, {})
+        part: Mapping[str, Any] = tensors.read(reader, tensors.numpy_maker(), writable=False)
+        again = values.keys() & part.keys()
+        if again:
+            raise SerializationError(f"two shards of {index} hold {sorted(again)[0]!r}")
+        values |= part
+    found.objects["model" if alone else component(index.removesuffix(INDEX) + ".", found.objects)] = values
+
+
+def _numpy_has(path: Path) -> bool:
+    """Whether NumPy has all types of a safetensors file."""
+    reader = FolderReader({tensors.FILE: path}, {})
+    header = tensors.parse_header(lambda at, size: bytes(reader.view(tensors.FILE, at, size)), path.stat().st_size)
+    return all(fits(tensors.numpy_dtype, kind) for kind in {entry.dtype for entry in header.entries})
 
 
 def _card(looked: Looked, notes: list[str]) -> tuple[str | None, dict[str, Any]]:
     """The card, and what its head says; the head needs PyYAML."""
     if "README.md" not in looked.files:
         return None, {}
-    card = text.decoded(small(looked.files["README.md"]), "README.md")
+    card = looked.text("README.md")
     try:
         return card, text.card_head(card, "README.md")
     except ModuleNotFoundError:

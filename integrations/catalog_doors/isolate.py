@@ -6,7 +6,6 @@ import json
 import os
 import selectors
 import signal
-import site
 import subprocess
 import sys
 import time
@@ -82,9 +81,10 @@ def convert(path: Path, kind: str, scratch: Path, limits: Limits | None = None) 
 
 
 def _run(path: Path, kind: str, out: Path, home: Path, limits: Limits) -> dict[str, bool]:
+    readable = _importable()
     job = {
         "file": str(path.resolve()), "kind": kind, "out": str(out.resolve()), "home": str(home.resolve()),
-        "path": [entry for entry in sys.path if entry], "read": _readable(),
+        "path": readable, "read": [*readable, *sorted({sys.prefix, sys.base_prefix, sys.exec_prefix})],
         "limits": [limits.memory, limits.cpu, limits.file],
     }  # fmt: skip
     environment = {
@@ -156,12 +156,19 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _readable() -> list[str]:
-    """What Python imports from: installed packages, and folders of `sys.path` that are not all of somebody's home."""
-    home = Path.home().resolve()
-    wanted = {sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), *sys.path}
-    found = {os.path.realpath(path) for path in wanted if path and os.path.exists(path)}
-    return sorted(path for path in found if not home.is_relative_to(path))
+def _importable() -> list[str]:
+    """The part of `sys.path` that was installed. Folders of somebody's home are not, unless this package is there: what
+    lies in them is nobody's business."""
+    home, prefixes = Path.home().resolve(), {Path(place).resolve() for place in (sys.prefix, sys.base_prefix)}
+    found = []
+    for entry in sys.path:
+        place = Path(entry).resolve()
+        installed = any(place.is_relative_to(prefix) for prefix in prefixes) or place.name.endswith("-packages")
+        ours = any(place.glob("catalog_*/__init__.py"))
+        private = place.is_relative_to(home) and not (installed or ours)
+        if entry and place.exists() and not private and not home.is_relative_to(place):
+            found.append(str(place))
+    return found
 
 
 def _told(out: Path, name: str) -> dict[str, Any]:

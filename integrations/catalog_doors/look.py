@@ -13,8 +13,9 @@ from typing import Any
 
 import attrs
 
-from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
+from catalog_core.errors import CatalogError, InvalidInput, NotFound, NotTrusted, SerializationError
 from catalog_core.names import check_file
+from catalog_doors import text
 from catalog_scan.scanner import File, Finding, Report, Scanner
 
 MAX_FILES = 100_000
@@ -80,6 +81,12 @@ class Looked:
             if found.rule in BROKEN:
                 raise SerializationError(what, hint="nothing of it was read; `catalog scan` shows all of it")
             raise NotTrusted(what, hint="nothing was run; `catalog save NAME PATH` keeps a file as it is, unread")
+
+    def text(self, name: str) -> str:
+        """The text of a small file. Raises `NotFound` where there is none, `SerializationError` where it is no text."""
+        if name not in self.files:
+            raise NotFound(f"the folder holds no {name}", hint="--format names another program, or leave it out")
+        return text.decoded(small(self.files[name]), name)
 
     def told(self) -> dict[str, Any]:
         """The report, short, for the provenance."""

@@ -11,7 +11,7 @@ from catalog_core.errors import SerializationError
 from catalog_core.records import Foreign
 from catalog_doors import text
 from catalog_doors.files import model, rest
-from catalog_doors.look import Looked, look, small, tree
+from catalog_doors.look import Looked, look, tree
 
 FLAVORS = (
     "onnx",
@@ -42,7 +42,7 @@ _ASIDE = (
 def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     """The model that the flavors name becomes components; what `MLmodel` knows goes into provenance and tags."""
     looked = look(tree(path))
-    told = text.mapping(text.yaml(text.decoded(small(looked.files["MLmodel"]), "MLmodel"), "MLmodel"), "MLmodel")
+    told = text.mapping(text.yaml(looked.text("MLmodel"), "MLmodel"), "MLmodel")
     flavors = {
         name: flavor if isinstance(flavor, dict) else {}
         for name, flavor in text.mapping(told.get("flavors", {}), "flavors of MLmodel").items()

@@ -9,7 +9,7 @@ from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.records import Foreign
 from catalog_doors import text
 from catalog_doors.files import model, rest
-from catalog_doors.look import look, small, tree
+from catalog_doors.look import look, tree
 
 CONFIG = "config.pbtxt"
 
@@ -18,7 +18,7 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     """The highest version becomes components; inputs and outputs of the configuration go into the provenance."""
     folder = _model(path)
     looked = look(tree(folder))
-    told = text.pbtxt(text.decoded(small(looked.files[CONFIG]), CONFIG), CONFIG)
+    told = text.pbtxt(looked.text(CONFIG), CONFIG)
     versions = sorted({int(head) for head in (name.partition("/")[0] for name in looked.files) if _is_number(head)})
     if not versions:
         raise NotFound(f"{folder.name} has no version folder", hint=f"{folder.name}/1/model.onnx")

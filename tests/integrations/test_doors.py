@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from catalog_core import Catalog
-from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
+from catalog_core.errors import CatalogError, InvalidInput, NotFound, NotTrusted, SerializationError
 from catalog_core.tensors import parse_header
 from catalog_core.testing.memory import memory_catalog
 from catalog_doors import huggingface, text, triton
@@ -201,6 +201,42 @@ def test_a_plain_folder_with_one_file_keeps_its_bytes(catalog: Catalog, tmp_path
     assert imported(version)["format"] == "huggingface"
 
 
+def test_types_that_numpy_lacks_keep_their_shards(
+    catalog: Catalog, tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    shard = len(header).to_bytes(8, "little") + header + b"\x80?\x00@"
+    index = json.dumps({"weight_map": {"w": "model-00001-of-00001.safetensors"}}).encode()
+    files = {"model-00001-of-00001.safetensors": shard, "model.safetensors.index.json": index}
+    (version,) = catalog.import_(cache(tmp_path / "with", files))
+    assert version.summary["components"] == {"model": "safetensors"}
+    assert [float(value) for value in catalog.load(version.ref)["w"]] == [1, 2]
+
+    def lacking(name: str) -> Any:
+        raise SerializationError(f"NumPy has no dtype {name}")
+
+    monkeypatch.setattr("catalog_core.tensors.numpy_dtype", lacking)
+    (version,) = catalog.import_(cache(tmp_path / "without", files))
+    assert version.summary["components"] == {"model-00001-of-00001": "safetensors"}
+    assert "ml_dtypes is not installed" in caplog.text
+    version.download(tmp_path / "out")
+    assert next((tmp_path / "out").rglob("*.safetensors")).read_bytes() == shard
+
+
+@pytest.mark.parametrize("format", ["mlflow", "bentoml", "triton", "huggingface", "savedmodel", "file"])
+def test_a_format_that_is_named_wrongly_is_one_clear_line(catalog: Catalog, tmp_path: Path, format: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.md").write_text("# Notes")
+    if format in ("huggingface", "savedmodel", "file"):
+        (version,) = catalog.import_(tmp_path / "folder", format=format)
+        assert set(version.summary["components"].values()) == {"files"}
+    else:
+        with pytest.raises((NotFound, InvalidInput), match=r"holds no |a repository of 0 models"):
+            catalog.import_(tmp_path / "folder", format=format)
+    with pytest.raises(CatalogError):
+        catalog.import_(tmp_path / "folder" / "notes.md", "notes", format="mlflow")
+
+
 def test_shards_that_overlap_or_lack_are_refused(catalog: Catalog, tmp_path: Path) -> None:
     twice = {**SHARDED, "model-00002-of-00002.safetensors": tensors(a=W)}
     with pytest.raises(SerializationError, match=r"two shards of .* hold 'a'"):
@@ -353,6 +389,13 @@ def zipped(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP
     return path
 
 
+def linked(path: Path) -> None:
+    info = zipfile.ZipInfo("a.npy")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+
+
 def npy(array: Any) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
@@ -367,6 +410,7 @@ def lying(size: int) -> bytes:
 HOSTILE = {
     "bomb.npz": lambda p: zipped(p, {"a.npy": npy(np.zeros(1 << 23))}, zipfile.ZIP_DEFLATED),
     "climbs.npz": lambda p: zipped(p, {"../../a.npy": npy(W)}),
+    "link.npz": lambda p: linked(p),
     "absolute.npz": lambda p: zipped(p, {"/tmp/a.npy": npy(W)}),
     "objects.npz": lambda p: zipped(p, {"a.npy": npy(np.array([Canary()], dtype=object))}),
     "objects.npy": lambda p: p.write_bytes(npy(np.array([Canary()], dtype=object))),

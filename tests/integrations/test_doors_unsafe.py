@@ -125,6 +125,14 @@ def test_the_home_folder_is_out_of_sight(catalog: Catalog, tmp_path: Path, reach
         assert "Permission denied" in seen(catalog, written(tmp_path / "model.pkl", code)), code
 
 
+def test_folders_of_somebodys_home_are_not_imported_from(catalog: Catalog, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "private_module.py").write_text("password = 1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path / "work"))
+    assert "needs private_module" in seen(catalog, written(tmp_path / "model.pkl", "import private_module"))
+
+
 def test_the_environment_is_not_handed_on(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "password")
     code = (

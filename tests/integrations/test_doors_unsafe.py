@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,3 +275,37 @@ def test_shards_of_the_hub_are_converted_into_one(catalog: Catalog, tmp_path: Pa
     assert np.array_equal(loaded["b"], W * 2) and set(loaded) == {"a", "b"}
     told = catalog.artifact(version).manifest.provenance["imported"]["converted"]
     assert len(told) == 2
+
+
+ALONE = """
+import ctypes, os, sys
+sys.path[:] = {path!r}
+from catalog_doors import jail
+import socket
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, 1, 0, 0, 0)
+print({wall})
+{code}
+"""
+
+
+def alone(wall: str, code: str) -> tuple[bool, str]:
+    """Whether one wall of the jail could be built, without the others, and how the code ended behind it."""
+    script = ALONE.format(path=sys.path, wall=wall, code=code)
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.startswith("True"), (done.stderr.strip().splitlines() or [done.stdout.strip()])[-1]
+
+
+def test_each_wall_stands_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        call = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
+        assert alone("True", call)[1] == "True", "without a wall it gets through"
+        for wall in ("jail._namespaces(libc)", "jail._filter(libc)"):
+            built, ended = alone(wall, call)
+            assert not built or "Error" in ended, wall
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    built, ended = alone(
+        f"jail._landlock(libc, [], [{str(inside)!r}])", f"open({str(inside / 'a')!r}, 'w')\nopen({str(outside)!r}, 'w')"
+    )
+    assert not built or ("PermissionError" in ended and (inside / "a").exists() and not outside.exists())

@@ -12,8 +12,8 @@ PICKLED = (
 
 def catalog_register_formats() -> Iterable[FormatSpec]:
     """Register the readers, the most telling marks first. A mark that begins with `./` fits no single file."""
-    yield FormatSpec("mlflow", ("./MLmodel",), "catalog_doors.mlflow:read", extra="yaml")
-    yield FormatSpec("bentoml", ("./model.yaml",), "catalog_doors.bentoml:read", extra="yaml")
+    yield FormatSpec("mlflow", ("./MLmodel",), "catalog_doors.mlflow:read")
+    yield FormatSpec("bentoml", ("./model.yaml",), "catalog_doors.bentoml:read")
     yield FormatSpec("triton", ("./config.pbtxt", "./*/config.pbtxt"), "catalog_doors.triton:read")
     yield FormatSpec("savedmodel", ("./saved_model.pb",), "catalog_doors.files:read", extra="tensorflow")
     yield FormatSpec(

@@ -175,14 +175,12 @@ def _numpy_has(path: Path) -> bool:
 
 
 def _card(looked: Looked, notes: list[str]) -> tuple[str | None, dict[str, Any]]:
-    """The card, and what its head says; the head needs PyYAML."""
+    """The card, and what its head says."""
     if "README.md" not in looked.files:
         return None, {}
     card = looked.text("README.md")
     try:
         return card, text.card_head(card, "README.md")
-    except ModuleNotFoundError:
-        notes.append("the head of README.md was not read: PyYAML is not installed (pip install 'catalog-core[yaml]')")
     except SerializationError as exc:
         notes.append(exc.message)
     return card, {}

@@ -27,12 +27,12 @@ class _Method(torch.nn.Module):
     def __init__(self, owner: torch.nn.Module, method: str) -> None:
         super().__init__()
         self.owner = owner
-        self._method = method
-        self.__signature__ = inspect.signature(getattr(owner, method))
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
-        return getattr(self.owner, self._method)(*args, **kwargs)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return getattr(owner, method)(*args, **kwargs)
+
+        forward.__signature__ = inspect.signature(getattr(owner, method))  # type: ignore[attr-defined]
+        self.forward = forward  # torch.export asks it for the names of its inputs
 
 
 class ExportedModule(torch.nn.Module):

@@ -280,3 +280,29 @@ def test_what_cannot_be_traced_is_said_in_one_warning(
     with Catalog.open(tmp_path / "catalog") as catalog, pytest.warns(UserWarning, match="forward of Branching"):
         catalog.save("m", Branching(), example={"x": torch.ones(4, 3)})
     assert capfd.readouterr() == ("", "")
+
+
+class TwoWays(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)
+
+    def shifted(self, x: Any, by: Any) -> Any:
+        return self.layer(x) + by
+
+
+def test_another_method_is_exported_for_any_number_of_rows(catalog: Catalog) -> None:
+    net = TwoWays().eval()
+    example = {"x": torch.ones(4, 3), "by": torch.ones(4, 2)}
+    with catalog.prepare("m", net, entry_points={"shift": "model.shifted"}, example=example) as draft:
+        assert draft.verify().passed
+        version = draft.save()
+    component = catalog.artifact(version).manifest.components[0]
+    assert "shifted" not in component.meta.get("export", {}), component.meta
+    values = {"x": torch.rand(7, 3), "by": torch.rand(7, 2)}
+    with catalog.session(version) as session, torch.no_grad():
+        got = session.shift(**values)
+        assert torch.allclose(torch.as_tensor(got), net.shifted(**values), atol=1e-6)

@@ -34,7 +34,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # pages that a test of their own runs, since their examples are what that test inherits from
 ELSEWHERE = {"how-to/write-a-backend.md", "how-to/write-a-command.md", "how-to/write-a-serializer.md"}
 RUN = ("python", "pycon", "console", "sh")
-INERT = ("toml", "text", "ebnf", "json", "sql", "mermaid")
+INERT = ("toml", "text", "ebnf", "json", "sql", "mermaid", "yaml")
 BLOCK = re.compile(
     r'^(?P<indent> *)```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?[^\n]*\n(?P<body>.*?)^(?P=indent)```$',
     re.M | re.S,

@@ -74,3 +74,30 @@ def test_torch_that_only_pythonpath_reaches_is_not_refused(tmp_path: Path, monke
     assert without.returncode == 1
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if os.path.isdir(path)))
     assert verify(tmp_path, monkeypatch, "Plain()", python=python) == "PASSED"
+
+
+def test_random_outputs_are_compared_by_finiteness_and_moments() -> None:
+    from catalog_core.verify_child import _match
+
+    rng = np.random.default_rng(0)
+
+    def draws() -> list[dict[str, Any]]:
+        return [{"y": rng.normal(3, 2, 1000), "z": np.ones(2)} for _ in range(16)]
+
+    got = draws()[0]
+    for _ in range(20):
+        assert _match(got, {"y": rng.normal(3, 2, 1000), "z": np.ones(2)}, draws) == (
+            "passed",
+            "random: y, compared by finiteness and moments",
+        )
+    assert _match(got, dict(got), draws) is None
+    for recorded, why in (
+        (rng.normal(4, 2, 1000), "its mean was"),
+        (rng.normal(3, 3, 1000), "its standard deviation was"),
+        (np.full(1000, np.nan), "only one side is finite"),
+        (rng.normal(3, 2, 999), "largest difference another shape"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            _match(got, {"y": recorded, "z": np.ones(2)}, draws)
+    with pytest.raises(ValueError, match=r"output 'z' differs.*difference 1.0\)$"):
+        _match(got, {"y": got["y"], "z": np.zeros(2)}, draws)

@@ -484,6 +484,7 @@ class Draft:
             "verification": "not run" if self.report is None else "passed" if self.report.passed else "failed",
             "parents": self._parents,
             "new_bytes": self._writer.written,
+            **({} if self.report is None else {"checks": self.report.told()}),
         }
         return self.catalog._publish(
             self.name, self._writer, self.digest, self._layout, self.size, self._checked, alias=alias, summary=summary,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.compare import Comparison
     from catalog_core.lineage import Lineage
-    from catalog_core.records import Manifest
+    from catalog_core.records import Check, Manifest
     from catalog_core.show import Event
     from catalog_core.verify import Report
 
@@ -170,6 +170,13 @@ class Version:
         """Set metrics: finite numbers, else `InvalidInput`."""
         checked = {key: check_metric(key, value) for key, value in metrics.items()}
         return self._changed(self._event("metrics.set", set=checked, unset=[]))
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks that were run before it was published; none where it was not verified."""
+        from catalog_core.records import Check
+
+        return tuple(Check(*told) for told in self.summary.get("checks", ()))
 
     @property
     def attachments(self) -> dict[str, int]:

@@ -17,7 +17,9 @@ import lark
 from catalog_core.errors import InvalidQuery
 from catalog_core.names import nearest
 
-COLUMNS = ("name", "version", "stage", "author", "framework", "algorithm", "size", "time", "alias", "text")
+COLUMNS = (
+    "name", "version", "stage", "author", "framework", "algorithm", "verification", "size", "time", "alias", "text",
+)  # fmt: skip
 GROUPS = ("tags", "metrics", "params", "taxonomy")
 CONDITIONS = 500
 DEPTH = 20

@@ -18,7 +18,7 @@ from catalog_core.values import check_limit
 
 COLUMN = {
     "name": "v.name", "version": "v.number", "stage": "v.stage", "author": "v.author", "framework": "v.framework",
-    "algorithm": "v.algorithm", "size": "v.size", "time": "v.created",
+    "algorithm": "v.algorithm", "size": "v.size", "time": "v.created", "verification": "v.verification",
 }  # fmt: skip
 RARE = 2000
 

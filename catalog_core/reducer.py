@@ -23,7 +23,7 @@ CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT UNIQU
   card TEXT, newest INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
   manifest TEXT, layout TEXT, stage TEXT NOT NULL, author TEXT, created REAL NOT NULL, framework TEXT, algorithm TEXT,
-  size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, position INTEGER);
+  size INTEGER, deleted INTEGER NOT NULL DEFAULT 0, position INTEGER, verification TEXT);
 CREATE UNIQUE INDEX versions_number ON versions (model, number);
 CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
 CREATE TABLE parted (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
@@ -49,7 +49,7 @@ CREATE INDEX IF NOT EXISTS fields_text ON fields (key, text, version);
 CREATE INDEX IF NOT EXISTS events_model ON events (model, position);
 """
 # what the reducer keeps back and writes many rows at a time
-VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
+VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
 NEWEST = "UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?"
 ALIAS = "INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)"
 FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)"
@@ -270,7 +270,7 @@ class Reducer:
                 actual=newest + 1,
             )
         digests = check_digest(event["manifest"]), check_digest(event["layout"])
-        framework, algorithm = (_text(summary.get(key)) for key in ("framework", "algorithm"))
+        framework, algorithm, verification = map(_text, map(summary.get, ("framework", "algorithm", "verification")))
         fields = [row for kind in GROUPS if kind in event for row in field_rows(kind, event[kind])]
         words = [_text(event.get("text")) or "", framework or "", algorithm or "", actor]
         words += [f"{key} {value}" for key, value in event.get("tags", {}).items()]
@@ -290,7 +290,7 @@ class Reducer:
         kept = self._kept
         kept[VERSION].append(
             (version, model, number, name, *digests, STAGES[0], actor, now, framework, algorithm, event["size"],
-             entry.position)
+             entry.position, verification)
         )  # fmt: skip
         kept[NEWEST].append((number, now, model))
         kept[FIELD] += [(version, *row) for row in fields]

@@ -20,6 +20,7 @@ from catalog_core.layout import SMALL, write_layout
 from catalog_core.records import Check
 
 TIMEOUT = 300.0
+MAX_TOLD = 5000  # characters of all checks that a version keeps
 
 
 @attrs.frozen
@@ -41,6 +42,20 @@ class Report:
     def rows(self) -> list[dict[str, Any]]:
         """The checks as plain rows."""
         return [attrs.asdict(check) for check in self.checks]
+
+    def told(self) -> list[list[Any]]:
+        """The checks as they are stored with a version (id, result, seconds, the beginning of the cause), as many as an
+        event has room for; what did not pass comes first where that is not all."""
+        rows = [[c.id, c.result, round(c.seconds, 3), c.cause[:200]] for c in self.checks]
+        if sum(len(str(row)) for row in rows) > MAX_TOLD:
+            rows.sort(key=lambda row: row[1] == "passed")
+        kept, room = [], MAX_TOLD
+        for row in rows:
+            room -= len(str(row))
+            if room < 0:
+                break
+            kept.append(row)
+        return kept
 
     def __repr__(self) -> str:
         return f"<Report {'passed' if self.passed else 'failed'}: {len(self.checks)} checks>"

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from catalog_core.catalog import Catalog
+from catalog_core.records import Check
+from catalog_core.verify import Report
+
 pytest.importorskip("torch")
 pytestmark = pytest.mark.framework
 
@@ -103,3 +107,22 @@ def test_random_outputs_are_compared_by_finiteness_and_moments() -> None:
             _match(got, {"y": recorded, "z": np.ones(2)}, draws)
     with pytest.raises(ValueError, match=r"output 'z' differs.*difference 1.0\)$"):
         _match(got, {"y": got["y"], "z": np.zeros(2)}, draws)
+
+
+def test_a_version_keeps_its_checks_and_is_found_by_them(tmp_path: Path) -> None:
+    with Catalog.open(f"file://{tmp_path}/catalog") as catalog:
+        catalog.save("m", {"w": np.arange(3.0)}, verify=True)
+        catalog.save("m", {"w": np.arange(4.0)})
+        found = catalog.search("verification = passed")
+        assert [version.ref for version in found] == ["m@1"]
+        assert [v.ref for v in catalog.search('verification = "not run"')] == ["m@2"]
+        checks = {check.id: check for check in found[0].checks}
+        assert checks["digests"].result == "passed" and checks["load:model"].seconds > 0
+        assert catalog.version("m@2").checks == ()
+
+
+def test_very_many_checks_are_kept_as_far_as_there_is_room() -> None:
+    many = [Check(f"run:{number}", "passed", 0.1, "") for number in range(500)]
+    told = Report((*many, Check("match:last", "failed", 0.2, "why " * 200))).told()
+    assert told[0] == ["match:last", "failed", 0.2, ("why " * 200)[:200]]
+    assert 50 < len(told) < 200

@@ -318,25 +318,35 @@ class Catalog:
         return position
 
     def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:
-        """Store a blob, and commit the event that names it (`digest`); again, where a sweep came between."""
+        """Store a blob, and commit the event that names it (`digest`)."""
+        self._commit_blobs(kind, [(source, fields)])
+
+    def _commit_blobs(self, kind: str, items: Iterable[tuple[bytes | Path, dict[str, Any]]]) -> None:
+        """Store blobs, and commit the events that name them, at once; again, where a sweep came between."""
         from catalog_core.digests import digest_of_parts
         from catalog_core.errors import Rejected
         from catalog_core.events import event, relies_on
         from catalog_core.layout import SMALL
         from catalog_core.staging import Source
 
-        content = Source([source]) if isinstance(source, bytes) else Source.of_file(source)
-        digest = digest_of_parts(content.parts)
-        self._index.refuse_erased(digest)
+        contents = [
+            (Source([source]) if isinstance(source, bytes) else Source.of_file(source), fields)
+            for source, fields in items
+        ]
+        digests = [digest_of_parts(content.parts) for content, _ in contents]
+        for digest in digests:
+            self._index.refuse_erased(digest)
         for attempt in range(5):
-            about = relies_on([digest], self._index.head)
-            blobs = {}
-            if content.size <= SMALL:
-                blobs[digest] = b"".join(content.parts)
-            else:
-                self._backend.blobs.put(self._index.key(digest), content.stream(), content.size)
+            head = self._index.head
+            blobs, told = {}, []
+            for digest, (content, fields) in zip(digests, contents, strict=True):
+                if content.size <= SMALL:
+                    blobs[digest] = b"".join(content.parts)
+                else:
+                    self._backend.blobs.put(self._index.key(digest), content.stream(), content.size)
+                told.append(event(kind, digest=digest, **fields, **relies_on([digest], head)))
             try:
-                self._commit(event(kind, digest=digest, **fields, **about), blobs=blobs)
+                self._commit(*told, blobs=blobs)
                 return
             except Rejected as exc:
                 if exc.code != "swept" or attempt == 4:

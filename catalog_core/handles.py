@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+TOGETHER = 200  # attachments in one entry
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """The files below a folder, by their relative paths."""
+    found = [(path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [
+        (relative.as_posix(), path)
+        for relative, path in found
+        if not any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
+    ]
+
+
 class Version:
     """A published version: `model`, `number`, `digest` (of its manifest), `stage`, `author`, `created`, `size`
     (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `attachments`, `manifest`."""
@@ -198,15 +211,25 @@ class Version:
 
     def attach(self, name: str, source: bytes | str | os.PathLike[str] | None) -> Version:
         """Attach bytes or a file (a plot, a log, a notebook) under `name`, in place of one of that name; None removes
-        it. The version itself does not change."""
+        it. Of a folder (code, configuration) all files are attached, as `name/path`, but for hidden ones and
+        `__pycache__`. The version itself does not change."""
         check_name(name, "attachment")
         if source is None:
             return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
-        if not isinstance(source, bytes) and not os.path.isfile(source):
-            raise InvalidInput(f"{source} is no file")
-        size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
-        content = source if isinstance(source, bytes) else Path(source)
-        self.catalog._commit_blob(content, "attachment.set", model=self.model, number=self.number, name=name, size=size)
+        files: list[tuple[str, bytes | Path]] = [(name, source if isinstance(source, bytes) else Path(source))]
+        if not isinstance(source, bytes) and os.path.isdir(source):
+            files = [(check_name(f"{name}/{path}", "attachment"), full) for path, full in _files(Path(source))]
+            if not files:
+                raise InvalidInput(f"folder {source} holds no files")
+        elif not isinstance(source, bytes) and not os.path.isfile(source):
+            raise InvalidInput(f"{source} is no file or folder")
+        same = {"model": self.model, "number": self.number}
+        for start in range(0, len(files), TOGETHER):
+            items = []
+            for key, content in files[start : start + TOGETHER]:
+                size = len(content) if isinstance(content, bytes) else content.stat().st_size
+                items.append((content, {**same, "name": key, "size": size}))
+            self.catalog._commit_blobs("attachment.set", items)
         return self.catalog.version(self.ref, deleted=True)
 
     def start_card(self) -> str:

@@ -132,12 +132,12 @@ def update_command(
 def attach_command(
     ctx: click.Context, ref: str, file: Path | None, name: str | None, remove: bool, get: bool
 ) -> None:  # fmt: skip
-    """Attach FILE (a plot, a log, a notebook) to REF, fetch or remove one, or list what is attached."""
+    """Attach FILE (a plot, a log, a notebook, or a folder of code) to REF, fetch or remove one, or list them."""
     version = opened(ctx).version(ref)
     if (remove or get) and name is None:
         raise click.UsageError("--remove and --get need --name")
     if get and name is not None:
-        (file or Path(Path(name).name)).write_bytes(version.attachment(name))
+        _fetch(version, name, file or Path(Path(name).name))
     elif remove and name is not None:
         version.attachment(name)
         version = version.attach(name, None)
@@ -145,6 +145,18 @@ def attach_command(
         version = version.attach(name or file.name, file)
     listed = [f"{key}  {size(count)}" for key, count in version.attachments.items()]
     put(ctx, version.attachments, lines=listed or [f"{version.ref} has no attachments"])
+
+
+def _fetch(version: Version, name: str, target: Path) -> None:
+    """Write an attachment to a file, or all of `name/` into a folder."""
+    below = [key for key in version.attachments if key.startswith(f"{name}/")]
+    if name in version.attachments or not below:
+        target.write_bytes(version.attachment(name))
+        return
+    for key in below:
+        path = target / key.removeprefix(f"{name}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(version.attachment(key))
 
 
 @click.command("delete")

@@ -198,3 +198,12 @@ def test_help_and_show_are_quick(run, goal: float, arguments: tuple[str, ...]) -
         run(*arguments)
         times.append(time.perf_counter() - begin)
     assert min(times) <= goal, times
+
+
+def test_a_folder_of_code_is_attached_and_fetched(run, tmp_path: Path) -> None:
+    (tmp_path / "code" / "deep").mkdir(parents=True)
+    (tmp_path / "code" / "deep" / "train.py").write_text("import this")
+    assert run("attach", "calo/gan@1", str(tmp_path / "code")).returncode == 0
+    done = run("attach", "calo/gan@1", str(tmp_path / "back"), "--get", "--name", "code")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "back" / "deep" / "train.py").read_text() == "import this"

@@ -314,6 +314,28 @@ def test_a_retrained_model_does_not_keep_the_bytes_of_the_one_before(catalog: Ca
     assert catalog.fsck().clean
 
 
+def test_a_folder_is_attached_in_one_entry_without_what_is_hidden(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "training"
+    for name, text in {"train.py": "import this", "conf/gan.toml": "lr = 1", ".git/HEAD": "x", "__pycache__/a.pyc": "x",
+                       "conf/.env": "SECRET=1", "data.bin": "x" * 100_000}.items():  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    version = catalog.save("m", {"w": np.arange(3)})
+    before = catalog.position
+    version = version.attach("code", folder)
+    assert catalog.position == before + 1
+    assert version.attachments == {"code/conf/gan.toml": 6, "code/data.bin": 100_000, "code/train.py": 11}
+    assert version.attachment("code/data.bin") == b"x" * 100_000
+    (folder / "not good.py").touch()
+    with pytest.raises(InvalidInput):
+        version.attach("code", folder)
+    assert catalog.position == before + 1, "nothing of it was attached"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInput, match="holds no files"):
+        version.attach("code", tmp_path / "empty")
+    assert catalog.fsck().clean
+
+
 def test_attachments_come_and_go_without_changing_the_version(catalog: Catalog, tmp_path: Path) -> None:
     version = catalog.save("m", weights())
     log = np.random.default_rng(0).bytes(300_000)

@@ -82,7 +82,7 @@ def test_an_expired_proxy_is_named(
     assert re.search(rf"x509 proxy {re.escape(str(proxy))} \(valid for 4[78]\.\d h\)", told), told
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3 * 86400)
-    assert "(expired 24.0 h ago)" in found(url)["xrootd.credentials"].cause
+    assert re.search(r"\(expired 24\.\d h ago\)", found(url)["xrootd.credentials"].cause)
 
 
 def test_who_may_only_read_fails_at_writing(xrootd_servers: dict[str, XrootdServer]) -> None:

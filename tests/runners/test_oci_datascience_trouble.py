@@ -4,6 +4,7 @@ happens, publishing again makes it whole, and never makes a second model."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -162,7 +163,8 @@ def test_every_call_may_be_the_last_one(server: DataScienceServer, catalog: Cata
 def spawn(server: DataScienceServer, folder: Path) -> subprocess.Popen[bytes]:
     login, place = json.dumps(server.login()), json.dumps(PLACE)
     command = [sys.executable, oci_datascience_catalog.__file__, str(folder), "calo/gan@1", login, place]
-    return subprocess.Popen(command)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.Popen(command, env=environment)
 
 
 def test_a_process_that_is_killed_while_it_uploads_leaves_one_model_that_the_next_one_completes(

@@ -17,13 +17,13 @@ from catalog_core.names import check_key, nearest
 from catalog_core.records import EntryPoint, TensorSpec
 from catalog_core.values import check_tags
 
-# of the first group are those of Oracle's catalog, under its names; of the second, what physicists and image people do
+# those of the first group are Oracle's, under its names; of the second, what physicists and image people do
 USE_CASES = (
-    "anomaly detection", "binary classification", "clustering", "dimensionality reduction/representation",
-    "image classification", "multinomial classification", "ner", "object localization", "other", "recommender",
-    "regression", "sentiment analysis", "time series forecasting", "topic modeling",
-    "fast simulation", "generative model", "image segmentation", "inpainting", "language model", "reconstruction",
-    "super-resolution", "surrogate", "tracking", "trigger",
+    "anomaly_detection", "binary_classification", "clustering", "dimensionality_reduction/representation",
+    "image_classification", "multinomial_classification", "ner", "object_localization", "other", "recommender",
+    "regression", "sentiment_analysis", "time_series_forecasting", "topic_modeling",
+    "fast_simulation", "generative_model", "image_segmentation", "inpainting", "language_model", "reconstruction",
+    "super_resolution", "surrogate", "tracking", "trigger",
 )  # fmt: skip
 DETAILS = ("unit", "description", "minimum", "maximum")
 # variables by which schedulers and trackers tell what runs
@@ -39,12 +39,11 @@ def check_taxonomy(given: Mapping[str, Any]) -> dict[str, str]:
     found = {check_key(key, "taxonomy"): str(value) for key, value in given.items()}
     case = found.get("use_case")
     if case is not None:
-        plain = case.lower().replace("_", " ").replace("-", " ").strip()
-        known = {name.replace("-", " "): name for name in USE_CASES}
-        if plain not in known:
+        plain = case.strip().lower().replace(" ", "_").replace("-", "_")
+        if plain not in USE_CASES:
             hint = nearest(plain, USE_CASES) or f"one of {', '.join(USE_CASES)}"
             raise InvalidInput(f"use_case {case!r} is not known", hint=f"{hint}; other keys take any text")
-        found["use_case"] = known[plain]
+        found["use_case"] = plain
     return found
 
 

@@ -91,7 +91,7 @@ def test_a_version_becomes_a_model_with_all_that_is_known_of_it(
     assert custom["GitDirty"]["value"] == "true"
     assert custom["Python"]["category"] == "Training Environment"
     assert custom["tag.team"]["value"] == "openlab"
-    assert custom["taxonomy.use_case"]["value"] == "fast simulation"
+    assert custom["taxonomy.use_case"]["value"] == "fast_simulation"
     assert custom["CatalogDigest"]["value"] == version.digest
     defined = items(model, "defined")
     assert defined["UseCaseType"]["value"] == "other"
@@ -220,7 +220,7 @@ def test_a_model_is_pulled_into_another_catalog_once(
         assert pulled.ref == "calo/gan@1"
         np.testing.assert_array_equal(pulled.load()["w"], np.arange(1000, dtype=np.float32))
         assert (pulled.metrics, pulled.params) == ({"auc": 0.75}, {"lr": 0.5})
-        assert pulled.taxonomy == {"use_case": "fast simulation"}
+        assert pulled.taxonomy == {"use_case": "fast_simulation"}
         assert pulled.tags == {"team": "x", note_of(COMPARTMENT, PROJECT): done.ocid}
         provenance = pulled.manifest.provenance
         assert provenance["imported"]["format"] == "ads"

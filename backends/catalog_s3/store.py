@@ -151,7 +151,7 @@ class S3Store:
             try:
                 found = self._reader.get(key, options=options if start or length else {})
             except exceptions.GenericError as exc:
-                if "416" not in str(exc).partition("<")[0]:
+                if "status code: 416 " not in str(exc).partition("<")[0]:
                     raise
                 return io.BytesIO()  # it ends before `start`
         return io.BufferedReader(_Body(key, found), BLOCK)

@@ -168,6 +168,23 @@ def test_a_url_is_a_bucket_and_a_prefix(url: str) -> None:
         open_store(url, {}, False)
 
 
+@pytest.mark.parametrize("key", ["a", "entries/416"])
+def test_an_endpoint_or_key_with_416_in_its_name_is_no_answer_416(server: S3Server, key: str) -> None:
+    """What obstore says of a failed request names both."""
+    _, options = server.fresh()
+    for port in range(41600, 41700):
+        with socket.socket() as free:
+            if free.connect_ex(("127.0.0.1", port)) != 0:
+                break
+    store = open_store("s3://catalogs/x", {**options, "endpoint": f"http://127.0.0.1:{port}", "timeout": 1}, False)
+    for start in (0, 5):
+        with pytest.raises(BackendError):
+            store.get(key, start)
+    near = open_store("s3://catalogs/x", options, False)
+    near.put(key, io.BytesIO(b"abc"), 3, "content")
+    assert near.get(key, 10).read() == b""
+
+
 def test_a_server_that_is_down_or_deaf_costs_seconds(server: S3Server) -> None:
     _, options = server.fresh()
     store = open_store("s3://catalogs/x", {**options, "endpoint": "http://127.0.0.1:9", "timeout": 3}, False)

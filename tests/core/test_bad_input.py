@@ -383,7 +383,7 @@ def test_what_is_neither_file_nor_folder_is_refused(catalog: Catalog, tmp_path: 
     for path in ("pipe", "loop", "empty", "missing", "pipe/below", "x" * 300):
         with pytest.raises(CatalogError):
             catalog.save("m", tmp_path / path)
-        with pytest.raises(InvalidInput, match="is no file|holds no files"):
+        with pytest.raises(InvalidInput, match=r"is no file|holds no files"):
             catalog.version("digits").attach("note", tmp_path / path)
     with pytest.raises(InvalidInput):
         catalog.save("m", Path("/dev/null"))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
+from catalog_core.about import ORACLE_USE_CASES as USE_CASES
 from catalog_core.errors import InvalidInput
 
 Style = Literal["ads", "oci"]
@@ -40,11 +41,6 @@ KEYS = {
     "evaluation": ("EvaluationConfiguration", "evaluationConfiguration"),
 }
 _OURS = {name.lower(): key for key, names in KEYS.items() for name in names}
-USE_CASES = (
-    "binary_classification", "regression", "multinomial_classification", "clustering", "recommender",
-    "dimensionality_reduction/representation", "time_series_forecasting", "anomaly_detection", "topic_modeling", "ner",
-    "sentiment_analysis", "image_classification", "object_localization", "other",
-)  # fmt: skip
 # What ADS has no value for; to OCI it is `other`.
 MORE_USE_CASES = (
     "generative_model", "fast_simulation", "surrogate", "inpainting", "segmentation", "tracking", "trigger",

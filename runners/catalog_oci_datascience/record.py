@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core.about import ORACLE_USE_CASES as USE_CASES
 from catalog_core.errors import InvalidInput
 from catalog_core.values import check_tags
 
@@ -28,11 +29,6 @@ MAX_TAGS, MAX_TAG_KEY, MAX_TAG = 10, 100, 256
 CATEGORIES = (
     "Performance", "Training Profile", "Training and Validation Datasets", "Training Environment", "Reports", "Readme",
     "Other",
-)  # fmt: skip
-USE_CASES = (
-    "binary_classification", "regression", "multinomial_classification", "clustering", "recommender",
-    "dimensionality_reduction/representation", "time_series_forecasting", "anomaly_detection", "topic_modeling", "ner",
-    "sentiment_analysis", "image_classification", "object_localization", "other",
 )  # fmt: skip
 FRAMEWORKS = (
     "scikit-learn", "xgboost", "tensorflow", "pytorch", "mxnet", "keras", "lightgbm", "pymc3", "pyod", "spacy",

@@ -46,6 +46,13 @@ def test_a_use_case_is_stored_in_one_spelling(catalog: Catalog, written: str) ->
     assert [v.ref for v in catalog.search("taxonomy.use_case = fast_simulation")] == ["m@1"]
 
 
+def test_every_use_case_that_ads_classes_offer_can_be_saved() -> None:
+    from catalog_ads import taxonomy
+
+    for case in (*taxonomy.USE_CASES, *taxonomy.MORE_USE_CASES):
+        assert about.check_taxonomy({"use_case": case}) == {"use_case": case}
+
+
 def test_a_use_case_that_is_none_is_refused_with_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(InvalidInput, match=r"'fast simulatoin' is not known.*fast_simulation"):
         catalog.save("m", weights(), taxonomy={"use_case": "fast simulatoin"})

@@ -344,9 +344,9 @@ class ComponentReader:
         target = Path(self._folder.name) / name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._content.fetch(self._chunks(name), f"{self._what}/{name}")
+            self.fetch(name)
             with target.open("wb") as file:
-                for chunk in self._chunks(name):
-                    file.write(self._chunk(chunk, f"{self._what}/{name}"))
+                for piece in self.pieces(name):
+                    file.write(piece)
             target.chmod(0o444)
         return target

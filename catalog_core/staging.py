@@ -227,7 +227,7 @@ class Writer:
                 digest = next(hashes).result()
                 digests.append(digest)
                 known = self.known(digest, length)
-                if known is None and digest in own:
+                if known is None and digest in own and length > SMALL:
                     known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
                 if known is not None and known.pack and length <= SMALL:
                     # a header must not keep the pack of another version alive: where anything is new, it is new too
@@ -441,6 +441,6 @@ def cuts_of(path: Path) -> list[int] | None:
             return file.read(length)
 
         try:
-            return tensors.cuts(tensors.parse_header(read, size), size)
+            return tensors.cuts(tensors.parse_header(read, size).ranges(), size)
         except SerializationError:
             return None

@@ -53,6 +53,10 @@ class Header:
     metadata: Mapping[str, str]
     data_start: int
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """Where each tensor begins and ends in the file, in bytes."""
+        return [(entry.start, entry.end) for entry in self.entries]
+
 
 def _count(shape: Sequence[int]) -> int:
     total = 1
@@ -132,20 +136,19 @@ def plan(tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[
     return len(text).to_bytes(8, "little") + text, Header(entries, dict(metadata), start)
 
 
-def cuts(header: Header, size: int) -> list[int]:
-    """The offsets where chunks begin: at tensors. Small neighbours share a chunk of about 4 MiB, tensors over 64 MiB
-    are cut at that stride from their own start; a tensor of 4 MiB or more has its chunks for itself, so that a change
-    elsewhere never moves its cuts."""
+def cuts(ranges: Iterable[tuple[int, int]], size: int) -> list[int]:
+    """The offsets where chunks begin in a file whose tensors have these ranges, in order. Small neighbours share a
+    chunk of about 4 MiB, tensors over 64 MiB are cut at that stride from their own start; a tensor of 4 MiB or more
+    has its chunks for itself, so that a change elsewhere never moves its cuts."""
     result = [0]
     open_since: int | None = None
-    for entry in header.entries:
-        length = entry.end - entry.start
-        if length >= SMALL_GROUP:
-            result += range(entry.start, entry.end, MAX_CHUNK)
+    for start, end in ranges:
+        if end - start >= SMALL_GROUP:
+            result += range(start, end, MAX_CHUNK)
             open_since = None
-        elif length and (open_since is None or entry.end - open_since > SMALL_GROUP):
-            result.append(entry.start)
-            open_since = entry.start
+        elif end > start and (open_since is None or end - open_since > SMALL_GROUP):
+            result.append(start)
+            open_since = start
     return [cut for cut in result if cut < size]
 
 
@@ -249,7 +252,7 @@ def write(values: Mapping[str, Any], directory: Directory, name: str = FILE) -> 
     census = getattr(directory, "census", None)
     if census is not None:
         count_numbers(zip(where.entries, parts[1:], strict=True), census)
-    directory.write(name, parts, cuts(where, where.entries[-1].end if where.entries else len(header)))
+    directory.write(name, parts, cuts(where.ranges(), where.entries[-1].end if where.entries else len(header)))
     return shared
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.tensors import cuts
 from catalog_sklearn.boosters import check_lightgbm, check_xgboost
 
 SCHEMA = "schema.json"
@@ -54,9 +57,9 @@ NODES = frozenset({
 })  # fmt: skip
 
 
-def write(obj: Any) -> tuple[bytes, str | None]:
-    """The archive of an object, and why it will load with `trust` only, or None. Raises `SerializationError` for what
-    skops cannot hold."""
+def write(obj: Any) -> tuple[bytes, list[int], str | None]:
+    """The archive of an object, where its chunks begin, and why it will load with `trust` only, or None. Raises
+    `SerializationError` for what skops cannot hold."""
     import skops.io
 
     try:
@@ -67,11 +70,13 @@ def write(obj: Any) -> tuple[bytes, str | None]:
         raise SerializationError(f"a {type(obj).__name__} cannot be written by skops: {_line(exc)}") from exc
     members, schema, _ = _opened(data)
     members = _renamed({name: _clean(content) for name, content in members.items()}, schema)
+    cause = None
     try:
         _check(members, schema, trust=False)
     except (NotTrusted, SerializationError) as exc:
-        return _zipped(members, schema), exc.message
-    return _zipped(members, schema), None
+        cause = exc.message
+    data, starts = _zipped(members, schema)
+    return data, cuts(pairwise([*starts, len(data)]), len(data)), cause
 
 
 def read(data: bytes, trust: bool) -> Any:
@@ -83,7 +88,7 @@ def read(data: bytes, trust: bool) -> Any:
         members, schema, had_ids = _opened(data)
         unknown = _check(members, schema, trust)
         if had_ids:
-            data = _zipped(members, schema)
+            data, _ = _zipped(members, schema)
         return skops.io.loads(data, trusted=[*TRUSTED, *unknown])
     except (NotTrusted, SerializationError):
         raise
@@ -97,7 +102,7 @@ def _check(members: Mapping[str, bytes], schema: dict[str, Any], trust: bool) ->
 
     for node in _nodes(schema):
         _check_node(node, members, trust)
-    without = _zipped(dict.fromkeys(members, b""), schema)  # types stand in the tree
+    without, _ = _zipped(dict.fromkeys(members, b""), schema)  # types stand in the tree
     unknown = sorted(set(skops.io.get_untrusted_types(data=without)) - set(TRUSTED))
     if unknown and not trust:
         raise NotTrusted(
@@ -107,19 +112,29 @@ def _check(members: Mapping[str, bytes], schema: dict[str, Any], trust: bool) ->
     return unknown
 
 
+def _mapped(content: bytes) -> tuple[np.ndarray, int]:
+    """The array of a `.npy` file, on the file's own bytes, and where in them it begins. No pickle is read."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject or version not in ((1, 0), (2, 0)):
+        raise SerializationError("an array holds Python objects, or is of a newer format")
+    flat = np.frombuffer(content, dtype, math.prod(shape), file.tell())
+    return flat.reshape(shape, order="F" if fortran else "C"), file.tell()
+
+
 def _clean(content: bytes) -> bytes:
     """An array of records without what happens to lie in the memory between its fields."""
     if not content.startswith(b"\x93NUMPY") or b"'descr': [" not in content[:100]:
         return content
-    array = np.load(io.BytesIO(content), allow_pickle=False)
+    array, start = _mapped(content)
     if array.dtype.names is None:
         return content
-    clean = np.zeros(array.shape, array.dtype)  # zeros_like leaves the gaps as they were
+    clean = np.zeros(array.shape, array.dtype, "F" if array.flags.f_contiguous else "C")  # zeros_like keeps the gaps
     for name in array.dtype.names:
         clean[name] = array[name]
-    buffer = io.BytesIO()
-    np.save(buffer, clean, allow_pickle=False)
-    return buffer.getvalue()
+    return content[:start] + clean.tobytes("A")
 
 
 def _opened(data: bytes) -> tuple[dict[str, bytes], dict[str, Any], bool]:
@@ -152,13 +167,14 @@ def _renamed(members: Mapping[str, bytes], schema: dict[str, Any]) -> dict[str, 
     return {name: content for content, name in names.items()}
 
 
-def _zipped(members: Mapping[str, bytes], schema: dict[str, Any]) -> bytes:
+def _zipped(members: Mapping[str, bytes], schema: dict[str, Any]) -> tuple[bytes, list[int]]:
+    """The archive of the members, and where each begins in it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         text = json.dumps(schema, ensure_ascii=True).encode()
         for name, content in [(SCHEMA, text), *members.items()]:
             archive.writestr(zipfile.ZipInfo(name), content)
-    return buffer.getvalue()
+    return buffer.getvalue(), [info.header_offset for info in archive.infolist()]
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -220,10 +236,10 @@ def check_trees(node: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
 
 def _array(node: Mapping[str, Any], key: str, members: Mapping[str, bytes]) -> np.ndarray:
     part = node["content"]["content"][key]
-    array = np.load(io.BytesIO(members[part["file"]]), allow_pickle=False)
+    array, _ = _mapped(members[part["file"]])
     if part["__loader__"] != "NdArrayNode" or part["type"] != "numpy" or array.ndim == 0:
         raise SerializationError(f"the {key} of a tree are no array")
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 def _check_tree(nodes: np.ndarray, inner: np.ndarray, left: str, right: str, feature: str) -> int:

@@ -67,8 +67,8 @@ class SklearnSerializer:
             raise SerializationError(
                 f"a {type(obj).__name__} is no estimator", hint="publish an estimator or a pipeline"
             )
-        data, cause = archive.write(obj)
-        directory.write("model.skops", [data])
+        data, cuts, cause = archive.write(obj)
+        directory.write("model.skops", [data], cuts)
         if cause is not None:
             warnings.warn(f"{type(obj).__name__} will load with trust=True only: {cause}", stacklevel=2)
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -419,6 +420,19 @@ def test_a_thousand_small_files_are_one_pack_and_are_shared(catalog: Catalog, tm
     catalog.gc(grace=-1)
     assert (catalog.download("few", tmp_path / "few-out") / "f11.txt").read_text() == (few / "f11.txt").read_text()
     assert catalog.fsck().clean
+
+
+def test_a_file_whose_small_tensors_are_alike_is_mapped_not_copied(catalog: Catalog) -> None:
+    rng = np.random.default_rng(0)
+    state = {f"{n}.weight": rng.random(1_500_000, dtype=np.float32) for n in range(3)}
+    state |= {f"{n}.bias": np.zeros(1500, np.float32) for n in range(3)}
+    catalog.save("m", dict(sorted(state.items())))
+    loaded = catalog.load("m")
+    for name, array in loaded.items():
+        np.testing.assert_array_equal(array, state[name])
+        while isinstance(array, np.ndarray):
+            array = array.base
+        assert isinstance(array.obj, mmap.mmap), name
 
 
 def test_aliases_come_back_with_what_is_restored_unless_they_were_given_away(catalog: Catalog) -> None:

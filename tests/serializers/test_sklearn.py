@@ -195,7 +195,7 @@ def test_a_function_of_the_users_is_not_loaded_without_trust(catalog: Catalog) -
 
 def test_a_tree_that_lies_is_refused() -> None:
     model = DecisionTreeClassifier().fit(X, Y)
-    good, _ = archive.write(model)
+    good, _, _ = archive.write(model)
     for field, value in (("left_child", 9999), ("right_child", 0), ("feature", 77), ("left_child", -7)):
         with zipfile.ZipFile(io.BytesIO(good)) as source:
             members = {name: source.read(name) for name in source.namelist()}

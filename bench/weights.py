@@ -28,6 +28,15 @@ def copy_and_sync(source: Path, target: Path) -> None:
     os.close(handle)
 
 
+def sync_below(folder: Path) -> None:
+    """Make the bytes of all files below `folder` durable."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+
+
 def drop_cache(folder: Path) -> None:
     """Forget the cached pages of all files below `folder`."""
     for path in folder.rglob("*"):

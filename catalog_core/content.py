@@ -192,7 +192,7 @@ class ComponentReader:
         self, content: Content, meta: Mapping[str, Any], files: Mapping[str, tuple[str, int]], layout: Layout, what: str
     ) -> None:
         self.meta = meta
-        self.files = {name: size for name, (_, size) in files.items()}
+        self.files: Mapping[str, int] = {name: size for name, (_, size) in files.items()}
         self._digests = {check_file(name): digest for name, (digest, _) in files.items()}
         self._content = content
         self._layout = layout

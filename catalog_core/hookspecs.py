@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from catalog_core.specs import BackendSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
+from catalog_core.specs import BackendSpec, CheckSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
 PROJECT = "catalog_core"
 GROUP = "catalog_core.plugins"  # the group of entry points
@@ -36,6 +36,12 @@ def catalog_register_runtimes() -> Iterable[RuntimeSpec]:
 @hookspec
 def catalog_register_formats() -> Iterable[FormatSpec]:
     """Yield the formats of other programs that this plug-in reads or writes."""
+    return ()
+
+
+@hookspec
+def catalog_register_checks() -> Iterable[CheckSpec]:
+    """Yield checks that `catalog verify` is to make."""
     return ()
 
 

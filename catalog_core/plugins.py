@@ -20,14 +20,14 @@ import pluggy
 
 from catalog_core import hookspecs
 from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
-from catalog_core.specs import API, BackendSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
+from catalog_core.specs import API, BackendSpec, CheckSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
     from catalog_core.records import Manifest
 
 KINDS: dict[str, type] = {
     "backends": BackendSpec, "serializers": SerializerSpec, "runtimes": RuntimeSpec, "formats": FormatSpec,
-    "commands": CommandSpec,
+    "checks": CheckSpec, "commands": CommandSpec,
 }  # fmt: skip
 EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "sklearn": "sklearn"}
 log = logging.getLogger("catalog_core")
@@ -60,6 +60,7 @@ class Registry:
         self.serializers: dict[str, SerializerSpec] = {}
         self.runtimes: dict[str, RuntimeSpec] = {}
         self.formats: dict[str, FormatSpec] = {}
+        self.checks: dict[str, CheckSpec] = {}
         self.commands: dict[str, CommandSpec] = {}
         self.providers: dict[tuple[str, str], str] = {}
         self.problems: list[Problem] = []

@@ -89,6 +89,18 @@ class FormatSpec:
 
 
 @attrs.frozen
+class CheckSpec:
+    """A check of `catalog verify`, by its id. `factory` ("package.module:function") is called in verify's own process
+    with `(artifact: interfaces.runtime.Artifact)`, of which nothing was loaded yet. It returns None where all is well,
+    or what the result is ("passed", "warned", "failed" or "skipped") and its cause; what it raises is a failure."""
+
+    name: str
+    factory: str
+    extra: str | None = None
+    api: int = API
+
+
+@attrs.frozen
 class CommandSpec:
     """A subcommand of `catalog`. `factory` ("package.module:command") is a click command, imported when it is called;
     `help` is its line in `catalog --help`, which imports nothing."""

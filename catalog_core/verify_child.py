@@ -107,7 +107,8 @@ def main(spec: dict[str, Any]) -> None:
     artifact = StoredArtifact(manifest, read_layout(canonical(spec["layout"])), content, registry, spec["what"])
     if not note("digests", lambda: _digests(artifact)):
         return
-    note("unsafe", lambda: _unsafe(artifact))
+    for check in registry.checks.values():
+        note(check.name, lambda check=check: _check(artifact, registry, check))  # type: ignore[misc]
     note("environment", lambda: _environment(spec["recorded"]))
     loadable = [c for c in manifest.components if c.serializer in registry.serializers]
     for component in manifest.components:
@@ -229,24 +230,16 @@ def _digests(artifact: Any) -> None:
                 raise ValueError(f"{component.name}/{file.name} holds other bytes: {actual}, not {file.digest}")
 
 
-def _unsafe(artifact: Any) -> tuple[str, str] | None:
-    import io
-    import zipfile
+def _check(artifact: Any, registry: Any, spec: Any) -> tuple[str, str] | None:
+    """Make the check of a plug-in; one whose packages are not installed is skipped."""
+    from catalog_core.errors import MissingPlugin
 
-    for component in artifact.manifest.components:
-        reader = artifact.reader(component)
-        for name in reader.files:
-            data = reader.view(name)
-            heads = {name: bytes(data[:2])}
-            if bytes(data[:4]) == b"PK\x03\x04":
-                with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                    for member in archive.namelist():
-                        with archive.open(member) as file:
-                            heads[f"{name}:{member}"] = file.read(2)
-            for where, head in heads.items():
-                if where.endswith((".pkl", ".pickle")) or (len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5):
-                    raise ValueError(f"{component.name}/{where} looks like a pickle")
-    return None
+    try:
+        check = registry.load(spec.factory, spec.extra)
+    except MissingPlugin as exc:
+        return "skipped", exc.message
+    result: tuple[str, str] | None = check(artifact)
+    return result
 
 
 def _environment(recorded: dict[str, str]) -> tuple[str, str] | None:

@@ -32,7 +32,12 @@ from catalog_core import platform
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # pages that a test of their own runs, since their examples are what that test inherits from
-ELSEWHERE = {"how-to/write-a-backend.md", "how-to/write-a-command.md", "how-to/write-a-serializer.md"}
+ELSEWHERE = {
+    "how-to/write-a-backend.md",
+    "how-to/write-a-check.md",
+    "how-to/write-a-command.md",
+    "how-to/write-a-serializer.md",
+}
 RUN = ("python", "pycon", "console", "sh")
 INERT = ("toml", "text", "ebnf", "json", "sql", "mermaid", "yaml")
 BLOCK = re.compile(

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,13 +153,12 @@ def test_each_broken_promise_is_found_out(tmp_path: Path) -> None:
     assert kept == [], output[-3000:]
 
 
-@pytest.mark.server
-def test_the_command_of_the_page_looks_where_it_is_told_and_prints_what_the_page_shows(tmp_path: Path) -> None:
-    page = COMMAND.read_text(encoding="utf-8")
+def shell_for(tmp_path: Path, page: str, package: str) -> Callable[[str], str]:
+    """The files of a page, its package installed; and a shell that finds them."""
     for file, text in re.findall(r'^```(?:python|sh) title="(.+?)"\n(.*?)^```', page, re.S | re.M):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
-    install(tmp_path, "catalog_stale")
+    install(tmp_path, package)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CATALOG")}
     environment |= {
         "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1", "HOME": str(tmp_path),
@@ -172,10 +172,30 @@ def test_the_command_of_the_page_looks_where_it_is_told_and_prints_what_the_page
         )  # fmt: skip
         return (done.stdout + done.stderr).replace(str(tmp_path), "/home/ada/work")
 
-    assert "Traceback" not in shell("bash prepare.sh")
+    return shell
+
+
+def shown_and_printed(page: str, shell: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """What the page says that its commands print, and what they print."""
     (shown,) = re.findall(r"^```console\n(.*?)^```", page, re.S | re.M)
     examples = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", shown, re.M)
-    assert len(examples) >= 4
-    assert [shell(command).rstrip() for command, _ in examples] == [output.rstrip() for _, output in examples]
+    assert examples
+    return [output.rstrip() for _, output in examples], [shell(command).rstrip() for command, _ in examples]
+
+
+@pytest.mark.server
+def test_the_command_of_the_page_looks_where_it_is_told_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+    page = COMMAND.read_text(encoding="utf-8")
+    shell = shell_for(tmp_path, page, "catalog_stale")
+    assert "Traceback" not in shell("bash prepare.sh")
+    shown, printed = shown_and_printed(page, shell)
+    assert printed == shown and len(shown) >= 4
     assert "How many days." in shell("catalog stale --help")
     assert "List versions that nobody changed for a while." in shell("catalog --help")
+
+
+@pytest.mark.server
+def test_the_check_of_the_page_refuses_and_passes_as_the_page_shows(tmp_path: Path) -> None:
+    page = COMMAND.with_name("write-a-check.md").read_text(encoding="utf-8")
+    shown, printed = shown_and_printed(page, shell_for(tmp_path, page, "catalog_house"))
+    assert printed == shown

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from catalog_core.records import EntryPoint, Manifest
+from catalog_core.interfaces.serializer import Reader
+from catalog_core.records import Component, EntryPoint, Manifest
 
 
 class Artifact(Protocol):
@@ -21,6 +22,9 @@ class Artifact(Protocol):
 
     def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The outputs of one step as the inputs of the next: by name where names agree, else by position."""
+
+    def reader(self, component: Component) -> Reader:
+        """The files of a component, for a check that looks at bytes."""
 
     def release(self) -> None:
         """Forget the loaded components."""

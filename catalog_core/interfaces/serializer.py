@@ -29,7 +29,10 @@ class Reader(Protocol):
 
     meta: Mapping[str, Any]
     files: Mapping[str, int]
-    scattered: bool  # the pieces of a file are files of their own: a view of all of it would be a copy
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the pieces of a file are files of their own, so that a view of all of it would be a copy."""
 
     def fetch(self, name: str) -> None:
         """Bring all of `name` near, if it is far: several pieces at a time. Without it each view fetches its own."""

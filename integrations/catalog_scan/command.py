@@ -10,7 +10,8 @@ import click
 
 from catalog_cli.output import json_option, opened, put
 from catalog_core.errors import InvalidReference, NotFound
-from catalog_scan.scanner import Report, Scanner, scan_path
+from catalog_scan.scanner import Report, scan_path
+from catalog_scan.stored import look_at
 
 
 @click.command("scan")
@@ -40,10 +41,4 @@ def _stored(ctx: click.Context, ref: str) -> Report:
         artifact = catalog.artifact(ref)
     except (InvalidReference, NotFound) as exc:
         raise NotFound(f"{ref} is no file or folder here, and no version: {exc.message}", hint=exc.hint) from exc
-    scanner = Scanner()
-    for component in artifact.manifest.components:
-        reader = artifact.reader(component)
-        names = list(reader.files)
-        for name in names:
-            scanner.look(f"{component.name}/{name}", reader.view(name), name, names)
-    return scanner.report()
+    return look_at(artifact)

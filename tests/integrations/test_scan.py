@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog_core import Catalog, tensors
+from catalog_core.errors import VerificationFailed
 from catalog_scan import pickles, wire
 from catalog_scan.scanner import Report, Scanner, scan_path
 
@@ -396,3 +397,24 @@ def test_what_the_library_writes_passes(tmp_path: Path) -> None:
         folder = catalog.download("tree", tmp_path / "out")
     assert scan_path(folder).findings == ()
     assert tensors.FILE in [file.file for file in scan_path(folder).files]
+
+
+def test_verify_looks_too(tmp_path: Path) -> None:
+    code, pickled = tmp_path / "code", tmp_path / "pickled"
+    for folder in (code, pickled):
+        folder.mkdir()
+        (folder / "score.py").write_text(
+            "def load_model(folder):\n    return None\ndef predict(model, data):\n    return data\n"
+        )
+    (pickled / "weights.npy").write_bytes(pickle.dumps(Canary()))
+    with Catalog.open(tmp_path / "catalog") as catalog:
+        with catalog.prepare("m", code) as draft:
+            (found,) = [check for check in draft.verify().checks if check.id == "unsafe"]
+        assert (found.result, "score.py: code" in found.cause) == ("warned", True)
+        with catalog.prepare("m", pickled) as draft:
+            report = draft.verify()
+            assert not report.passed and "weights.npy: pickle name: it would import posix.system" in report.reason
+            with pytest.raises(VerificationFailed):
+                draft.save()
+        version = catalog.save("plain", {"w": np.zeros(3)})
+        assert {check.id: check.result for check in catalog.verify(version).checks}["unsafe"] == "passed"

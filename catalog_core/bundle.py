@@ -12,7 +12,7 @@ import os
 import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import sha256
 from itertools import accumulate
@@ -224,12 +224,13 @@ def _check(layouts: Sequence[Layout], blobs: Mapping[str, memoryview], progress:
     if total > MAX_REPEATS * sum(map(len, blobs.values())):
         raise IntegrityError(f"its files have {total:,} bytes, more than {MAX_REPEATS} times those that are here")
     actual = in_order(lambda item: digest_of_parts(blobs[chunk] for chunk in item[1]), whole, THREADS, THREADS)
-    for (digest, chunks), found in zip(whole, actual, strict=True):
-        if digest != found:
-            raise IntegrityError(f"{digest} holds other bytes ({found})")
-        done += sum(len(blobs[chunk]) for chunk in chunks)
-        if progress:
-            progress(done, total)
+    with closing(actual):  # no thread reads on when this has raised: the file may change then
+        for (digest, chunks), found in zip(whole, actual, strict=True):
+            if digest != found:
+                raise IntegrityError(f"{digest} holds other bytes ({found})")
+            done += sum(len(blobs[chunk]) for chunk in chunks)
+            if progress:
+                progress(done, total)
 
 
 def _arrival(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,9 +11,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(call: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Result]:
+def in_order(
+    call: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Generator[Result, None, None]:
     """What `call` makes of each of `items`, `threads` at a time and `ahead` at most before the one that is awaited.
-    The first error ends it: what has not begun by then does not begin."""
+    The first error, or `close`, ends it: what has begun by then is waited for, what has not does not begin."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

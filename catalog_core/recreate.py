@@ -41,7 +41,8 @@ def create(artifact: StoredArtifact, folder: Path, *, timeout: float = TIMEOUT) 
     here = ".".join(map(str, sys.version_info[:2]))
     minor = ".".join(wanted.split(".")[:2])
     if uv:
-        _run([uv, "venv", "--quiet", *(["--python", minor] if minor else []), str(folder)], timeout)
+        which = sys.executable if minor in ("", here) else minor
+        _run([uv, "venv", "--quiet", "--python", which, str(folder)], timeout)
     elif minor in ("", here):
         _run([sys.executable, "-m", "venv", str(folder)], timeout)
     else:

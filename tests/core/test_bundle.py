@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -440,6 +441,22 @@ def test_one_that_is_cut_short_or_longer_is_refused(members: Members, tmp_path: 
     for other in (data + b"\0", data + bytes(1024), b"#!/bin/sh\n" + data, data + data):
         path.write_bytes(other)
         assert isinstance(refused(path, tmp_path), IntegrityError)
+
+
+def test_no_thread_reads_a_file_that_was_refused(tmp_path: Path) -> None:
+    with memory_catalog() as catalog:
+        rng = np.random.default_rng(0)
+        version = catalog.save("m", {f"{number}": rng.random(4_000_000) for number in range(4)})
+        bundle = catalog.export(version, tmp_path / "good.catalog").path
+    data = bytearray(bundle.read_bytes())
+    at = data.find(b"blobs/")
+    data[at + 512] ^= 1
+    (tmp_path / "bad.catalog").write_bytes(data)
+    before = threading.active_count()
+    with memory_catalog() as catalog:
+        with pytest.raises(IntegrityError, match="holds other bytes") as kept:
+            catalog.import_(tmp_path / "bad.catalog")
+        assert threading.active_count() == before, kept
 
 
 def test_any_flipped_bit_is_found(members: Members, tmp_path: Path) -> None:

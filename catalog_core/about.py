@@ -48,6 +48,17 @@ def check_taxonomy(given: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def taxonomy_of(told: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """What another program, or another release, says of a model: taxonomy as it may be stored, and custom metadata that
+    hold a use case which is not on the list."""
+    found = {key: str(value) for key, value in told.items()}
+    try:
+        return check_taxonomy(found), {}
+    except InvalidInput:
+        case = found.pop("use_case", "")
+        return check_taxonomy(found), {"use_case": {"value": case[:1000], "category": "Other"}}
+
+
 def check_custom(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Metadata of one's own as it is stored: key → `value`, and perhaps `category` and `description` (texts); a plain
     value stands for one without these. Raises `InvalidInput`."""

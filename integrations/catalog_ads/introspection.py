@@ -96,6 +96,20 @@ def _score(folder: Path) -> ast.Module | None:
         return None
 
 
+def model_file(folder: Path) -> str | None:
+    """The file or folder that `load_model` of `score.py` reads when it is told none; None where it does not say."""
+    score = _score(folder)
+    load = _functions(score).get("load_model")
+    default: Any = load.args.defaults[0] if load is not None and load.args.defaults else None
+    if isinstance(default, ast.Name):  # ADS writes model_name = "…" above it
+        for node in score.body if score else ():
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == default.id:
+                default = node.value
+                break
+    value = default.value if isinstance(default, ast.Constant) else None
+    return value.strip("/") if isinstance(value, str) else None
+
+
 def _functions(score: ast.Module | None) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in (score.body if score else ()) if isinstance(node, ast.FunctionDef)}
 

@@ -20,20 +20,28 @@ from catalog_ads.archive import (
     unpack,
 )
 from catalog_ads.runtime import flat_runtime, read_runtime
-from catalog_ads.writer import DESCRIPTION, EXAMPLE, FORMAT, HYPERPARAMETERS
+from catalog_ads.writer import DESCRIPTION, EXAMPLE, FORMAT, HYPERPARAMETERS, NO_PACK
 from catalog_core import tensors
-from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, SerializationError
-from catalog_core.names import check_component, check_file, check_key, check_name
+from catalog_core.about import DETAILS, taxonomy_of
+from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotTrusted, SerializationError
+from catalog_core.names import check_component, check_file, check_name
 from catalog_core.records import Foreign, Stored
 from catalog_core.values import check_tags
+from catalog_doors import files as door
+from catalog_doors.look import PICKLED, Looked, look
 
 MAX_EXAMPLE = 1 << 30
+ASIDE = frozenset(
+    [SCORE, RUNTIME, MANIFEST, HYPERPARAMETERS, schema.INPUT, schema.OUTPUT, introspection.RESULTS, "requirements.txt"]
+)
+MODELS = frozenset(door.ORDER) - {"npy", "npz"}  # arrays beside a model are none
 
 
 def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
-    """What lies at `path`. One that this catalog wrote comes back as it was, component by component; of another,
-    graphs and estimators of safe formats become the component `model`, and all of it the component `artifact`, which
-    runs with trust only. Raises `SerializationError`, `IntegrityError` and `InvalidInput` for what is damaged."""
+    """What lies at `path`. One that this catalog wrote comes back as it was, component by component. Of another, the
+    model becomes the component `model` where its format is a safe one (or `unsafe` converts it), and all of it the
+    component `artifact`, which runs with trust only. Raises `SerializationError`, `IntegrityError` and `InvalidInput`
+    for what is damaged."""
     folder = path
     if not path.is_dir():
         (scratch / "unpacked").mkdir()
@@ -47,50 +55,51 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     failed = [f"{check.id} ({check.cause})" for check in introspection.introspect(folder) if check.result == "failed"]
     if failed:
         notes.append(f"checks of ADS fail: {'; '.join(failed)}"[:500])
-    provenance: dict[str, Any] = {"runtime": flat_runtime(read_runtime(folder))}
+    told = flat_runtime(read_runtime(folder))
+    provenance: dict[str, Any] = {"runtime": {key: value for key, value in told.items() if value != NO_PACK}}
     attachments = {f"ads/{name}": files[name] for name in (RUNTIME, schema.INPUT, schema.OUTPUT) if name in files}
     for name in (schema.INPUT, schema.OUTPUT):
         schema.read_schema(folder / name)
     if DESCRIPTION in files:
         return _ours(folder, scratch, provenance, attachments, notes)
-    return _theirs(folder, scratch, files, provenance, attachments, notes)
+    return _theirs(folder, scratch, unsafe, files, provenance, attachments, notes)
 
 
 def _theirs(
-    folder: Path, scratch: Path, files: Mapping[str, Path], provenance: Mapping[str, Any],
+    folder: Path, scratch: Path, unsafe: bool, files: Mapping[str, Path], provenance: Mapping[str, Any],
     attachments: Mapping[str, Path], notes: list[str],
 ) -> Foreign:  # fmt: skip
-    components: dict[str, Any] = {}
-    models = [(name, kind) for name, path in files.items() if (kind := _kind(name, path))]
-    if len(models) == 1:
-        name, kind = models[0]
-        if kind == "onnx":
-            components["model"] = files[name]
-        else:
-            at = _linked(scratch / "model", {f"model{files[name].suffix}": files[name]})
-            components["model"] = Stored("sklearn", at)
-    elif models:
-        notes.append(f"it holds {len(models)} models, and does not say which is it")
+    looked = look({name: path.resolve() for name, path in files.items() if name not in ASIDE})
+    found = _model(looked, scratch, unsafe, introspection.model_file(folder))
+    found.notes[:0] = notes
     everything = _linked(scratch / "artifact", {name: path for name, path in files.items() if name != MANIFEST})
-    components["artifact"] = Stored("generic", everything)
-    entries = {"predict": "model", "score": "artifact"} if "model" in components else {"predict": "artifact"}
-    about: dict[str, Any] = {"entry_points": entries}
-    if HYPERPARAMETERS in files:
-        found = read_json(files[HYPERPARAMETERS])
-        about["params"] = plain_params(found if isinstance(found, dict) else {})
-    return Foreign(components, about, provenance, attachments, tuple(notes), _name(folder.name))
+    whole = door.component("artifact.", found.objects)
+    found.objects[whole] = Stored("generic", everything)
+    entries = found.about.get("entry_points", {})
+    found.about["entry_points"] = {**entries, "score" if "predict" in entries else "predict": whole}
+    params = read_json(files[HYPERPARAMETERS]) if HYPERPARAMETERS in files else {}
+    return found.foreign(
+        looked, name=_name(folder.name), params=plain_params(params if isinstance(params, dict) else {}),
+        provenance=provenance, attachments=attachments,
+    )  # fmt: skip
 
 
-def _kind(name: str, path: Path) -> str | None:
-    """The serializer of a model file at the top of an artifact, told by how it begins."""
-    if "/" in name:
-        return None
-    with path.open("rb") as file:
-        head = file.read(8)
-    if name.endswith(".onnx"):
-        return "onnx"
-    begins = {".skops": b"PK\x03\x04", ".ubj": b"{", ".txt": b"tree\n"}
-    return "sklearn" if path.suffix in begins and head.startswith(begins[path.suffix]) else None
+def _model(looked: Looked, scratch: Path, unsafe: bool, named: str | None) -> door.Found:
+    """The model that `score.py` names, else the only one of a safe format, else the only pickle; as far as it is read
+    here."""
+    graphs = {name: name.removesuffix(door.GRAPH) for name in looked.files if name.rpartition("/")[2] == door.GRAPH}
+    models = [name for name, kind in looked.kinds.items() if kind in MODELS and name not in graphs]
+    models = [*graphs, *(name for name in models if not name.startswith(tuple(graphs.values())))]
+    among = [name for name in models if named and (name == named or name.startswith(named + "/"))]
+    among = among or [name for name in models if looked.kinds[name] not in PICKLED] or models
+    if not among:
+        return door.Found()
+    if len(among) > 1 and (not graphs.keys().isdisjoint(among) or len({looked.kinds[name] for name in among}) > 1):
+        return door.Found(notes=[f"it holds {len(among)} models, and does not say which is it"])
+    try:
+        return door.model(looked, scratch, unsafe, "model", among)
+    except NotTrusted as exc:
+        return door.Found(notes=[f"kept in the component `artifact` only: {exc}"])
 
 
 def _ours(
@@ -102,18 +111,23 @@ def _ours(
             raise SerializationError(f"{DESCRIPTION} is of format {str(told['format'])[:20]}; {FORMAT} is read here")
         components = {check_component(part["name"]): _component(folder, scratch, part) for part in told["components"]}
         points = {check_component(point["name"]): _steps(point["steps"]) for point in told["entry_points"]}
-        taxonomy = {check_key(key, "taxonomy"): str(value) for key, value in told["taxonomy"].items()}
+        taxonomy, custom = taxonomy_of(told["taxonomy"])
         provenance |= {
             "version": {"name": str(told["name"])[:200], "digest": str(told["digest"])[:71]},
             "provenance": dict(told["provenance"]),
+            "environment": dict(told.get("environment", {})),
         }
-        about: dict[str, Any] = {"entry_points": points, "taxonomy": taxonomy, "params": plain_params(told["params"])}
+        about: dict[str, Any] = {
+            "entry_points": points, "taxonomy": taxonomy, "params": plain_params(told["params"]),
+            "custom": {**told.get("custom", {}), **custom},
+        }  # fmt: skip
         if told["example"] is not None:
             order = [str(spec["name"]) for point in told["entry_points"] for spec in point["inputs"]]
             about["example"] = _example(folder / EXAMPLE / tensors.FILE, order)
+            about["tensors"] = _details(told["entry_points"])
         trusted = [name for name, part in components.items() if getattr(part, "serializer", "") == "generic"]
         if trusted:  # the example would run them
-            about.pop("example", None)
+            about = {key: value for key, value in about.items() if key not in ("example", "tensors")}
             notes.append(f"{', '.join(trusted)} is code: signatures and example are not taken over")
         name = _name(str(told["name"]))
     except CatalogError:
@@ -147,6 +161,13 @@ def _component(folder: Path, scratch: Path, part: Mapping[str, Any]) -> Any:
     kind, meta = str(part["serializer"]), dict(part["meta"])
     at = _linked(scratch / f"component-{part['name']}", found)
     return at if kind == "files" else Stored(kind, at, meta)
+
+
+def _details(points: list[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Units, ranges and descriptions, by tensor."""
+    specs = [spec for point in points for spec in (*point["inputs"], *point["outputs"])]
+    told = {str(spec["name"]): {key: spec[key] for key in DETAILS if spec.get(key) is not None} for spec in specs}
+    return {name: details for name, details in told.items() if details}
 
 
 def _linked(target: Path, files: Mapping[str, Path]) -> Path:

@@ -86,6 +86,8 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, digest: st
         "taxonomy": dict(manifest.taxonomy),
         "description": dict(manifest.description),
         "params": dict(params),
+        "custom": dict(manifest.custom),
+        "environment": {key: value for key, value in manifest.environment.items() if key != "distributions"},
         "provenance": dict(manifest.provenance),
     }
     _write_json(folder / DESCRIPTION, told)

@@ -21,7 +21,9 @@ from catalog_scan.scanner import Finding
 
 GRAPH = "saved_model.pb"
 # What a component is made of, best first; nothing that has to be converted where something else is there.
-ORDER = ("safetensors", "onnx", "pt2", "keras", "skops", "ubjson", "lightgbm", "npz", "npy", *sorted(PICKLED))
+ORDER = (
+    "safetensors", "onnx", "pt2", "keras", "skops", "ubjson", "xgboost", "lightgbm", "npz", "npy", *sorted(PICKLED)
+)  # fmt: skip
 _NAMES = {
     "pickle": "a pickle", "torch pickle": "a pickle of torch", "torchscript": "a TorchScript archive, with pickles",
     "hdf5": "an HDF5 file, as old Keras models are", "packed": "a packed file, as of joblib",
@@ -303,8 +305,14 @@ def _estimator(suffix: str) -> Any:
     return made
 
 
+def _xgboost(path: Path, scratch: Path) -> Any:
+    from catalog_sklearn.boosters import read_xgboost
+
+    return read_xgboost(path.read_bytes())
+
+
 _READERS: dict[str, Any] = {
     "safetensors": named, "npz": _numpy, "npy": _numpy, "pt2": _pt2, "keras": _keras,
-    "skops": _estimator(".skops"), "ubjson": _estimator(".ubj"), "lightgbm": _estimator(".txt"),
+    "skops": _estimator(".skops"), "ubjson": _estimator(".ubj"), "xgboost": _xgboost, "lightgbm": _estimator(".txt"),
 }  # fmt: skip
-_ENTRY = frozenset(["pt2", "keras", "skops", "ubjson", "lightgbm"])
+_ENTRY = frozenset(["pt2", "keras", "skops", "ubjson", "xgboost", "lightgbm"])

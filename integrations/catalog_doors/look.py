@@ -125,6 +125,8 @@ def _kind(format: str, path: Path, head: bytes) -> str:
         return "text"
     if format == "text" and head.startswith(b"tree\nversion="):
         return "lightgbm"
+    if format == "text" and head.startswith(b'{"learner":'):
+        return "xgboost"
     if format in _PACKED or (format == "unknown" and path.suffix in (".pkl", ".pickle", ".joblib", ".z")):
         return "packed"
     if format != "zip":

@@ -5,8 +5,10 @@ Those readers trust the numbers in a file: one that lies ends the process, or re
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -78,21 +80,44 @@ class _Ubjson:
 
 def check_xgboost(data: bytes) -> None:
     """Raises `SerializationError` for what is no whole XGBoost model (UBJSON), or whose trees lie."""
-    try:
+    with _broken():
         reader = _Ubjson(data)
         model = reader.value(reader.take(1))
         if reader.at != len(data):
             raise ValueError("something follows it")
-        learner = model.get("Model", model)["learner"]
-        about = learner["learner_model_param"]
-        inputs = int(about["num_feature"])
-        groups = max(1, int(about.get("num_class", 0)), int(about.get("num_target", 1)))
-        booster = learner["gradient_booster"]
-        for part in (booster, booster.get("gbtree", {})):
-            if "model" in part and "trees" in part["model"]:
-                _check_forest(part["model"], inputs, groups)
+        _check_learner(model.get("Model", model)["learner"])
+
+
+def read_xgboost(text: bytes) -> Any:
+    """The booster that XGBoost wrote as JSON. Raises `SerializationError` as `check_xgboost` does."""
+    with _broken():
+        _check_learner(json.loads(text)["learner"])
+    import xgboost
+
+    try:
+        return xgboost.Booster(model_file=bytearray(text))
+    except (xgboost.core.XGBoostError, ValueError, TypeError) as exc:
+        cause = (str(exc).strip().splitlines() or [""])[0][:200]
+        raise SerializationError(f"XGBoost cannot read the file: {cause}") from exc
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Says so of a model that is none."""
+    try:
+        yield
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise SerializationError(f"the file is no XGBoost model, or is broken: {type(exc).__name__}: {exc}") from exc
+
+
+def _check_learner(learner: Any) -> None:
+    about = learner["learner_model_param"]
+    inputs = int(about["num_feature"])
+    groups = max(1, int(about.get("num_class", 0)), int(about.get("num_target", 1)))
+    booster = learner["gradient_booster"]
+    for part in (booster, booster.get("gbtree", {})):
+        if "model" in part and "trees" in part["model"]:
+            _check_forest(part["model"], inputs, groups)
 
 
 def _check_forest(model: Any, inputs: int, groups: int) -> None:

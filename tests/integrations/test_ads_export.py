@@ -286,45 +286,143 @@ def test_graphs_with_external_data(catalog: Catalog, tmp_path: Path) -> None:
     assert same_components(again, version)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "skops", "txt", "ubj", "two"])
+def theirs(folder: Path, model: str = "") -> Path:
+    """An artifact as ADS writes it, whose `score.py` names the file of its model."""
+    folder.mkdir()
+    (folder / "score.py").write_text(
+        f"model_name = {model!r}\ndef load_model(model_file_name=model_name): ...\n"
+        "def predict(data, model=load_model()): return data\n"
+    )
+    (folder / "runtime.yaml").write_text("MODEL_ARTIFACT_VERSION: '3.0'\n")
+    (folder / "requirements.txt").write_text("lightgbm")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["onnx", "skops", "txt", "ubj", "json", "pt2", "two"])
 def test_of_what_ads_wrote_the_safe_formats_run_without_trust(catalog: Catalog, tmp_path: Path, kind: str) -> None:
     sklearn, xgboost, lightgbm = (pytest.importorskip(name) for name in ("sklearn.linear_model", "xgboost", "lightgbm"))
     import skops.io
 
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    (folder / "score.py").write_text("def load_model(): ...\ndef predict(data, model=load_model()): return data\n")
-    (folder / "runtime.yaml").write_text("MODEL_ARTIFACT_VERSION: '3.0'\n")
+    folder = theirs(tmp_path / "theirs", "model.txt" if kind == "two" else "")
     rows = np.random.default_rng(0).random((50, 3))
     labels = (rows.sum(1) > 1.5).astype(int)
     linear = sklearn.LinearRegression().fit(rows, labels)
-    wanted = linear.predict(rows)
+    wanted, name = linear.predict(rows), "X"
     if kind in ("skops", "two"):
         skops.io.dump(linear, folder / "model.skops")
     if kind in ("txt", "two"):
         booster = lightgbm.LGBMRegressor(n_estimators=3, verbose=-1).fit(rows, labels).booster_
         booster.save_model(folder / "model.txt")
-        (folder / "requirements.txt").write_text("lightgbm")
         wanted = booster.predict(rows)
-    if kind == "ubj":
+    if kind in ("ubj", "json"):
         booster = xgboost.XGBRegressor(n_estimators=3).fit(rows, labels).get_booster()
-        booster.save_model(folder / "m.ubj")
+        booster.save_model(folder / f"m.{kind}")
         wanted = booster.predict(xgboost.DMatrix(rows))
     if kind == "onnx":
         skl2onnx = pytest.importorskip("skl2onnx")
         graph = skl2onnx.to_onnx(linear, rows.astype("f4"))
         (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    if kind == "pt2":
+        net, name = torch.nn.Linear(3, 1), "input"
+        given = torch.tensor(rows, dtype=torch.float32)
+        torch.export.save(torch.export.export(net, (given,)), folder / "model.pt2")
+        wanted = net(given).detach().numpy().ravel()
     (version,) = catalog.import_(folder)
-    if kind == "two":
-        assert [part.name for part in version.manifest.components] == ["artifact"]
-        return
+    assert [part.name for part in version.manifest.components] == ["artifact", "model"]
     point = version.manifest.entry_points[0]
-    name = "X"
     with catalog.session(version) as session:
-        (got,) = session.run(point.name, {name: rows.astype("f4") if kind == "onnx" else rows}).values()
+        (got,) = session.run(point.name, {name: rows.astype("f4") if kind in ("onnx", "pt2") else rows}).values()
         with pytest.raises(NotTrusted):
             session.run("score", {"data": [1]})
     np.testing.assert_allclose(got.ravel(), wanted, rtol=1e-4)
+
+
+def test_weights_and_pickles_of_ads(catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Weights are a component; a pickle is one only when somebody has it converted; of two files neither is chosen."""
+    from safetensors.numpy import save_file
+
+    state = {"w": np.arange(3, dtype="f4")}
+    save_file(state, theirs(tmp_path / "weights") / "model.safetensors")
+    (version,) = catalog.import_(tmp_path / "weights")
+    assert catalog.load(version, "model")["w"].tolist() == [0, 1, 2]
+    torch.save({"w": torch.arange(3.0)}, theirs(tmp_path / "pickled", "model.pt") / "model.pt")
+    (version,) = catalog.import_(tmp_path / "pickled")
+    assert [part.name for part in version.manifest.components] == ["artifact"]
+    assert "model.pt is a pickle of torch" in caplog.text and "--unsafe" in caplog.text
+    (version,) = catalog.import_(tmp_path / "pickled", unsafe=True)
+    assert catalog.load(version, "model")["w"].tolist() == [0, 1, 2]
+    assert json.loads(version.attachment("scan.json"))["files"]
+    save_file(state, tmp_path / "weights" / "other.safetensors")
+    (version,) = catalog.import_(tmp_path / "weights")
+    assert [part.name for part in version.manifest.components] == ["artifact", "model", "other"]
+    (tmp_path / "weights" / "model.txt").write_text("tree\nversion=v4\n")
+    (version,) = catalog.import_(tmp_path / "weights")
+    assert [part.name for part in version.manifest.components] == ["artifact"]
+    assert "holds 3 models, and does not say which" in caplog.text
+
+
+def test_a_booster_whose_trees_lie_is_kept_and_not_read(
+    catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """XGBoost itself trusts the numbers: it would end this process."""
+    xgboost = pytest.importorskip("xgboost")
+    rows = np.random.default_rng(0).random((50, 3))
+    place = theirs(tmp_path / "theirs") / "model.json"
+    xgboost.XGBRegressor(n_estimators=1).fit(rows, rows.sum(1)).save_model(place)
+    told = json.loads(place.read_text())
+    told["learner"]["gradient_booster"]["model"]["trees"][0]["left_children"][0] = 10**6
+    place.write_text(json.dumps(told, separators=(",", ":")))
+    (version,) = catalog.import_(tmp_path / "theirs")
+    assert "branches that lead nowhere" in caplog.text
+    assert {part.name: part.serializer for part in version.manifest.components} == {
+        "artifact": "generic", "model": "files"
+    }  # fmt: skip
+
+
+def test_a_graph_with_code_in_it_stays_in_the_artifact(
+    catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = {"class_name": "Lambda", "module": "keras.layers", "config": {"function": {"class_name": "__lambda__"}}}
+    with zipfile.ZipFile(theirs(tmp_path / "theirs", "model.keras") / "model.keras", "w") as file:
+        file.writestr("metadata.json", "{}")
+        file.writestr("config.json", json.dumps({"class_name": "Sequential", "config": {"layers": [layer]}}))
+        file.writestr("model.weights.h5", b"\x89HDF\r\n\x1a\n")
+    (version,) = catalog.import_(tmp_path / "theirs")
+    assert [part.name for part in version.manifest.components] == ["artifact"]
+    assert "kept in the component `artifact` only: model.keras" in caplog.text
+
+
+def test_what_the_extra_file_holds_comes_back(catalog: Catalog, tmp_path: Path) -> None:
+    """Units, ranges, metadata of one's own; a use case that this release does not know is kept as text."""
+    version = catalog.save(
+        "calo/gan",
+        Generator(),
+        example={"latent": np.ones((2, 5), "f4"), "energy": np.full((2, 1), 2.0, "f4")},
+        entry_points={"generate": "model"},
+        tensors={
+            "energy": {"unit": "GeV", "minimum": 10, "maximum": 500.5, "description": "of the particle"},
+            "output": {"unit": "MeV"},
+        },
+        taxonomy={"use_case": "fast_simulation", "domain": "calorimetry"},
+        custom={"beam": {"value": "July", "category": "Training Profile", "description": "which"}},
+        params={"lr": 0.5},
+    )
+    folder = exported(catalog, version, tmp_path / "out")
+    (again,) = catalog.import_(folder, "again")
+    assert again.manifest.entry_points == version.manifest.entry_points
+    assert (again.manifest.custom, again.taxonomy, again.params) == (
+        version.manifest.custom, version.taxonomy, version.params,
+    )  # fmt: skip
+    told = again.manifest.provenance["imported"]
+    assert told["environment"]["python"] == version.manifest.environment["python"]
+    assert "inference_conda_env" not in told["runtime"]  # nobody said which
+    (folder / "model_artifact_manifest.json").unlink()
+    description = json.loads((folder / "catalog_model.json").read_text())
+    description["taxonomy"]["use_case"] = "weather_forecast"
+    (folder / "catalog_model.json").write_text(json.dumps(description))
+    (other,) = catalog.import_(folder, "other")
+    assert other.taxonomy == {"domain": "calorimetry"}
+    assert other.manifest.custom["use_case"] == {"value": "weather_forecast", "category": "Other"}
 
 
 OWN = """

@@ -150,3 +150,26 @@ def test_what_ads_could_not_hold_is_verified_and_saved(catalog: Catalog, tmp_pat
     np.testing.assert_allclose(
         again.predict({"shower": shower})["prediction"]["validity"], answer["validity"], rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["model", "model.keras"])
+def test_what_ads_saved_by_keras_is_a_component(catalog: Catalog, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "score.py").write_text(
+        f"def load_model(model_file_name={name!r}): ...\ndef predict(data, model=load_model()): return data\n"
+    )
+    (folder / "runtime.yaml").write_text("MODEL_ARTIFACT_VERSION: '3.0'\n")
+    x = keras.Input((3,), name="x")
+    net = keras.Model(x, keras.layers.Dense(2)(x))
+    if name == "model":
+        net.export(folder / "model", verbose=False)
+    else:
+        net.save(folder / name)
+    (version,) = catalog.import_(folder)
+    kinds = {part.name: part.serializer for part in version.manifest.components}
+    assert kinds == {"artifact": "generic", "model": "savedmodel" if name == "model" else "keras"}
+    rows = np.ones((2, 3), "f4")
+    with catalog.session(version) as session:
+        (got,) = session.run("predict", {"x": rows}).values()
+    np.testing.assert_allclose(got, np.asarray(net(rows)), rtol=1e-5)

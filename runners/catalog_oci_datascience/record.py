@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core.about import ORACLE_USE_CASES as USE_CASES
+from catalog_core.about import taxonomy_of
 from catalog_core.errors import InvalidInput
 from catalog_core.values import check_tags
 
@@ -48,6 +49,11 @@ DEFINED = {
 DIGEST, REFERENCE = "catalog_digest", "catalog_reference"  # free-form tags: a listing shows them
 SHA256, MD5, SIZE = "CatalogArtifactSHA256", "CatalogArtifactMD5", "CatalogArtifactSize"
 BY_REFERENCE = "modelDescription"
+# What is written about a version by itself, and need not be kept when it comes back.
+OURS = frozenset([
+    "CatalogReference", "CatalogDigest", "CatalogId", "ClientLibrary", "Components", "Parameters", "Parents",
+    "TrainingCommand", "GitDirty", "GitDiff", "Python", "Platform", "GPU", "Seed", SHA256, MD5, SIZE, BY_REFERENCE,
+])  # fmt: skip
 SCHEMAS = ("input_schema", "output_schema")
 
 
@@ -112,7 +118,7 @@ def describe(
     framework = str(summary.get("framework") or main.get("framework") or "")
     reference = f"{version.catalog.name}:{version.ref}"
     command = provenance.get("command") or []
-    found = [
+    found = [  # and OURS below
         Item("CatalogReference", reference, "Other", "The version in the catalog that published it."),
         Item(
             "CatalogDigest", version.digest, "Other", "The digest of the version's manifest, the same in every catalog."
@@ -262,9 +268,10 @@ def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dic
     """Keywords of `Catalog.prepare` for what OCI's record says of a model, with more `tags`. What may not be stored so
     stands in the provenance alone, which holds all of it."""
     found = metadata_of(model)
-    taxonomy = {key.removeprefix("taxonomy."): value for key, value in found.items() if key.startswith("taxonomy.")}
-    if "use_case" not in taxonomy and found.get("UseCaseType") in USE_CASES:
-        taxonomy["use_case"] = found["UseCaseType"]
+    told = {key.removeprefix("taxonomy."): value for key, value in found.items() if key.startswith("taxonomy.")}
+    if "UseCaseType" in found:
+        told.setdefault("use_case", found["UseCaseType"])
+    taxonomy, custom = taxonomy_of(_storable(told))
     performance = {i.key: _number(i.value) for i in model.custom_metadata_list or () if i.category == "Performance"}
     theirs = {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
     record = {"id": model.id, "name": model.display_name, "metadata": found, "created_by": model.created_by}
@@ -281,10 +288,28 @@ def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dic
         "tags": _storable({**theirs, **tags}, tags),
         "metrics": _storable({key: value for key, value in performance.items() if value is not None}),
         "params": _storable(_json(found.get("Hyperparameters"))),
-        "taxonomy": _storable(taxonomy),
+        "taxonomy": taxonomy,
+        "custom": {**_custom(model), **custom},
         "description": model.description,
         "provenance": provenance,
     }
+
+
+def _custom(model: Any) -> dict[str, dict[str, Any]]:
+    """What people wrote beside a model, with category and description; the framework too, where its artifact may not
+    tell it."""
+    known = metadata_of(model)
+    found = {
+        item.key: {"value": item.value, "category": item.category or "Other", "description": item.description}
+        for item in model.custom_metadata_list or ()
+        if item.key in known and item.key not in OURS and not item.key.startswith(("taxonomy.", "tag.", "dataset."))
+        and (item.category != "Performance" or _number(item.value) is None)
+    }  # fmt: skip
+    if DIGEST not in (model.freeform_tags or {}):
+        names = [key for key in ("Framework", "FrameworkVersion", "Algorithm") if known.get(key, "None") != "None"]
+        found |= {key: {"value": known[key], "category": "Other", "description": None} for key in names}
+    kept = _storable({key: item["value"] for key, item in found.items()})
+    return {key: item for key, item in found.items() if key in kept}
 
 
 def _storable(values: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:

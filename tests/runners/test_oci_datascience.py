@@ -212,8 +212,9 @@ def test_a_model_is_pulled_into_another_catalog_once(
 ) -> None:
     catalog.name = "a: folder"  # that of a catalog that was opened by its place
     version = saved(
-        catalog, metrics={"auc": 0.75}, params={"lr": 0.5}, taxonomy={"use_case": "fast simulation"}, tags={"team": "x"}
-    )
+        catalog, metrics={"auc": 0.75}, params={"lr": 0.5}, taxonomy={"use_case": "fast simulation"},
+        tags={"team": "x"}, custom={"beam": {"value": "July", "category": "Training Profile", "description": "which"}},
+    )  # fmt: skip
     done = ods.publish(version, options=options, **PLACE)
     with other(tmp_path) as there:
         pulled = ods.pull(there, done.ocid, options=options)
@@ -221,6 +222,7 @@ def test_a_model_is_pulled_into_another_catalog_once(
         np.testing.assert_array_equal(pulled.load()["w"], np.arange(1000, dtype=np.float32))
         assert (pulled.metrics, pulled.params) == ({"auc": 0.75}, {"lr": 0.5})
         assert pulled.taxonomy == {"use_case": "fast_simulation"}
+        assert pulled.manifest.custom == version.manifest.custom
         assert pulled.tags == {"team": "x", note_of(COMPARTMENT, PROJECT): done.ocid}
         provenance = pulled.manifest.provenance
         assert provenance["imported"]["format"] == "ads"
@@ -249,10 +251,12 @@ def test_what_was_published_from_a_catalog_is_not_pulled_into_it(
     assert len(catalog.versions("calo/gan")) == 1
 
 
+@pytest.mark.parametrize("use_case", ["regression", "weather forecast"])
 def test_a_model_that_oracles_client_made_is_pulled(
-    server: DataScienceServer, catalog: Catalog, options: Options
+    server: DataScienceServer, catalog: Catalog, options: Options, use_case: str
 ) -> None:
-    """With the names of the service's documentation, values that are no numbers, and a name that is none of ours."""
+    """With the names of the service's documentation, values that are no numbers, a name that is none of ours, and words
+    that we do not know: these are kept as they are."""
     client = oci.data_science.DataScienceClient(
         oci.config.from_file(str(server.config)), service_endpoint=server.endpoint
     )
@@ -260,15 +264,20 @@ def test_a_model_that_oracles_client_made_is_pulled(
         "compartmentId": COMPARTMENT, "projectId": PROJECT, "displayName": "Ada's best model (v2)!",
         "definedMetadataList": [
             {"key": "useCaseType", "value": "regression"},
+            {"key": "libraryName", "value": "other"},
             {"key": "hyperParameters", "value": '{"depth": 4, "x": [1]}'},
         ],
         "customMetadataList": [
             {"key": "mae", "value": "0.25", "category": "Performance"},
             {"key": "roc", "value": "good", "category": "Performance"},
             {"key": "CondaEnvironment", "value": "NA", "category": "Training Environment"},
+            {"key": "beam", "value": "July", "category": "Training Profile", "description": "which"},
         ],
     }  # fmt: skip
     ocid = client.create_model(details).data.id
+    words = {"useCaseType": use_case, "libraryName": "a framework of next year"}  # lists of the service grow
+    for item in server.catalog.models[ocid]["definedMetadataList"]:
+        item["value"] = words.get(item["key"], item["value"])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("score.py", "")
@@ -277,7 +286,12 @@ def test_a_model_that_oracles_client_made_is_pulled(
     client.create_model_artifact(ocid, buffer.getvalue(), content_disposition='attachment; filename="a.zip"')
     version = ods.pull(catalog, ocid, options=options)
     assert version.ref == "Ada-s-best-model-v2@1"
-    assert version.taxonomy == {"use_case": "regression"}
+    custom = version.manifest.custom
+    assert version.taxonomy == ({"use_case": "regression"} if use_case == "regression" else {})
+    assert custom.get("use_case", {}).get("value") == (None if use_case == "regression" else use_case)
+    assert custom["Framework"]["value"] == "a framework of next year"
+    assert custom["beam"] == {"value": "July", "category": "Training Profile", "description": "which"}
+    assert custom["roc"] == {"value": "good", "category": "Performance"}
     assert version.metrics == {"mae": 0.25}
     assert version.params == {"depth": 4}
     assert version.manifest.provenance["oci"]["metadata"]["roc"] == "good"

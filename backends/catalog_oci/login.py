@@ -1,4 +1,4 @@
-"""Who we are: the SDK's configuration and signer for the options of a catalog."""
+"""Who we are: the SDK's configuration and signer for the options of a catalog, or of another service of OCI."""
 
 from __future__ import annotations
 
@@ -6,20 +6,33 @@ import base64
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from catalog_core.errors import ConfigError
-from catalog_oci.options import Options
 
 Login = tuple[dict[str, Any], Any]
 """Configuration and signer, as `ObjectStorageClient(config, signer=signer)` takes them."""
 
+
+class Who(Protocol):
+    """Options that say who asks; see `options.Options`."""
+
+    @property
+    def oci_profile(self) -> str: ...
+    @property
+    def oci_config_file(self) -> str | None: ...
+    @property
+    def auth(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+
+
 _SETUP = "`oci setup config` makes one; docs: how-to/oracle-cloud"
 
 
-def log_in(options: Options) -> Login:
+def log_in(options: Who) -> Login:
     """Read the profile and its key, or ask the machine for its principal. Raises `ConfigError`; a key, a passphrase or
-    a token is in no message."""
+    a token is in no message. What a busy service of principals answers (429, 5xx) is raised as it is: ask again."""
     if options.auth == "instance_principal":
         return _principal(options, "instance principal", "this machine is no OCI instance, or has no dynamic group")
     if options.auth == "resource_principal":
@@ -31,7 +44,7 @@ def log_in(options: Options) -> Login:
     return config, _api_key(config, options)
 
 
-def read_profile(options: Options) -> dict[str, Any]:
+def read_profile(options: Who) -> dict[str, Any]:
     """The profile, with the region that the options name."""
     import oci
 
@@ -56,7 +69,7 @@ def read_profile(options: Options) -> dict[str, Any]:
     return config
 
 
-def _api_key(config: dict[str, Any], options: Options) -> Any:
+def _api_key(config: dict[str, Any], options: Who) -> Any:
     import oci
 
     try:
@@ -69,14 +82,14 @@ def _api_key(config: dict[str, Any], options: Options) -> Any:
         raise _bad_key(options) from exc
 
 
-def _bad_key(options: Options) -> ConfigError:
+def _bad_key(options: Who) -> ConfigError:
     return ConfigError(
         f"the private key of profile {options.oci_profile!r} cannot be read",
         hint="check key_file and pass_phrase in the configuration file of OCI",
     )
 
 
-def _session(config: dict[str, Any], options: Options, token_file: str | None) -> Any:
+def _session(config: dict[str, Any], options: Who, token_file: str | None) -> Any:
     """Sign with a session token, which `oci session authenticate` puts into a file and `oci session refresh` renews."""
     import oci
 
@@ -107,7 +120,7 @@ def expiry(token: str) -> float | None:
         return None
 
 
-def _principal(options: Options, what: str, else_: str) -> Login:
+def _principal(options: Who, what: str, else_: str) -> Login:
     import oci
 
     try:

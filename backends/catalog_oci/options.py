@@ -9,17 +9,18 @@ from typing import Any
 import attrs
 
 _text = attrs.validators.optional(attrs.validators.instance_of(str))
+AUTH = ("api_key", "security_token", "instance_principal", "resource_principal")
 
 
-def _endpoint(_: Any, __: Any, value: str | None) -> None:
+def check_endpoint(_: Any, attribute: Any, value: str | None) -> None:
     """`https`, or `http` to this machine alone: what is sent must not be seen or changed on the way."""
     if value is None:
         return
     url = urllib.parse.urlsplit(value)
     if not url.hostname or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
-        raise ValueError("service_endpoint must be https://host[:port]")
+        raise ValueError(f"{attribute.name} must be https://host[:port]")
     if url.scheme == "http" and not _loopback(url.hostname):
-        raise ValueError("service_endpoint must be https (http is for this machine only)")
+        raise ValueError(f"{attribute.name} must be https (http is for this machine only)")
 
 
 def _loopback(host: str) -> bool:
@@ -39,14 +40,9 @@ class Options:
 
     oci_profile: str = attrs.field(default="DEFAULT", validator=attrs.validators.instance_of(str))
     oci_config_file: str | None = attrs.field(default=None, validator=_text)
-    auth: str | None = attrs.field(
-        default=None,
-        validator=attrs.validators.optional(
-            attrs.validators.in_(("api_key", "security_token", "instance_principal", "resource_principal"))
-        ),
-    )
+    auth: str | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.in_(AUTH)))
     region: str | None = attrs.field(default=None, validator=_text)
-    service_endpoint: str | None = attrs.field(default=None, validator=[_text, _endpoint])
+    service_endpoint: str | None = attrs.field(default=None, validator=[_text, check_endpoint])
     deadline: float = attrs.field(default=20.0, converter=float, validator=attrs.validators.gt(0))
     parallel: int = attrs.field(
         default=4, validator=[attrs.validators.instance_of(int), attrs.validators.in_(range(1, 33))]

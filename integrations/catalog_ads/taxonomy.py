@@ -178,11 +178,11 @@ def from_items(defined: Iterable[Item], custom: Iterable[Item] = ()) -> Facts:
         else:
             taxonomy[key] = framework_of(item.value, back=True) if key == "framework" else item.value
     for item in custom:
-        number = _number(item.value) if item.category == "Performance" else None
+        value = number(item.value) if item.category == "Performance" else None
         if item.key.startswith("catalog."):
             taxonomy[item.key.removeprefix("catalog.")] = item.value
-        elif number is not None:
-            metrics[item.key] = number
+        elif value is not None:
+            metrics[item.key] = value
         elif item.value not in ("", "NA"):
             rest.append(item)
     return Facts(taxonomy, texts["hyperparameters"], metrics, texts["checks"], tuple(rest))
@@ -247,9 +247,10 @@ def _object(text: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _number(text: str) -> float | None:
+def number(text: str | None) -> float | None:
+    """The finite number that a text is; else None."""
     try:
-        number = float(text)
+        found = float(text or "")
     except ValueError:
         return None
-    return number if number - number == 0 else None
+    return found if found - found == 0 else None

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from catalog_core.errors import BackendError, ConfigError, DeadlineExceeded, NoSpace, NotFound
-from catalog_oci_datascience.login import log_in
+from catalog_oci.login import log_in
 from catalog_oci_datascience.options import Options
 
 SLOWEST = 64 * 1024  # bytes per second: a body of this many bytes gets one second more
@@ -31,7 +31,13 @@ class Calls:
     def _log_in(self) -> None:
         import oci
 
-        config, signer = log_in(self.options)
+        try:
+            config, signer = log_in(self.options)
+        except Exception as exc:
+            if not hasattr(exc, "status"):
+                raise
+            who = str(self.options.auth).replace("_", " ")
+            raise BackendError(f"the service that hands out tokens to an {who} is busy", hint="try again") from exc
         self.region = config.get("region")
         self._renewable = self.options.auth in PRINCIPALS or bool(config.get("security_token_file"))
         package, _, name = self.kind.partition(".")

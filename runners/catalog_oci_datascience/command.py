@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from catalog_cli.output import json_option, opened, pairs, put, put_table, reference
-from catalog_oci_datascience.options import AUTH, Options
+from catalog_oci.options import AUTH
+from catalog_oci_datascience.options import Options
 from catalog_oci_datascience.publishing import publish
 from catalog_oci_datascience.reading import models, pull
 from catalog_oci_datascience.record import Item

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.about import ORACLE_USE_CASES as USE_CASES
+from catalog_ads.taxonomy import (
+    CATEGORIES,
+    KEYS,
+    MAX_DESCRIPTION,
+    MAX_KEY,
+    MAX_LIST,
+    MAX_VALUE,
+    framework_of,
+    number,
+    use_case_of,
+)
 from catalog_core.about import taxonomy_of
 from catalog_core.errors import InvalidInput
 from catalog_core.values import check_tags
@@ -19,33 +29,12 @@ from catalog_core.values import check_tags
 if TYPE_CHECKING:
     from catalog_core.handles import Version
 
-# Limits: those that Oracle's own client knows of metadata and schemas, and those documented for every resource's tags.
-MAX_KEY = 255
-MAX_VALUE = 16_000  # characters
-MAX_DESCRIPTION = 255
-MAX_LIST = 32_000  # bytes of a list of metadata as JSON in UTF-16, as Oracle's client counts
-MAX_SCHEMA = 32_000  # bytes of a schema
+# Limits beside those of metadata: those documented for every resource, and for schemas.
+MAX_SCHEMA = 32_000  # bytes
 MAX_NAME = 255
 MAX_TAGS, MAX_TAG_KEY, MAX_TAG = 10, 100, 256
-CATEGORIES = (
-    "Performance", "Training Profile", "Training and Validation Datasets", "Training Environment", "Reports", "Readme",
-    "Other",
-)  # fmt: skip
-FRAMEWORKS = (
-    "scikit-learn", "xgboost", "tensorflow", "pytorch", "mxnet", "keras", "lightgbm", "pymc3", "pyod", "spacy",
-    "prophet", "sktime", "statsmodels", "cuml", "oracle_automl", "h2o", "transformers", "nltk", "emcee", "pystan",
-    "bert", "gensim", "flair", "word2vec", "ensemble", "pyspark", "embedding_onnx", "other",
-)  # fmt: skip
-_ALSO = {"torch": "pytorch", "sklearn": "scikit-learn"}
 # Oracle's client writes the first name, the service's documentation says the second: both are read.
-DEFINED = {
-    "UseCaseType": "useCaseType",
-    "Framework": "libraryName",
-    "FrameworkVersion": "libraryVersion",
-    "Algorithm": "estimatorClass",
-    "Hyperparameters": "hyperParameters",
-    "ArtifactTestResults": "testArtifactresults",
-}
+NAMES = {second: first for first, second in KEYS.values()}
 DIGEST, REFERENCE = "catalog_digest", "catalog_reference"  # free-form tags: a listing shows them
 SHA256, MD5, SIZE = "CatalogArtifactSHA256", "CatalogArtifactMD5", "CatalogArtifactSize"
 BY_REFERENCE = "modelDescription"
@@ -143,8 +132,8 @@ def describe(
         *custom,
     ]
     defined = [
-        Item("UseCaseType", _listed(_use_case(version.taxonomy), USE_CASES), None),
-        Item("Framework", _listed(_ALSO.get(framework, framework), FRAMEWORKS), None),
+        Item("UseCaseType", _listed(_use_case(version.taxonomy), use_case_of), None),
+        Item("Framework", _listed(framework, framework_of), None),
         Item("FrameworkVersion", _word(main.get("framework_version")), None),
         Item("Algorithm", _word(summary.get("algorithm") or main.get("algorithm")), None),
         Item("Hyperparameters", json.dumps(version.params, sort_keys=True) if version.params else "", None),
@@ -197,10 +186,9 @@ def _use_case(taxonomy: Mapping[str, Any]) -> str:
     return plain.get("usecase") or plain.get("usecasetype") or ""
 
 
-def _listed(value: str, known: Collection[str]) -> str:
-    """The value as the service's list has it, `other` where the list lacks it; nothing stays nothing."""
-    word = value.lower().replace(" ", "_")
-    return (word if word in known else "other") if word else ""
+def _listed(value: str, name_of: Callable[[str], str]) -> str:
+    """The value as the service's list has it; nothing stays nothing."""
+    return name_of(value.lower().replace(" ", "_")) if value else ""
 
 
 def check(record: Record) -> None:
@@ -259,9 +247,9 @@ def _short(what: str, text: str, limit: int, hint: str | None = None) -> None:
 
 def metadata_of(model: Any) -> dict[str, str]:
     """The metadata of OCI's record of a model, custom and defined, under the names that Oracle's client writes."""
-    names = {second: first for first, second in DEFINED.items()}
-    items = [*(model.defined_metadata_list or ()), *(model.custom_metadata_list or ())]
-    return {names.get(item.key, item.key): item.value for item in items if item.value not in (None, "", "NA")}
+    found = {NAMES.get(item.key, item.key): item.value for item in model.defined_metadata_list or ()}
+    found |= {item.key: item.value for item in model.custom_metadata_list or ()}
+    return {key: value for key, value in found.items() if value not in (None, "", "NA")}
 
 
 def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, Any]:
@@ -272,7 +260,7 @@ def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dic
     if "UseCaseType" in found:
         told.setdefault("use_case", found["UseCaseType"])
     taxonomy, custom = taxonomy_of(_storable(told))
-    performance = {i.key: _number(i.value) for i in model.custom_metadata_list or () if i.category == "Performance"}
+    performance = {i.key: number(i.value) for i in model.custom_metadata_list or () if i.category == "Performance"}
     theirs = {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
     record = {"id": model.id, "name": model.display_name, "metadata": found, "created_by": model.created_by}
     record |= {"created": str(model.time_created), "tags": dict(model.freeform_tags or {})}
@@ -303,7 +291,7 @@ def _custom(model: Any) -> dict[str, dict[str, Any]]:
         item.key: {"value": item.value, "category": item.category or "Other", "description": item.description}
         for item in model.custom_metadata_list or ()
         if item.key in known and item.key not in OURS and not item.key.startswith(("taxonomy.", "tag.", "dataset."))
-        and (item.category != "Performance" or _number(item.value) is None)
+        and (item.category != "Performance" or number(item.value) is None)
     }  # fmt: skip
     if DIGEST not in (model.freeform_tags or {}):
         names = [key for key in ("Framework", "FrameworkVersion", "Algorithm") if known.get(key, "None") != "None"]
@@ -329,11 +317,3 @@ def _json(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except (TypeError, ValueError):
-        return None
-    return number if number - number == 0 else None

@@ -184,6 +184,35 @@ def test_a_process_that_is_killed_while_it_uploads_leaves_one_model_that_the_nex
     whole(server, catalog, publish(catalog, options).ocid)
 
 
+@pytest.mark.parametrize(
+    ("what", "arrived"),
+    [
+        ({"path": "/provenance$", "method": "POST"}, False),  # the model is made, and nothing else
+        ({"path": "/artifact/content", "method": "HEAD"}, False),  # and its provenance
+        (
+            {"path": "/artifact/content", "method": "HEAD", "skip": 1},
+            True,
+        ),  # and its artifact; the version notes nothing
+    ],
+    ids=["made", "told", "sent"],
+)
+def test_a_process_that_is_killed_between_its_calls_leaves_one_model_that_the_next_one_completes(
+    server: DataScienceServer, catalog: Catalog, options: Options, tmp_path: Path, what: dict[str, Any], arrived: bool
+) -> None:
+    saved(catalog, size=1 << 16)
+    server.fault({"fault": "hang", "rate": 5.0, "times": 1, **what})
+    worker = spawn(server, tmp_path / "catalog")
+    wait_for(lambda: not server.control()["faults"] or worker.poll() is not None)
+    worker.kill()
+    assert worker.wait() == -9
+    (ocid,) = alive(server)
+    assert list(server.catalog.artifacts) == ([ocid] if arrived else [])
+    assert note_of(COMPARTMENT, PROJECT) not in catalog.version("calo/gan").tags
+    done = publish(catalog, options)
+    assert (done.ocid, done.how) == (ocid, "was there" if arrived else "directly")
+    whole(server, catalog, ocid)
+
+
 def test_two_processes_one_of_which_is_killed(
     server: DataScienceServer, catalog: Catalog, options: Options, tmp_path: Path
 ) -> None:

@@ -46,6 +46,10 @@ def catalog_register_formats() -> Iterable[FormatSpec]:
 def __getattr__(name: str) -> Any:
     """The classes, imported on first use."""
     if name not in __all__:
+        from catalog_ads.elsewhere import NAMES
+
+        if name in NAMES:  # an AttributeError would lose the hint on its way through `from … import`
+            raise ImportError(f"catalog_ads has no {name}: {NAMES[name]}")
         raise AttributeError(f"catalog_ads has no {name!r}")
     from catalog_ads import words
 

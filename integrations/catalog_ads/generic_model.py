@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catalog_ads import archive, fresh, introspection, reader, runtime, schema, taxonomy, writer
+from catalog_ads import archive, fresh, introspection, reader, runtime, schema, summary, taxonomy, writer
+from catalog_ads.elsewhere import later, never
 from catalog_ads.metadata import Metadata, MetadataItem, Table
-from catalog_ads.payload import arrays, envelope, put, sample, slug
+from catalog_ads.payload import arrays, as_graph, collected, envelope, own_files, put, sample, slug
+from catalog_ads.summary import Summary
 from catalog_core import Catalog, capture
-from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted, VerificationFailed
+from catalog_core.errors import InvalidInput, NotFound, NotTrusted, VerificationFailed
 from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
     from catalog_core.verify import Report
 
 TAXONOMY = ("UseCaseType", "Framework", "FrameworkVersion", "Algorithm", "Hyperparameters", "ArtifactTestResults")
-STEPS = (
-    ("initiate", "Initiated the model"), ("prepare()", "Staged the model"), ("prepare()", "Generated score.py"),
-    ("prepare()", "Generated runtime.yaml"), ("prepare()", "Populated metadata and schema"),
-    ("verify()", "Checked in a fresh process"), ("save()", "Introspected the artifact"), ("save()", "Published"),
-    ("deploy()", "Deployed"), ("predict()", "Called"),
-)  # fmt: skip
 log = logging.getLogger("catalog_core")
 
 
@@ -64,12 +59,6 @@ class GenericModel:
                 f"{type(self).__name__} takes objects of {' or '.join(self.KINDS)}, not a {type(estimator).__name__}",
                 hint="GenericModel takes what any serializer takes",
             )
-        for given in (model_save_serializer, model_input_serializer):
-            if given is not None and not isinstance(given, str):
-                raise InvalidInput(
-                    f"a {type(given).__name__} is not used to save or send anything here",
-                    hint="docs/how-to/write-a-serializer.md",
-                )
         self.estimator = estimator
         self.artifact_dir = Path(artifact_dir or tempfile.mkdtemp(prefix="catalog-ads-"))
         self.properties = properties
@@ -87,7 +76,14 @@ class GenericModel:
         self._components: Mapping[str, Any] = {}
         self._draft: Draft | None = None
         self._why_not = ""  # why there is no score.py
-        self._done: dict[str, str] = {"Initiated the model": "Done"}
+        self._summary = Summary()
+        self._as_onnx = False
+        for set_serializer, given in (
+            (self.set_model_save_serializer, model_save_serializer),
+            (self.set_model_input_serializer, model_input_serializer),
+        ):
+            if given is not None:
+                set_serializer(given)
 
     # -- prepare ------------------------------------------------------------------------------------------------
 
@@ -106,52 +102,44 @@ class GenericModel:
         training_python_version: str | None = None,
         model_file_name: str | None = None,
         as_onnx: bool = False,
-        initial_types: Any = None,
         force_overwrite: bool = False,
-        namespace: str | None = None,
+        *,
         use_case_type: str | None = None,
         X_sample: Any = None,
-        y_sample: Any = None,
         training_script_path: str | None = None,
         training_id: str | None = None,
         ignore_pending_changes: bool = True,
-        max_col_num: int = schema.MAX_COLUMNS,
-        ignore_conda_error: bool = False,
         score_py_uri: str | None = None,
-        *,
         entry_points: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
         """Stage the model, and write the artifact to `artifact_dir`. `X_sample` is what it is run on: signatures,
-        schemas and graphs come from it. `entry_points` as in `Catalog.prepare`. Raises what that raises."""
-        if as_onnx:
-            raise InvalidInput("as_onnx is not done here", hint="GenericModel takes an ONNX graph, or the path of one")
+        schemas and graphs come from it. `as_onnx` has its framework's converter make an ONNX graph of it.
+        `entry_points` as in `Catalog.prepare`. Raises what that raises."""
         for key in options:
             log.warning("prepare: %s changes nothing here", key)
         provenance = dict(capture.provenance())
         if not ignore_pending_changes and (provenance.get("git") or {}).get("dirty"):
             raise InvalidInput("the working tree has changes that are not committed")
+        trained_by = training_id or os.environ.get("JOB_RUN_OCID") or os.environ.get("NB_SESSION_OCID")
         told = {
             "inference_conda_env": inference_conda_env,
             "inference_python_version": inference_python_version,
             "training_conda_env": training_conda_env,
             "training_python_version": training_python_version,
-            "training_id": training_id or os.environ.get("JOB_RUN_OCID") or os.environ.get("NB_SESSION_OCID"),
+            "training_id": trained_by,
         }
-        for kind in ("inference", "training"):
-            env = str(told[f"{kind}_conda_env"] or "")
-            if env and "://" not in env:
-                told |= {f"{kind}_env_slug": env, f"{kind}_env_type": "data_science"}
-                log.warning("%s: where this pack lies is not looked up; a deployment wants its oci:// path", env)
+        provenance["ads"] = {"runtime": runtime.with_slugs({key: value for key, value in told.items() if value})}
         if training_script_path is not None:
             provenance["script"] = Path(training_script_path).name
-        provenance["ads"] = {"runtime": {key: value for key, value in told.items() if value}}
-        if told["training_id"]:
-            provenance["run"] = told["training_id"]
+        if trained_by:
+            provenance["run"] = trained_by
         self._components = self._parts(model_file_name, score_py_uri, force_overwrite)
         self._about = {"provenance": provenance, "entry_points": entry_points}
         if X_sample is not None:
             self._about["example"] = sample(X_sample)
+        if as_onnx or self._as_onnx:
+            self._components, self._about["example"] = as_graph(self.catalog, self._components, X_sample)
         if use_case_type is not None:
             self.metadata_taxonomy["UseCaseType"].value = use_case_type
         if self._own_code:
@@ -168,12 +156,7 @@ class GenericModel:
             if self.estimator is None:
                 raise InvalidInput("there is no estimator", hint="or serialize=False, with a score.py in artifact_dir")
             return dict(self.estimator) if isinstance(self.estimator, dict) else {"model": self.estimator}
-        self.artifact_dir.mkdir(parents=True, exist_ok=True)
-        for source, target in ((model_file_name, None), (score_py_uri, archive.SCORE)):
-            if source is not None and Path(source).exists():
-                place = self.artifact_dir / (target or Path(source).name)
-                if not place.exists() or (overwrite and not place.samefile(source)):
-                    shutil.copy(source, place)
+        collected(self.artifact_dir, model_file_name, score_py_uri, overwrite)
         failed = [check.id for check in self._checks() if check.id.startswith("score_") and check.result == "failed"]
         if failed:
             raise InvalidInput(
@@ -181,21 +164,8 @@ class GenericModel:
                 hint="it defines load_model() and predict(data, model=load_model())",
             )
         self._scratch = tempfile.TemporaryDirectory(prefix="catalog-ads-")
-        for name, path in self._own_files().items():
-            place = Path(self._scratch.name) / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+        own_files(self.artifact_dir, Path(self._scratch.name))
         return {"model": Path(self._scratch.name)}
-
-    def _own_files(self) -> dict[str, Path]:
-        """What is in `artifact_dir`, less what was written beside it when it was prepared before."""
-        files = archive.files_of(self.artifact_dir)
-        if not {writer.DESCRIPTION, archive.MANIFEST} <= files.keys():
-            return files
-        told = archive.read_json(files[writer.DESCRIPTION])["components"]
-        listed = archive.read_json(files[archive.MANIFEST])["files"]
-        made = {*listed, archive.MANIFEST} - {file["name"] for part in told for file in part["files"]}
-        return {name: path for name, path in files.items() if name not in made}
 
     def _stage(self, overwrite: bool) -> None:
         if self._draft is not None:
@@ -206,8 +176,14 @@ class GenericModel:
         if self._own_code:
             about["serializer"] = "generic"
         self._draft = self.catalog.prepare(self._name or self._usual_name(), components=self._components, **about)
-        self._done |= dict.fromkeys(("Staged the model", "Generated runtime.yaml"), "Done")
-        self._describe()
+        self._written(overwrite)
+
+    def _written(self, overwrite: bool) -> None:
+        """Describe what is staged, and write its artifact."""
+        assert self._draft is not None
+        main = next(iter(self._draft.described.values()))
+        self._know(main.framework, main.framework_version, main.algorithm, dict(main.hyperparameters))
+        self._summary.done(*summary.PREPARED)
         self._write(overwrite)
 
     def _usual_name(self) -> str:
@@ -215,19 +191,17 @@ class GenericModel:
         kind = type(self if isinstance(part, Path) or part is None else part).__name__
         return slug(kind.lower())
 
-    def _describe(self) -> None:
+    def _know(self, framework: str, version: Any, algorithm: Any, hyperparameters: Mapping[str, Any]) -> None:
         """Fill the taxonomy with what the serializers found."""
-        assert self._draft is not None
-        main = next(iter(self._draft.described.values()))
         values = {
-            "Framework": taxonomy.framework_of(main.framework) if main.framework else None,
-            "FrameworkVersion": main.framework_version or None,
-            "Algorithm": main.algorithm or None,
-            "Hyperparameters": dict(main.hyperparameters) or None,
+            "Framework": taxonomy.framework_of(framework) if framework else None,
+            "FrameworkVersion": version or None,
+            "Algorithm": algorithm or None,
+            "Hyperparameters": hyperparameters or None,
         }
         for key, value in values.items():
             self.metadata_taxonomy[key].value = value
-        self._done["Populated metadata and schema"] = "Done"
+        self._summary.done(summary.DESCRIBED)
 
     def _write(self, overwrite: bool) -> None:
         """Write the artifact folder; where nothing could be called, say why in the summary."""
@@ -244,9 +218,39 @@ class GenericModel:
                 log.warning("no score.py: %s", exc)
                 return
             put(made, self.artifact_dir, overwrite or self._own_code or self.model_id is not None)
-        found = introspection.as_ads(self._checks(), {})
-        self.metadata_taxonomy["ArtifactTestResults"].value = found
-        self._done["Generated score.py"] = "Done"
+        env = self.runtime_info["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]
+        self.metadata_taxonomy["ArtifactTestResults"].value = introspection.as_ads(self._checks(), env)
+        self._summary.done(summary.SCORE)
+
+    def set_model_save_serializer(self, model_save_serializer: Any) -> None:
+        """`onnx` is `prepare(as_onnx=True)`; by other names the model's class is kept as it is. Raises `InvalidInput`
+        for an object."""
+        self._named(model_save_serializer)
+        self._as_onnx = model_save_serializer == "onnx"
+
+    def set_model_input_serializer(self, model_input_serializer: Any) -> None:
+        """Of no effect: requests are JSON. Raises `InvalidInput` for an object."""
+        self._named(model_input_serializer)
+
+    @staticmethod
+    def _named(given: Any) -> None:
+        if not isinstance(given, str):
+            raise InvalidInput(
+                f"a {type(given).__name__} is not used to save or send anything here",
+                hint="docs/how-to/write-a-serializer.md",
+            )
+
+    get_model_serializer = never(
+        "the catalog finds the serializer by the model's class", "`catalog plugins` lists them"
+    )
+    get_data_serializer = never("requests are JSON", "catalog_ads.payload.envelope(data) makes one")
+    serialize_model = never("a model is written when it is prepared", "prepare(X_sample=…)")
+    populate_schema = never("schemas are written when the model is prepared", "prepare(X_sample=…)")
+
+    def populate_metadata(self, use_case_type: str | None = None, **options: Any) -> None:
+        """Set the use case; `prepare` finds the rest."""
+        if use_case_type is not None:
+            self.metadata_taxonomy["UseCaseType"].value = use_case_type
 
     # -- look ---------------------------------------------------------------------------------------------------
 
@@ -269,18 +273,27 @@ class GenericModel:
 
     def summary_status(self) -> Table:
         """What was done, and what is next."""
-        before = {"prepare()": True, "verify()": self._draft is not None, "save()": self._draft is not None,
-                  "predict()": self.model_id is not None or bool(self._draft and not self._why_not)}  # fmt: skip
-        rows = Table()
-        for step, what in STEPS:
-            status = self._done.get(what) or ("Available" if before.get(step) else "Not Available")
-            action = ""
-            if what == "Generated score.py" and self._why_not:
-                status, action = "Needs Action", self._why_not
-            if step == "deploy()":
-                action = "follows with the deployers"
-            rows.append({"Step": step, "Details": what, "Status": status, "Actions Needed": action})
-        return rows
+        ready = {"prepare()"} | ({"verify()", "save()"} if self._draft is not None else set())
+        if self.model_id is not None or (self._draft is not None and not self._why_not):
+            ready.add("predict()")
+        return self._summary.rows(ready, self._why_not)
+
+    def update_summary_status(self, detail: str, status: str) -> None:
+        """Set the status of a detail. Raises `NotFound`."""
+        self._summary.set(detail, status)
+
+    def update_summary_action(self, detail: str, action: str) -> None:
+        """Say what is to be done for a detail. Raises `NotFound`."""
+        self._summary.set(detail, action=action)
+
+    def reload(self) -> Self:
+        """Let go of what is loaded: the next call takes the artifact as it is then."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        return self
+
+    reload_runtime_info = reload
 
     @property
     def runtime_info(self) -> dict[str, Any]:
@@ -337,7 +350,7 @@ class GenericModel:
             self.report = self._draft.verify(trust=self._trust)
         else:
             self.report = self.catalog.verify(self._version(), trust=self._trust)
-        self._done["Checked in a fresh process"] = "Done" if self.report.passed else "Failed"
+        self._summary.set(summary.VERIFIED, "Done" if self.report.passed else "Failed")
         if not self.report.passed:
             raise VerificationFailed(f"the model fails: {self.report.reason}", report=self.report)
         return self._scored(data, entry, auto_serialize_data) if data is not None else {"prediction": None}
@@ -358,7 +371,7 @@ class GenericModel:
     ) -> dict[str, Any]:  # fmt: skip
         """What the model gives for `data`, here: there is no deployment. `entry` names another entry point than the
         usual one. A published model runs in this process, a draft in a fresh one."""
-        self._done["Called"] = "Done"
+        self._summary.done(summary.CALLED)
         if self.model_id is None or self._holds_code():
             return self._scored(data, entry, auto_serialize_data)
         if self._session is None:
@@ -415,36 +428,36 @@ class GenericModel:
         if version_label is not None:
             found["version_label"] = version_label
         for item in self.metadata_custom:
-            self._keep(item, draft, found)
+            if item.is_metric():
+                draft.metrics[item.key] = check_metric(item.key, item.value)
+            elif isinstance(item.value, (str, bool, int, float)):
+                found[item.key] = item.value
         draft.tags = check_tags({**draft.tags, **found})
-        self._done["Introspected the artifact"] = "Done" if not ignore_introspection else "Not Applicable"
+        self._summary.set(summary.INTROSPECTED, "Not Applicable" if ignore_introspection else "Done")
         version = draft.save()
         self._draft, self.model_id = None, version.ref
         if len(self.metadata_custom):
             version = version.attach(taxonomy.ATTACHMENT, self.metadata_custom.to_json().encode())
         if display_name is not None and self.catalog.model(version.model).title != display_name:
             self.catalog.model(version.model).update(title=display_name)
-        self._done["Published"] = "Done"
+        self._summary.done(summary.PUBLISHED)
         return version.ref
-
-    def _keep(self, item: MetadataItem, draft: Draft, tags: dict[str, Any]) -> None:
-        value = item.value
-        if item.category == "Performance" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            draft.metrics[item.key] = check_metric(item.key, value)
-        elif isinstance(value, (str, bool, int, float)):
-            tags[item.key] = value
 
     def _failed(self) -> list[str]:
         return [check.id for check in self._checks() if check.result == "failed"]
 
-    def deploy(self, *args: Any, **kwargs: Any) -> Any:
-        """Not yet: raises `MissingPlugin`."""
-        raise MissingPlugin(
-            "deploying follows with the deployers; no plug-in does it yet",
-            hint="`catalog export REF model.zip --format ads` makes an artifact that OCI Model Deployment takes",
-        )
-
+    deploy = later(
+        "deploying follows with the deployers; no plug-in does it yet",
+        "`catalog export REF model.zip --format ads` makes an artifact that OCI Model Deployment takes",
+    )
     prepare_save_deploy = update_deployment = restart_deployment = delete_deployment = deploy
+    from_model_deployment = later("deployments follow with the deployers", "from_model_catalog(reference)")
+    evaluate = later(
+        "reports of evaluations follow; no plug-in makes them yet",
+        'metadata_custom.add(NAME, number, category="Performance") keeps a metric, which can be searched',
+    )
+    model_deployment: Any = None  # there is none yet
+    model_deployment_id: str | None = None
 
     # -- the catalog --------------------------------------------------------------------------------------------
 
@@ -511,11 +524,8 @@ class GenericModel:
         uri: str | os.PathLike[str],
         model_file_name: str | None = None,
         artifact_dir: str | os.PathLike[str] | None = None,
-        auth: Any = None,
-        force_overwrite: bool = False,
-        properties: Any = None,
-        ignore_conda_error: bool = False,
         *,
+        force_overwrite: bool = False,
         catalog: Any = None,
         name: str | None = None,
         trust: bool = False,
@@ -527,17 +537,15 @@ class GenericModel:
         found = reader.read(Path(uri), Path(scratch.name), False)
         for note in found.notes:
             log.warning("%s: %s", Path(uri).name, note)
-        model = cls(None, artifact_dir, properties, catalog=catalog, name=name or found.name or "model")
+        model = cls(None, artifact_dir, catalog=catalog, name=name or found.name or "model")
         provenance = {"imported": {"format": "ads", "name": Path(uri).name, **found.provenance}}
         model._components, model._about = found.components, {**found.about, "provenance": provenance}
         model._scratch = scratch  # it may be staged again
         model.metadata_taxonomy["UseCaseType"].value = found.about.get("taxonomy", {}).get("use_case")
         model._draft = model.catalog.prepare(str(model._name), components=found.components, **model._about)
         model._trust = trust
-        model._describe()
-        model._write(force_overwrite)
+        model._written(force_overwrite)
         model.estimator = model._loaded(model._draft.artifact)
-        model._done |= dict.fromkeys(("Staged the model", "Generated runtime.yaml"), "Done")
         return model
 
     @classmethod
@@ -546,10 +554,8 @@ class GenericModel:
         model_id: str,
         model_file_name: str | None = None,
         artifact_dir: str | os.PathLike[str] | None = None,
-        auth: Any = None,
-        force_overwrite: bool = False,
-        properties: Any = None,
         *,
+        force_overwrite: bool = False,
         download_artifact: bool = True,
         catalog: Any = None,
         trust: bool = False,
@@ -561,21 +567,16 @@ class GenericModel:
             raise InvalidInput(
                 f"{model_id[:40]}… is an id of OCI, this is a catalog of yours", hint="a reference such as calo/gan@3"
             )
-        model = cls(None, artifact_dir, properties, catalog=catalog)
+        model = cls(None, artifact_dir, catalog=catalog)
         version = model.catalog.version(model_id)
         model.model_id, model._name = version.ref, version.model
         model._trust = trust
         model.estimator = model._loaded(model.catalog.artifact(version))
-        described: Mapping[str, Any] = next(iter(version.manifest.description.values()), {})
-        values = {
-            "UseCaseType": version.taxonomy.get("use_case"),
-            "Framework": taxonomy.framework_of(str(described.get("framework", ""))),
-            "FrameworkVersion": described.get("framework_version"),
-            "Algorithm": described.get("algorithm"),
-            "Hyperparameters": version.params or None,
-        }
-        for key, value in values.items():
-            model.metadata_taxonomy[key].value = value
+        main: Mapping[str, Any] = next(iter(version.manifest.description.values()), {})
+        model._know(
+            str(main.get("framework", "")), main.get("framework_version"), main.get("algorithm"), version.params
+        )
+        model.metadata_taxonomy["UseCaseType"].value = version.taxonomy.get("use_case")
         if taxonomy.ATTACHMENT in version.attachments:
             for row in json.loads(version.attachment(taxonomy.ATTACHMENT))["data"]:
                 model.metadata_custom._items[row["key"]] = MetadataItem(**row)
@@ -586,7 +587,7 @@ class GenericModel:
                 if model.artifact_dir.exists() and any(model.artifact_dir.iterdir()):
                     raise
                 model._why_not = str(exc)
-        model._done |= dict.fromkeys(("Staged the model", "Published"), "Done")
+        model._summary.done(summary.PREPARED[0], summary.PUBLISHED)
         return model
 
     @classmethod
@@ -594,16 +595,9 @@ class GenericModel:
         """As `from_model_catalog`."""
         return cls.from_model_catalog(ocid, **options)
 
-    @classmethod
-    def from_model_deployment(cls, model_deployment_id: str, **options: Any) -> Self:
-        """Not yet: raises `MissingPlugin`."""
-        raise MissingPlugin("deployments follow with the deployers", hint="from_model_catalog(reference)")
-
     def close(self) -> None:
         """Discard what was not saved, and release what was loaded."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self.reload()
         if self._draft is not None:
             self._draft.discard()
 

@@ -56,6 +56,11 @@ class MetadataItem:
         """Forget the value."""
         self.value = None
 
+    def is_metric(self) -> bool:
+        """Whether it is a number of the category Performance."""
+        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+        return self.category == "Performance" and number
+
     def as_item(self) -> taxonomy.Item:
         """As OCI takes it: a text."""
         value = self.value

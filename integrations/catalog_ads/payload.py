@@ -6,11 +6,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from catalog_ads import archive
+from catalog_ads import archive, writer
 from catalog_core.errors import InvalidInput
 from catalog_core.names import check_name
+
+if TYPE_CHECKING:
+    from catalog_core import Catalog
 
 
 def slug(text: str) -> str:
@@ -70,3 +73,43 @@ def put(source: Path, target: Path, overwrite: bool) -> None:
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
+
+
+def collected(folder: Path, model_file: str | None, score_py: str | None, overwrite: bool) -> None:
+    """Copy a model file and a `score.py` into a folder; what is there stays, unless `overwrite`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for source, name in ((model_file, None), (score_py, archive.SCORE)):
+        if source is not None and Path(source).exists():
+            place = folder / (name or Path(source).name)
+            if not place.exists() or (overwrite and not place.samefile(source)):
+                shutil.copy(source, place)
+
+
+def own_files(folder: Path, target: Path) -> None:
+    """Copy what is in a folder, less what was written beside it when it was prepared before."""
+    files = archive.files_of(folder)
+    if {writer.DESCRIPTION, archive.MANIFEST} <= files.keys():
+        told = archive.read_json(files[writer.DESCRIPTION])["components"]
+        listed = archive.read_json(files[archive.MANIFEST])["files"]
+        made = {*listed, archive.MANIFEST} - {file["name"] for part in told for file in part["files"]}
+        files = {name: path for name, path in files.items() if name not in made}
+    for name, path in files.items():
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def as_graph(catalog: Catalog, components: Mapping[str, Any], data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The one component as an ONNX graph, and its example. Raises `InvalidInput` without a sample or for several
+    components, and what `catalog_onnx.export.to_onnx` raises."""
+    if data is None or len(components) != 1:
+        raise InvalidInput("as_onnx takes one estimator and a sample", hint="prepare(as_onnx=True, X_sample=…)")
+    from catalog_onnx.export import to_onnx
+
+    ((name, obj),) = components.items()
+    example = sample(data)
+    if not isinstance(example, Mapping):
+        spec = catalog._registry.find_serializer(obj)
+        names = catalog._registry.serializer(spec.name).inputs(obj, spec.default_method)
+        example = {(names or ["input"])[0]: example}
+    return {name: to_onnx(obj, example)}, dict(example)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from catalog_core.errors import SerializationError
 VERSION = "3.0"
 MAX_YAML = 1 << 20
 MAX_DEPTH = 16
+log = logging.getLogger("catalog_core")
 # What `runtime.yaml` says of the training, by the names that `prepare` has for it.
 TRAINING = {
     "training_conda_env": ("TRAINING_CONDA_ENV", "TRAINING_ENV_PATH"),
@@ -36,6 +38,17 @@ INFERENCE = {
     "inference_env_type": "INFERENCE_ENV_TYPE",
     "inference_python_version": "INFERENCE_PYTHON_VERSION",
 }
+
+
+def with_slugs(told: Mapping[str, str]) -> dict[str, str]:
+    """Names of `INFERENCE` and `TRAINING`, where a pack that is no path is told by its slug too."""
+    found = dict(told)
+    for kind in ("inference", "training"):
+        env = found.get(f"{kind}_conda_env", "")
+        if env and "://" not in env:
+            found |= {f"{kind}_env_slug": env, f"{kind}_env_type": "data_science"}
+            log.warning("%s: where this pack lies is not looked up; a deployment wants its oci:// path", env)
+    return found
 
 
 def write_runtime(told: Mapping[str, str]) -> str:

@@ -217,7 +217,7 @@ def test_what_cannot_be_done_is_said(catalog: Catalog, tmp_path: Path) -> None:
         model.verify([1])
     with pytest.raises(MissingPlugin, match="follows with the deployers"):
         model.deploy()
-    with pytest.raises(InvalidInput, match="ONNX"):
+    with pytest.raises(InvalidInput, match="as_onnx takes one estimator and a sample"):
         model.prepare(as_onnx=True)
     with pytest.raises(InvalidInput, match="an id of OCI"):
         PyTorchModel.from_id("ocid1.datasciencemodel.oc1..a", catalog=catalog)
@@ -302,3 +302,71 @@ def test_a_folder_is_prepared_again_without_what_was_written_into_it(catalog: Ca
     (own / "score.py").write_text("def load_model(): ...\ndef predict(x, model): ...\n")
     with pytest.raises(InvalidInput, match="fails score_predict_arg, score_predict_data"):
         GenericModel(artifact_dir=own, serialize=False, catalog=catalog).prepare()
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["as_onnx", "serializer"])
+def test_a_model_becomes_a_graph(catalog: Catalog, tmp_path: Path, by_name: bool) -> None:
+    """`prepare(as_onnx=True)`, and the name of ADS's serializer."""
+    pytest.importorskip("onnxscript")
+    skl2onnx = pytest.importorskip("skl2onnx")
+    assert skl2onnx
+    from sklearn.linear_model import LinearRegression
+
+    rows = np.random.default_rng(0).random((20, 3)).astype("f4")
+    estimator = LinearRegression().fit(rows, rows.sum(1))
+    how: dict[str, Any] = {"model_save_serializer": "onnx"} if by_name else {}
+    for kind, given, wanted in (
+        (SklearnModel, estimator, estimator.predict(rows)[:, None]),
+        (PyTorchModel, Two(), rows * 2),
+    ):
+        model = kind(given, tmp_path / kind.__name__, catalog=catalog, name=kind.__name__, **how)
+        model.prepare(as_onnx=not by_name, X_sample=rows)
+        np.testing.assert_allclose(model.verify(rows)["prediction"], wanted, rtol=1e-4)
+        version = catalog.version(model.save())
+        assert [part.serializer for part in version.manifest.components] == ["onnx"]
+        np.testing.assert_allclose(model.predict(rows)["prediction"], wanted, rtol=1e-4)
+        model.close()
+
+
+# what `GenericModel` of ADS has (`ads/model/generic_model.py`), less its internals
+PUBLIC = """algorithm delete delete_deployment deploy download_artifact evaluate framework from_id from_model_artifact
+from_model_catalog from_model_deployment get_data_serializer get_model_serializer hyperparameter introspect
+metadata_custom metadata_provenance metadata_taxonomy model_deployment model_deployment_id model_id populate_metadata
+populate_schema predict prepare prepare_save_deploy properties reload reload_runtime_info restart_deployment
+runtime_info save schema_input schema_output serialize_model set_model_input_serializer set_model_save_serializer
+summary_status update update_deployment update_summary_action update_summary_status upload_artifact verify version"""
+
+
+def test_every_word_of_ads_is_there_or_says_what_to_do(catalog: Catalog, tmp_path: Path) -> None:
+    model = PyTorchModel(Two(), tmp_path / "out", catalog=catalog, name="two").prepare(X_sample=np.ones((2, 3), "f4"))
+    for name in PUBLIC.split():
+        getattr(model, name)
+    refused = {
+        "deploy": "deployers", "prepare_save_deploy": "deployers", "update_deployment": "deployers",
+        "restart_deployment": "deployers", "delete_deployment": "deployers", "from_model_deployment": "deployers",
+        "evaluate": "metadata_custom.add", "get_model_serializer": "the catalog finds", "get_data_serializer": "JSON",
+        "serialize_model": "when it is prepared", "populate_schema": "when the model is prepared",
+    }  # fmt: skip
+    for name, match in refused.items():
+        for owner in (model, PyTorchModel):  # ADS has some of them for the class
+            with pytest.raises((InvalidInput, MissingPlugin), match=match) as caught:
+                getattr(owner, name)("ocid1.x", display_name="x")
+            assert caught.value.hint and "\n" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="a object is not used to save or send"):
+        model.set_model_save_serializer(object())
+    model.set_model_input_serializer("json")
+    model.populate_metadata(use_case_type="regression", X_sample=np.ones((2, 3), "f4"))
+    model.update_summary_status("Deployed", "Done")
+    model.update_summary_action("Deployed", "by hand")
+    assert model.summary_status()[8] == {
+        "Step": "deploy()", "Details": "Deployed", "Status": "Done", "Actions Needed": "by hand",
+    }  # fmt: skip
+    with pytest.raises(NotFound, match="did you mean Published"):
+        model.update_summary_status("Publish", "Done")
+    tests = model.metadata_taxonomy["ArtifactTestResults"].value
+    assert tests["runtime_env_python"]["value"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert catalog.version(model.reload().save()).taxonomy == {"use_case": "regression"}
+    assert model.predict([[1.0, 2.0, 3.0]]) == model.reload().predict([[1.0, 2.0, 3.0]])
+    model.close()
+    with pytest.raises(ImportError, match="catalog_ads has no DataScienceModel: Catalog"):
+        from catalog_ads import DataScienceModel  # noqa: F401

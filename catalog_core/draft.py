@@ -179,6 +179,7 @@ class Draft:
                 raise InvalidInput(f"the component {kept!r} is there already: {name!r} cannot be kept so as well")
             components.append(_component(kept, serializer.name, directory, meta))
         example = self._stage_example(arrays) if arrays else None
+        described = {name: described[name] for name in self._objects}  # the first that was given is the main one
         main = next((d for d in described.values() if d.framework), next(iter(described.values())))
         environment = capture.environment()
         lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))

@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catalog_ads import archive, fresh, introspection, reader, runtime, schema, summary, taxonomy, writer
+from catalog_ads import archive, reader, runtime, schema, summary, taxonomy
 from catalog_ads.elsewhere import later, never
+from catalog_ads.folder import ArtifactFolder
 from catalog_ads.metadata import Metadata, MetadataItem, Table
-from catalog_ads.payload import arrays, as_graph, collected, envelope, own_files, put, sample, slug
+from catalog_ads.payload import arrays, as_graph, collected, envelope, own_files, sample, slug
 from catalog_ads.summary import Summary
 from catalog_core import Catalog, capture
 from catalog_core.errors import InvalidInput, NotFound, NotTrusted, VerificationFailed
+from catalog_core.records import Description, step_of
 from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class GenericModel:
                 hint="GenericModel takes what any serializer takes",
             )
         self.estimator = estimator
-        self.artifact_dir = Path(artifact_dir or tempfile.mkdtemp(prefix="catalog-ads-"))
+        self._artifact = ArtifactFolder(Path(artifact_dir or tempfile.mkdtemp(prefix="catalog-ads-")))
         self.properties = properties
         self.metadata_custom = Metadata(custom=True)
         self.metadata_taxonomy = Metadata(TAXONOMY)
@@ -75,7 +77,7 @@ class GenericModel:
         self._about: dict[str, Any] = {}
         self._components: Mapping[str, Any] = {}
         self._draft: Draft | None = None
-        self._why_not = ""  # why there is no score.py
+        self._attachments: Mapping[str, Any] = {}
         self._summary = Summary()
         self._as_onnx = False
         for set_serializer, given in (
@@ -84,6 +86,11 @@ class GenericModel:
         ):
             if given is not None:
                 set_serializer(given)
+
+    @property
+    def artifact_dir(self) -> Path:
+        """The folder of the artifact."""
+        return self._artifact.path
 
     # -- prepare ------------------------------------------------------------------------------------------------
 
@@ -157,7 +164,7 @@ class GenericModel:
                 raise InvalidInput("there is no estimator", hint="or serialize=False, with a score.py in artifact_dir")
             return dict(self.estimator) if isinstance(self.estimator, dict) else {"model": self.estimator}
         collected(self.artifact_dir, model_file_name, score_py_uri, overwrite)
-        failed = [check.id for check in self._checks() if check.id.startswith("score_") and check.result == "failed"]
+        failed = self._artifact.failed("score_")
         if failed:
             raise InvalidInput(
                 f"score.py in {self.artifact_dir} fails {', '.join(failed)}",
@@ -181,46 +188,33 @@ class GenericModel:
     def _written(self, overwrite: bool) -> None:
         """Describe what is staged, and write its artifact."""
         assert self._draft is not None
-        main = next(iter(self._draft.described.values()))
-        self._know(main.framework, main.framework_version, main.algorithm, dict(main.hyperparameters))
+        main = next((found for found in self._draft.described.values() if found.framework), Description())
+        self._know(self._draft.manifest.description, dict(main.hyperparameters))
         self._summary.done(*summary.PREPARED)
-        self._write(overwrite)
+        replace = overwrite or self._own_code or self.model_id is not None
+        if not self._artifact.write(self._draft, reader.plain_params(main.hyperparameters), replace):
+            log.warning("no score.py: %s", self._artifact.why_not)
+            return
+        self.metadata_taxonomy["ArtifactTestResults"].value = self._artifact.results()
+        self._summary.done(summary.SCORE)
 
     def _usual_name(self) -> str:
         part = next(iter(self._components.values()), None)
         kind = type(self if isinstance(part, Path) or part is None else part).__name__
         return slug(kind.lower())
 
-    def _know(self, framework: str, version: Any, algorithm: Any, hyperparameters: Mapping[str, Any]) -> None:
+    def _know(self, described: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> None:
         """Fill the taxonomy with what the serializers found."""
+        main = taxonomy.main_of(described)
         values = {
-            "Framework": taxonomy.framework_of(framework) if framework else None,
-            "FrameworkVersion": version or None,
-            "Algorithm": algorithm or None,
+            "Framework": taxonomy.framework_of(main["framework"]) if main else None,
+            "FrameworkVersion": main.get("framework_version") or None,
+            "Algorithm": main.get("algorithm") or None,
             "Hyperparameters": hyperparameters or None,
         }
         for key, value in values.items():
             self.metadata_taxonomy[key].value = value
         self._summary.done(summary.DESCRIBED)
-
-    def _write(self, overwrite: bool) -> None:
-        """Write the artifact folder; where nothing could be called, say why in the summary."""
-        draft = self._draft
-        assert draft is not None
-        with tempfile.TemporaryDirectory(prefix="catalog-ads-") as place:
-            made = Path(place)
-            try:
-                params = reader.plain_params(next(iter(draft.described.values())).hyperparameters)
-                writer.write_artifact(draft.artifact, made, draft.name, draft.digest, params)
-                self._why_not = ""
-            except (InvalidInput, NotTrusted) as exc:
-                self._why_not = str(exc)
-                log.warning("no score.py: %s", exc)
-                return
-            put(made, self.artifact_dir, overwrite or self._own_code or self.model_id is not None)
-        env = self.runtime_info["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]
-        self.metadata_taxonomy["ArtifactTestResults"].value = introspection.as_ads(self._checks(), env)
-        self._summary.done(summary.SCORE)
 
     def set_model_save_serializer(self, model_save_serializer: Any) -> None:
         """`onnx` is `prepare(as_onnx=True)`; by other names the model's class is kept as it is. Raises `InvalidInput`
@@ -254,29 +248,16 @@ class GenericModel:
 
     # -- look ---------------------------------------------------------------------------------------------------
 
-    def _checks(self) -> list[Any]:
-        return introspection.introspect(self.artifact_dir)
-
     def introspect(self) -> Table:
         """The checks of ADS on the artifact."""
-        if self._why_not:
-            raise InvalidInput(f"there is no artifact: {self._why_not}")
-        return Table(
-            {
-                "Test key": check.id,
-                "Test name": introspection.CHECKS[check.id][1],
-                "Result": check.result.capitalize(),
-                "Message": check.cause,
-            }
-            for check in self._checks()
-        )
+        return self._artifact.table()
 
     def summary_status(self) -> Table:
         """What was done, and what is next."""
         ready = {"prepare()"} | ({"verify()", "save()"} if self._draft is not None else set())
-        if self.model_id is not None or (self._draft is not None and not self._why_not):
+        if self.model_id is not None or (self._draft is not None and not self._artifact.why_not):
             ready.add("predict()")
-        return self._summary.rows(ready, self._why_not)
+        return self._summary.rows(ready, self._artifact.why_not)
 
     def update_summary_status(self, detail: str, status: str) -> None:
         """Set the status of a detail. Raises `NotFound`."""
@@ -356,14 +337,10 @@ class GenericModel:
         return self._scored(data, entry, auto_serialize_data) if data is not None else {"prediction": None}
 
     def _scored(self, data: Any, entry: str | None, auto: bool | None) -> dict[str, Any]:
-        if self._why_not:
-            raise InvalidInput(f"there is no score.py: {self._why_not}")
         code = self._holds_code()
         if code and not self._trust:
             raise NotTrusted("score.py is code that its author wrote", hint="trust=True, if you trust the author")
-        request = envelope(data, entry) if (not code if auto is None else auto) else data
-        (answer,), _ = fresh.answers(self.artifact_dir, [request])
-        return dict(answer) if isinstance(answer, dict) else {"prediction": answer}
+        return self._artifact.answer(envelope(data, entry) if (not code if auto is None else auto) else data)
 
     def predict(
         self, data: Any, auto_serialize_data: bool | None = None, local: bool = True, *, entry: str | None = None,
@@ -372,7 +349,7 @@ class GenericModel:
         """What the model gives for `data`, here: there is no deployment. `entry` names another entry point than the
         usual one. A published model runs in this process, a draft in a fresh one."""
         self._summary.done(summary.CALLED)
-        if self.model_id is None or self._holds_code():
+        if self.model_id is None or self._holds_code(entry or "predict"):
             return self._scored(data, entry, auto_serialize_data)
         if self._session is None:
             self._session = self.catalog.session(self.model_id)
@@ -380,7 +357,13 @@ class GenericModel:
         if not points:
             raise NotFound(f"{self.model_id} has no entry points", hint="prepare(X_sample=…)")
         chosen = entry or ("predict" if "predict" in points else next(iter(points)))
-        outputs = self._session.run(chosen, arrays(data, points[chosen].inputs if chosen in points else ()))
+        point = points.get(chosen)
+        inputs = arrays(data, point.inputs if point is not None else ())
+        if point is not None and not point.inputs:  # no example was run: the component knows the names
+            name, method = step_of(point.steps[0])
+            artifact = self._session._artifact
+            inputs = artifact.fit(name, artifact.component(name), method, inputs)
+        outputs = self._session.run(chosen, inputs)
         classes = getattr(self.estimator, "classes_", None)
         plain = {
             name: (classes[value] if name == "index" and classes is not None else value).tolist()
@@ -388,10 +371,12 @@ class GenericModel:
         }
         return {"prediction": next(iter(plain.values())) if len(plain) == 1 else plain}
 
-    def _holds_code(self) -> bool:
-        """Whether a component is somebody's own `score.py`."""
+    def _holds_code(self, entry: str | None = None) -> bool:
+        """Whether a component, of an entry point or at all, is somebody's own `score.py`."""
         manifest = self._version().manifest if self._draft is None else self._draft.manifest
-        return any(component.serializer == "generic" for component in manifest.components)
+        steps = next((point.steps for point in manifest.entry_points if point.name == entry), ())
+        used = {step_of(step)[0] for step in steps} or {component.name for component in manifest.components}
+        return any(component.serializer == "generic" for component in manifest.components if component.name in used)
 
     # -- publish ------------------------------------------------------------------------------------------------
 
@@ -412,7 +397,7 @@ class GenericModel:
         `Draft.save` raises."""
         if self._draft is None:
             raise InvalidInput("nothing is prepared", hint="prepare() first")
-        failed = [] if self._why_not or ignore_introspection else self._failed()
+        failed = [] if self._artifact.why_not or ignore_introspection else self._artifact.failed()
         if failed:
             raise InvalidInput(f"the artifact fails {', '.join(failed)}", hint="save(ignore_introspection=True)")
         self.metadata_custom.validate()
@@ -436,15 +421,14 @@ class GenericModel:
         self._summary.set(summary.INTROSPECTED, "Not Applicable" if ignore_introspection else "Done")
         version = draft.save()
         self._draft, self.model_id = None, version.ref
+        for key, content in self._attachments.items():
+            version = version.attach(key, content)
         if len(self.metadata_custom):
             version = version.attach(taxonomy.ATTACHMENT, self.metadata_custom.to_json().encode())
         if display_name is not None and self.catalog.model(version.model).title != display_name:
             self.catalog.model(version.model).update(title=display_name)
         self._summary.done(summary.PUBLISHED)
         return version.ref
-
-    def _failed(self) -> list[str]:
-        return [check.id for check in self._checks() if check.result == "failed"]
 
     deploy = later(
         "deploying follows with the deployers; no plug-in does it yet",
@@ -490,31 +474,26 @@ class GenericModel:
     ) -> Path:
         """Write the artifact of the saved version. Raises `InvalidInput` where other files are in the way."""
         target = Path(artifact_dir) if artifact_dir is not None else self.artifact_dir
-        with tempfile.TemporaryDirectory(prefix="catalog-ads-") as place:
-            writer.write(self._version(), Path(place))
-            put(Path(place), target, force_overwrite)
-        self.artifact_dir, self._why_not = target, ""
+        self._artifact.fetch(self._version(), target, force_overwrite)
         return target
 
     def upload_artifact(self, uri: str, force_overwrite: bool = False, **options: Any) -> Path:
         """Write the zip file of the artifact to a local path. Raises `InvalidInput` for a file that exists."""
         if "://" in uri:
             raise InvalidInput(f"{uri} is no local path", hint="write it here, and copy it")
-        if self._why_not:
-            raise InvalidInput(f"there is no artifact: {self._why_not}")
         target = Path(uri)
         if target.is_dir():
             target /= f"{slug(self._name or 'model').replace('/', '-')}.zip"
-        if target.exists() and not force_overwrite:
-            raise InvalidInput(f"{target} exists already", hint="force_overwrite=True")
-        target.unlink(missing_ok=True)
-        archive.pack(self.artifact_dir, target)
+        self._artifact.pack(target, force_overwrite)
         return target
 
     def _loaded(self, artifact: StoredArtifact) -> Any:
-        """The first component; None for one that loads with trust only."""
+        """The first component that is no code; None where all is, and is not trusted."""
+        parts = artifact.manifest.components
         try:
-            return artifact.load(artifact.manifest.components[0].name, trust=self._trust)
+            return artifact.load(
+                next((p for p in parts if p.serializer != "generic"), parts[0]).name, trust=self._trust
+            )
         except NotTrusted:
             return None
 
@@ -529,18 +508,21 @@ class GenericModel:
         catalog: Any = None,
         name: str | None = None,
         trust: bool = False,
+        unsafe: bool = False,
         **options: Any,
     ) -> Self:
         """A prepared model from an artifact, folder or zip file; `estimator` is its first component, or None where
-        that is code. `trust` lets the artifact's own code run. Raises what `catalog import` raises."""
+        that is code. `trust` lets the artifact's own code run, `unsafe` has a pickle converted. Raises what
+        `catalog import` raises."""
         scratch = tempfile.TemporaryDirectory(prefix="catalog-ads-")
-        found = reader.read(Path(uri), Path(scratch.name), False)
+        found = reader.read(Path(uri), Path(scratch.name), unsafe)
         for note in found.notes:
             log.warning("%s: %s", Path(uri).name, note)
         model = cls(None, artifact_dir, catalog=catalog, name=name or found.name or "model")
         provenance = {"imported": {"format": "ads", "name": Path(uri).name, **found.provenance}}
         model._components, model._about = found.components, {**found.about, "provenance": provenance}
         model._scratch = scratch  # it may be staged again
+        model._attachments = {k: v.read_bytes() if isinstance(v, Path) else v for k, v in found.attachments.items()}
         model.metadata_taxonomy["UseCaseType"].value = found.about.get("taxonomy", {}).get("use_case")
         model._draft = model.catalog.prepare(str(model._name), components=found.components, **model._about)
         model._trust = trust
@@ -572,10 +554,7 @@ class GenericModel:
         model.model_id, model._name = version.ref, version.model
         model._trust = trust
         model.estimator = model._loaded(model.catalog.artifact(version))
-        main: Mapping[str, Any] = next(iter(version.manifest.description.values()), {})
-        model._know(
-            str(main.get("framework", "")), main.get("framework_version"), main.get("algorithm"), version.params
-        )
+        model._know(version.manifest.description, version.params)
         model.metadata_taxonomy["UseCaseType"].value = version.taxonomy.get("use_case")
         if taxonomy.ATTACHMENT in version.attachments:
             for row in json.loads(version.attachment(taxonomy.ATTACHMENT))["data"]:
@@ -586,7 +565,7 @@ class GenericModel:
             except (InvalidInput, NotTrusted) as exc:
                 if model.artifact_dir.exists() and any(model.artifact_dir.iterdir()):
                     raise
-                model._why_not = str(exc)
+                model._artifact.why_not = str(exc)
         model._summary.done(summary.PREPARED[0], summary.PUBLISHED)
         return model
 

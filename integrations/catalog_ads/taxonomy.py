@@ -117,10 +117,16 @@ def use_case_of(name: str) -> str:
     return name if name in USE_CASES else "other"
 
 
+def main_of(described: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What a manifest says of its first component that a framework made, else of a folder with code; else nothing."""
+    made = [about for about in described.values() if about.get("framework")]
+    return min(made, key=lambda about: bool(about["framework"] == "generic"), default={})
+
+
 def facts_of(version: Any, checks: Mapping[str, Any] | None = None) -> Facts:
     """The facts of a version (`catalog_core.handles.Version`): taxonomy, what its serializers found, metrics, tags, and
     the custom metadata that the classes of ADS attached. `checks` are results, as `introspection.as_ads` gives them."""
-    described: Mapping[str, Any] = next(iter(version.manifest.description.values()), {})
+    described = main_of(version.manifest.description)
     told = {key: str(described[key]) for key in ("framework", "framework_version", "algorithm") if described.get(key)}
     custom = {key: Item(key, str(value), "", "Other") for key, value in version.tags.items()}
     if ATTACHMENT in version.attachments:

@@ -19,6 +19,7 @@ from catalog_ads.taxonomy import (
     MAX_LIST,
     MAX_VALUE,
     framework_of,
+    main_of,
     number,
     use_case_of,
 )
@@ -103,7 +104,7 @@ def describe(
     manifest, summary = version.manifest, version.summary
     provenance, environment = manifest.provenance, manifest.environment
     git: Mapping[str, Any] = provenance.get("git") or {}
-    main: Mapping[str, Any] = next(iter(manifest.description.values()), {})
+    main = main_of(manifest.description)
     framework = str(summary.get("framework") or main.get("framework") or "")
     reference = f"{version.catalog.name}:{version.ref}"
     command = provenance.get("command") or []

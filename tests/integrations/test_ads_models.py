@@ -270,6 +270,37 @@ def test_an_artifact_of_somebody_else_runs_with_trust_only(catalog: Catalog, tmp
     assert canary.exists()
 
 
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_the_model_of_somebody_elses_artifact_runs_without_its_code(
+    catalog: Catalog, tmp_path: Path, unsafe: bool
+) -> None:
+    """One of a safe format, or a pickle that somebody has converted."""
+    import joblib
+    import skops.io
+    from sklearn.linear_model import LinearRegression
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "score.py").write_text("def load_model(): 1 / 0\ndef predict(data, model=load_model()): ...\n")
+    (folder / "runtime.yaml").write_text("MODEL_ARTIFACT_VERSION: '3.0'\n")
+    rows = np.random.default_rng(0).random((20, 3))
+    estimator = LinearRegression().fit(rows, rows.sum(1))
+    if unsafe:
+        joblib.dump(estimator, folder / "model.joblib")
+        assert SklearnModel.from_model_artifact(folder, catalog=catalog).estimator is None
+    else:
+        skops.io.dump(estimator, folder / "model.skops")
+    model = SklearnModel.from_model_artifact(folder, artifact_dir=tmp_path / "out", catalog=catalog, unsafe=unsafe)
+    assert type(model.estimator) is LinearRegression and model.algorithm == "LinearRegression"
+    ref = model.save(ignore_introspection=True)
+    assert {"scan.json", "ads/runtime.yaml"} <= set(catalog.version(ref).attachments)
+    assert catalog.search("framework = 'sklearn'")[0].ref == ref
+    np.testing.assert_allclose(model.predict(rows)["prediction"], rows.sum(1))
+    with pytest.raises(NotTrusted):
+        model.predict(rows, entry="score")
+    model.close()
+
+
 def test_the_taxonomy_may_change_until_it_is_saved(catalog: Catalog, tmp_path: Path) -> None:
     model = PyTorchModel(Two(), tmp_path / "out", catalog=catalog, name="two").prepare(X_sample=np.ones((2, 3), "f4"))
     assert model.metadata_taxonomy["Algorithm"].value == "Two" and model.framework == "pytorch"

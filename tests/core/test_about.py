@@ -320,3 +320,13 @@ def test_an_environment_that_cannot_be_made_says_why(
     small["distributions"] = {}
     with pytest.raises(NotFound, match="does not say"):
         recreate.create(catalog.artifact(catalog.save("m", weights())), tmp_path / "env")
+
+
+def test_words_of_others_are_kept_as_metadata() -> None:
+    told = {"use_case": "Fast Simulation", "domain": "calorimetry"}
+    assert about.taxonomy_of(told) == ({"use_case": "fast_simulation", "domain": "calorimetry"}, {})
+    assert about.taxonomy_of({**told, "use_case": "weather"}) == (
+        {"domain": "calorimetry"}, {"use_case": {"value": "weather", "category": "Other"}},
+    )  # fmt: skip
+    with pytest.raises(InvalidInput):
+        about.taxonomy_of({" odd ": "x"})

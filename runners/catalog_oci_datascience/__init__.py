@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from catalog_core.specs import CommandSpec
+from catalog_core.specs import CheckSpec, CommandSpec
 
 if TYPE_CHECKING:
     from catalog_oci_datascience.options import Options
@@ -28,6 +28,11 @@ def catalog_register_commands() -> Iterable[CommandSpec]:
         "Publish to OCI Data Science's model catalog, list it, and pull from it.",
         extra="oci",
     )
+
+
+def catalog_register_checks() -> Iterable[CheckSpec]:
+    """Register the check `size`."""
+    yield CheckSpec("size", "catalog_oci_datascience.limits:check")
 
 
 def __getattr__(name: str) -> Any:

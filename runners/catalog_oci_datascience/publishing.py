@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core.errors import IntegrityError, InvalidInput, NotFound
+from catalog_oci_datascience import limits
 from catalog_oci_datascience.archive import Packed, files, measure, pack
 from catalog_oci_datascience.bucket import Bucket
 from catalog_oci_datascience.options import Options
@@ -22,8 +23,6 @@ from catalog_oci_datascience.service import Service, promised
 if TYPE_CHECKING:
     from catalog_core.handles import Version
 
-DIRECT = 2 << 30  # bytes of an artifact that one request may carry
-EXPORT = 400 * 10**9  # bytes that the service copies from a bucket
 FORMAT = "ads"
 
 
@@ -157,14 +156,14 @@ def _pack(
     """The file that becomes the artifact, and the way that it goes."""
     size = sum(path.stat().st_size for path in files(folder).values())
     large = InvalidInput(
-        f"the artifact of {version.ref} has {size:,} bytes; more than {DIRECT:,} go through a bucket",
+        f"the artifact of {version.ref} has {size:,} bytes; more than {limits.DIRECT:,} go through a bucket",
         hint="--bucket oci://bucket@namespace/prefix",
     )
-    if storage is None and size > DIRECT:
+    if storage is None and size > limits.DIRECT:
         raise large  # before half a disk is filled with its zip
-    if storage is None or not (by_reference or size > EXPORT):
+    if storage is None or not (by_reference or size > limits.EXPORT):
         packed = pack(folder, scratch / "artifact.zip")
-        if packed.size <= DIRECT:
+        if packed.size <= limits.DIRECT:
             return packed, "directly"
         if storage is None:
             raise large

@@ -14,7 +14,7 @@ import attrs
 
 from catalog_core.errors import IntegrityError, InvalidInput, InvalidName, NotFound
 from catalog_core.names import check_file, check_name
-from catalog_oci_datascience import publishing
+from catalog_oci_datascience import limits, publishing
 from catalog_oci_datascience.archive import unpack
 from catalog_oci_datascience.bucket import Bucket
 from catalog_oci_datascience.options import Options
@@ -134,10 +134,10 @@ def _fetch(service: Service, model: Any, folder: Path, scratch: Path, storage: B
         service.download(model, path)
         _fetch_objects(path, model.id, folder, options)
         return
-    if size > publishing.DIRECT:
+    if size > limits.DIRECT:
         if storage is None:
             raise InvalidInput(
-                f"the artifact of {model.id} has {size:,} bytes; more than {publishing.DIRECT:,} come through a bucket",
+                f"the artifact of {model.id} has {size:,} bytes; more than {limits.DIRECT:,} come through a bucket",
                 hint="--bucket oci://bucket@namespace/prefix",
             )
         key = storage.key(f"{uuid.uuid4().hex}.zip")

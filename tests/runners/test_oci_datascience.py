@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ import catalog_oci_datascience as ods
 from catalog_cli.main import main
 from catalog_core import Catalog, plugins
 from catalog_core.errors import ConfigError, InvalidInput, MissingPlugin, NotFound
-from catalog_oci_datascience import record
+from catalog_core.records import Component, File, Manifest
+from catalog_oci_datascience import limits, record
 from catalog_oci_datascience.options import Options
 from catalog_oci_datascience.publishing import note_of
 
@@ -479,3 +481,17 @@ def test_the_command_publishes_lists_and_pulls(
 def test_a_model_that_does_not_exist_is_not_found(catalog: Catalog, options: Options) -> None:
     with pytest.raises(NotFound, match="does not exist, or this user may not"):
         ods.pull(catalog, "ocid1.datasciencemodel.oc1..none", options=options)
+
+
+@pytest.mark.parametrize(
+    ("total", "result", "cause"),
+    [
+        (1 << 30, None, ""),
+        (3 << 30, "passed", "3.2 GB: OCI Data Science takes more than 2.1 GB through a bucket only"),
+        (500 * 10**9, "warned", "500.0 GB: OCI Data Science takes at most 400.0 GB, more by reference only"),
+    ],
+)
+def test_verify_says_how_the_artifact_could_go(total: int, result: str | None, cause: str) -> None:
+    files = (File("weights", "sha256:" + "0" * 64, total),)
+    artifact = SimpleNamespace(manifest=Manifest((Component("model", "files", files),)))
+    assert limits.check(artifact) == (None if result is None else (result, cause))

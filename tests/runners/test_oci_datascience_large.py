@@ -20,7 +20,7 @@ import catalog_oci_datascience as ods
 from catalog_core import Catalog
 from catalog_core.errors import BackendError, DeadlineExceeded, IntegrityError, InvalidInput, NoSpace, NotFound
 from catalog_oci_datascience import bucket as bucket_module
-from catalog_oci_datascience import publishing
+from catalog_oci_datascience import archive, limits
 from catalog_oci_datascience.archive import measure
 from catalog_oci_datascience.bucket import Bucket
 from catalog_oci_datascience.options import Options
@@ -37,7 +37,7 @@ empty = pytest.fixture(here)
 @pytest.fixture
 def server(running: DataScienceServer, monkeypatch: pytest.MonkeyPatch) -> DataScienceServer:
     """What is larger than 64 KiB counts as large, and travels in parts of 32 KiB."""
-    monkeypatch.setattr(publishing, "DIRECT", 1 << 16)
+    monkeypatch.setattr(limits, "DIRECT", 1 << 16)
     monkeypatch.setattr(bucket_module, "PART", 1 << 15)
     return running.calm()
 
@@ -73,9 +73,9 @@ def test_a_large_artifact_without_a_bucket_is_refused_before_oci_is_asked(
 def test_a_zip_that_is_too_large_though_its_files_are_not_goes_through_a_bucket(
     server: DataScienceServer, catalog: Catalog, options: Options, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = publishing.files(catalog.download("calo/gan", Path(catalog.url.partition("://")[2]).parent / "d"))
+    files = archive.files(catalog.download("calo/gan", Path(catalog.url.partition("://")[2]).parent / "d"))
     size = sum(path.stat().st_size for path in files.values()) + len(SCHEMA) + len(SCORE)
-    monkeypatch.setattr(publishing, "DIRECT", size)
+    monkeypatch.setattr(limits, "DIRECT", size)
     with pytest.raises(InvalidInput, match="go through a bucket"):
         publish(catalog, options, None)
     assert server.catalog.models == {}
@@ -178,7 +178,7 @@ def test_a_file_by_reference_stays_in_the_bucket(
 def test_what_is_too_large_to_be_copied_goes_by_reference_by_itself(
     server: DataScienceServer, catalog: Catalog, options: Options, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "EXPORT", 100_000)
+    monkeypatch.setattr(limits, "EXPORT", 100_000)
     assert publish(catalog, options, bucket).how == "by reference"
 
 

@@ -19,8 +19,8 @@ from oci_server import NAMESPACE
 import catalog_oci_datascience as ods
 from catalog_core import Catalog
 from catalog_core.errors import BackendError, DeadlineExceeded, IntegrityError, InvalidInput, NoSpace, NotFound
-from catalog_oci_datascience import bucket as bucket_module
 from catalog_oci_datascience import archive, limits
+from catalog_oci_datascience import bucket as bucket_module
 from catalog_oci_datascience.archive import measure
 from catalog_oci_datascience.bucket import Bucket
 from catalog_oci_datascience.options import Options

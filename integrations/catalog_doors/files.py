@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def one(looked: Looked, file: str, scratch: Path, unsafe: bool, name: str) -> Fo
     kind, path = looked.kinds[file], looked.files[file]
     if kind in PICKLED:
         return _converted(looked, file, scratch, unsafe, name)
-    looked.refuse([file], _left_by_pt2 if kind == "pt2" else lambda item: False)
+    looked.refuse([file], _PASSED.get(kind, lambda item: False))
     if kind == "onnx":
         return _onnx(looked, file, scratch, name)
     found = Found(used={file})
@@ -143,6 +143,10 @@ def _left_by_pt2(item: Finding) -> bool:
     """Sample inputs and guards, which are never read from a `.pt2`."""
     member = item.file.partition(":")[2].partition("/")[2]
     return member.startswith("data/sample_inputs/") or (item.rule == "code" and member == "models/model.json")
+
+
+# Findings of a file that its reader leaves alone, or checks by itself: Keras' has a list of classes.
+_PASSED: dict[str, Callable[[Finding], bool]] = {"pt2": _left_by_pt2, "keras": lambda item: item.rule == "type"}
 
 
 def _several(looked: Looked, chosen: list[str], scratch: Path, unsafe: bool) -> Found:

@@ -25,7 +25,7 @@ BROKEN = frozenset(
 )
 PICKLED = frozenset(["pickle", "torch pickle", "torchscript", "hdf5", "packed"])  # what only --unsafe converts
 _TEXTS = frozenset([".yaml", ".yml", ".txt", ".md", ".json", ".toml", ".cfg", ".pbtxt", ".py"])
-_PACKED = frozenset(["gzip", "bzip2", "xz"])
+_PACKED = frozenset(["gzip", "bzip2", "xz", "zlib"])
 
 
 def tree(root: Path, inside: Path | None = None) -> dict[str, Path]:

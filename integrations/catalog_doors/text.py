@@ -28,10 +28,17 @@ def decoded(data: bytes, what: str) -> str:
 
 def yaml(text: str, what: str) -> Any:
     """The plain values of a YAML text; no tag makes an object. Raises `SerializationError`."""
-    from yaml import YAMLError, safe_load
+    from yaml import SafeLoader, YAMLError, load
+
+    class Loader(SafeLoader):
+        def flatten_mapping(self, node: Any) -> None:
+            """Merged keys (`<<`) are written out here before anybody can count them."""
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise ValueError("merged keys (<<) are not read")
+            super().flatten_mapping(node)
 
     try:
-        return plain(safe_load(text), what)
+        return plain(load(text, Loader), what)
     except (YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError) as exc:
         raise SerializationError(f"{what} cannot be read: {' '.join(str(exc).split())[:200]}") from exc
 

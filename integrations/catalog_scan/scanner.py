@@ -8,6 +8,7 @@ import mmap
 import re
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from catalog_scan import pickles, wire
 MAX_DEPTH = 4  # archives in archives
 MAX_MEMBERS = 100_000
 MAX_UNPACKED = 1 << 30  # bytes of one member that has to be unpacked to be seen
-MAX_RATIO = 200
+MAX_RATIO = 200  # unpacked to packed; of archives in archives, of all together
 MAX_NPY_HEADER = 1 << 16
 Problems = Iterator[tuple[str, str]]
 _PLAIN = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
@@ -99,6 +100,7 @@ class Scanner:
     def __init__(self) -> None:
         self.files: list[File] = []
         self.findings: list[Finding] = []
+        self._left = 0  # bytes that may still be unpacked of the file that is looked at
 
     def report(self) -> Report:
         """What was found so far."""
@@ -116,6 +118,8 @@ class Scanner:
     def look(self, file: str, data: memoryview, name: str, beside: Sequence[str] = (), depth: int = 0) -> None:
         """Look at one file. `name` is its name among the files `beside` it."""
         data = data.cast("B") if data.format != "B" else data
+        if depth == 0:
+            self._left = MAX_RATIO * max(len(data), 1 << 20)
         kind, problems = _kind(data, name)
         self.files.append(File(file, kind))
         try:
@@ -172,23 +176,40 @@ class Scanner:
         if torch and _RAW.fullmatch(info.filename):
             self.files.append(File(where, "numbers"))
             return
-        if info.compress_type == zipfile.ZIP_STORED:
-            with archive.open(info):  # compares the two headers
-                pass
-            start = info.header_offset + 30
-            start += int.from_bytes(data[start - 4 : start - 2], "little") + int.from_bytes(
-                data[start - 2 : start], "little"
-            )
-            content = data[start : start + info.file_size]
-            if len(content) != info.file_size:
-                self.find(where, "cannot read", "it is longer than the archive")
-                return
-        elif info.file_size > MAX_UNPACKED:
-            self.find(where, "cannot read", f"it would have to be unpacked to {info.file_size:,} bytes")
+        with archive.open(info):  # compares the two headers
+            pass
+        start = info.header_offset + 30
+        start += int.from_bytes(data[start - 4 : start - 2], "little") + int.from_bytes(
+            data[start - 2 : start], "little"
+        )
+        content = data[start : start + info.compress_size]
+        if len(content) != info.compress_size:
+            self.find(where, "cannot read", "it is longer than the archive")
             return
-        else:
-            content = memoryview(archive.read(info))
+        if info.compress_type != zipfile.ZIP_STORED:
+            self._left -= info.file_size
+            if info.file_size > MAX_UNPACKED:
+                self.find(where, "cannot read", f"it would have to be unpacked to {info.file_size:,} bytes")
+                return
+            if self._left < 0:
+                self.find(where, "zip bomb", "all archives in it unpack to far more than it is")
+                return
+            content = _inflated(content, info)
+        elif info.file_size != info.compress_size:
+            raise zipfile.BadZipFile("a member has two sizes")
         self.look(where, content, info.filename, names, depth + 1)
+
+
+def _inflated(packed: memoryview, info: zipfile.ZipInfo) -> memoryview:
+    """What a member unpacks to. Python's own reader takes a stream that is longer than the archive says, and unpacks it
+    whole. Raises BadZipFile for one, and zlib.error."""
+    if info.compress_type != zipfile.ZIP_DEFLATED:
+        raise zipfile.BadZipFile("a member is packed by what is not unpacked here")
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = stream.decompress(packed, info.file_size + 1)
+    if len(content) != info.file_size or not stream.eof or stream.unused_data or zlib.crc32(content) != info.CRC:
+        raise zipfile.BadZipFile(f"{info.filename[:80]!r} is not what the archive says")
+    return memoryview(content)
 
 
 class _Stream:
@@ -238,6 +259,8 @@ def _kind(data: memoryview, name: str) -> tuple[str, Look | None]:
     for mark, what in _PACKED.items():
         if head.startswith(mark):
             return what, _says("cannot read", f"it is packed by {what}, and not looked into")
+    if _is_zlib(head):
+        return "zlib", _says("cannot read", "it is packed by zlib, and not looked into")
     if head[257:262] == b"ustar":
         return "tar", _says("cannot read", "it is a tar archive, and not looked into")
     if head[:8] == b"\x89HDF\r\n\x1a\n" or any(
@@ -273,6 +296,16 @@ def _says(rule: str, cause: str) -> Look:
         yield rule, cause
 
     return look
+
+
+def _is_zlib(head: bytes) -> bool:
+    """Whether a stream of zlib begins so; it may be all letters."""
+    if head[:2] not in (b"x\x01", b"x^", b"x\x9c", b"x\xda"):
+        return False
+    try:
+        return bool(zlib.decompressobj().decompress(head, 1 << 16)) or len(head) < 32
+    except zlib.error:
+        return False
 
 
 def _is_text(data: memoryview) -> bool:
@@ -354,8 +387,15 @@ def _onnx(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
 
 
 def _savedmodel(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    for operator in wire.tensorflow(data)[:20]:
-        yield "operator", f"{operator[:100]} is not on the list"
+    operators, assets = wire.tensorflow(data)
+    for operator in operators[:20]:
+        what = "is called from a method" if operator in wire.TENSORFLOW_OWN else "is not on the list"
+        yield "operator", f"{operator[:100]} {what}"
+    for asset in assets:
+        try:
+            check_file(asset)
+        except CatalogError:
+            yield "path", f"it reads the file {asset[:100]!r}"
 
 
 def _text(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
@@ -393,8 +433,7 @@ def _json(value: Any) -> Problems:
         if not isinstance(item, dict):
             continue
         waiting += item.values()
-        if item.get("class_name") in ("Lambda", "__lambda__", "TFOpLambda"):
-            yield "code", f"a layer of Keras holds Python code ({item['class_name']})"
+        yield from _layer(item)
         if item.get("use_pickle") is True:
             yield "pickle", "it says that its weights are pickled"
         for key in ("target", "as_operator"):  # of a graph of torch.export
@@ -412,6 +451,27 @@ def _json(value: Any) -> Problems:
                 yield "call", f"it would call something by a {item['__loader__']}"
             elif module not in _SKOPS:
                 yield "type", f"it would make a {str(item.get('__module__'))[:80]}.{str(item.get('__class__'))[:80]}"
+
+
+_VALUES = ("__tuple__", "__bytes__", "__slice__", "__ellipsis__", "__keras_tensor__", "__tensor__", "__numpy__")
+_FOREIGN = ("FlaxLayer", "JaxLayer", "TFLayer", "TFSMLayer", "TorchModuleWrapper")
+
+
+def _layer(item: dict[str, Any]) -> Problems:
+    """An object of a configuration of Keras."""
+    name, module, config = item.get("class_name"), item.get("module"), item.get("config")
+    if not isinstance(name, str):
+        return
+    if name in ("Lambda", "TFOpLambda") or (name.startswith("__") and name not in _VALUES):
+        yield "code", f"a layer of Keras holds Python code ({name[:80]})"
+    elif name in _FOREIGN:
+        yield "code", f"a layer of Keras runs what another framework has stored ({name})"
+    elif isinstance(module, str) and module.partition(".")[0] not in ("builtins", "keras"):
+        yield "type", f"Keras would import {module[:80]}.{name[:80]}"
+    if isinstance(config, dict):
+        for key in ("filepath", "idf_weights", "vocabulary"):
+            if isinstance(config.get(key), str):
+                yield "path", f"a layer of Keras reads the file {config[key][:100]!r}"
 
 
 def _hdf5(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
@@ -443,6 +503,8 @@ def _hdf5(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
                 elif isinstance(item, h5py.Dataset):
                     if item.external or item.is_virtual:
                         yield "path", f"{item.name} has its data in another file"
+                    if item.nbytes > MAX_RATIO * max(len(data), 1 << 16):
+                        yield "zip bomb", f"{item.name} says that it unpacks to {item.nbytes:,} bytes"
                     if (item.dtype.kind == "V" and item.dtype.names is None) or (
                         item.dtype.hasobject and not h5py.check_string_dtype(item.dtype)
                     ):

@@ -1,11 +1,14 @@
-"""Protobuf's wire format, as far as two questions need it: where ONNX graphs have their data, and which operators they
-and TensorFlow's graphs have."""
+"""Protobuf's wire format, as far as some questions need it: where ONNX graphs have their data, which files a SavedModel
+names, and which operators their graphs have."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 MAX_DEPTH = 64
+MAX_FIELDS = 20_000_000  # of all messages of one file: a field may take as little as two bytes
+MAX_TOP = 100_000  # of the message itself, to tell what it is
 ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 ONNX_REFUSED = ("EPContext", "PyOp", "PythonOp", "PythonOpGrad")
 # Operators of inference and training that compute and keep variables; none reads or writes a file, or calls out.
@@ -42,11 +45,16 @@ TruncateDiv TruncatedNormal Unpack UnsortedSegmentMax UnsortedSegmentSum VarHand
 Where While Xdivy Xlog1py Xlogy ZerosLike
 """
 TENSORFLOW = frozenset(_COMPUTE.split())
-# Every SavedModel has them, in the functions that write and read its own variables.
+# Every SavedModel has them, in the functions that write and read its own variables, which its methods do not call.
 TENSORFLOW_OWN = frozenset(
     {"DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch",
      "StringJoin"}
 )  # fmt: skip
+
+
+_FILES = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2"})
+# A function of the graph with a name like this stands for no operator: those begin with a capital, or one underscore.
+_OWN = re.compile(r"[a-z].*|__.*", re.S)
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -86,28 +94,13 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("a number is too long")
 
 
-def _parts(data: memoryview, *numbers: int) -> Iterator[memoryview]:
-    for number, value in fields(data):
-        if number in numbers:
-            if isinstance(value, int):
-                raise ValueError(f"field {number} is a number")
-            yield value
-
-
-def _text(data: memoryview, number: int) -> str:
-    found = ""
-    for value in _parts(data, number):
-        found = bytes(value).decode()
-    return found
-
-
 def looks_like(data: memoryview) -> str | None:
     """`onnx`, `savedmodel`, or None: by the fields on top."""
     seen: dict[int, int | memoryview] = {}
     try:
-        for number, value in fields(data):
+        for count, (number, value) in enumerate(fields(data)):
             seen.setdefault(number, value)
-            if number > 30:
+            if number > 30 or count > MAX_TOP:
                 return None
     except ValueError:
         return None
@@ -124,66 +117,143 @@ def looks_like(data: memoryview) -> str | None:
 
 def onnx(data: memoryview) -> tuple[list[str], list[str]]:
     """Operators that are on no list, and locations of external data, of an ONNX file. Raises ValueError."""
-    operators: set[str] = set()
-    locations: list[str] = []
-    own: set[tuple[str, str]] = set()
-    for function in _parts(data, 25):
-        own.add((_text(function, 10), _text(function, 1)))
-    for graph in _parts(data, 7):
-        _graph(graph, operators, locations, own, 0)
-    for function in _parts(data, 25):
-        for node in _parts(function, 7):
-            _node(node, operators, locations, own, 0)
-    for training in _parts(data, 20):
-        for graph in _parts(training, 1, 2):
-            _graph(graph, operators, locations, own, 0)
-    return sorted(operators), locations
+    walk = _Onnx()
+    walk.model(data)
+    return sorted(walk.operators), walk.locations
 
 
-def _graph(graph: memoryview, operators: set[str], locations: list[str], own: set[tuple[str, str]], depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError("graphs are nested too deeply")
-    for number, value in fields(graph):
-        if number == 1 and not isinstance(value, int):
-            _node(value, operators, locations, own, depth)
-        elif number == 5 and not isinstance(value, int):
-            _tensor(value, locations)
-        elif number == 15 and not isinstance(value, int):
-            for tensor in _parts(value, 1, 2):
-                _tensor(tensor, locations)
+def tensorflow(data: memoryview) -> tuple[list[str], list[str]]:
+    """Operators that are on no list, and the names of files that are read (assets), of a SavedModel. Raises
+    ValueError."""
+    walk = _SavedModel()
+    walk.model(data)
+    return sorted(walk.operators), walk.assets
 
 
-def _node(node: memoryview, operators: set[str], locations: list[str], own: set[tuple[str, str]], depth: int) -> None:
-    name, domain = _text(node, 4), _text(node, 7)
-    if (domain, name) not in own and (domain not in ONNX_DOMAINS or name in ONNX_REFUSED):
-        operators.add(f"{domain}:{name}")
-    for attribute in _parts(node, 5):
-        for tensor in _parts(attribute, 5, 10):
-            _tensor(tensor, locations)
-        for sparse in _parts(attribute, 22, 23):
-            for tensor in _parts(sparse, 1, 2):
-                _tensor(tensor, locations)
-        for graph in _parts(attribute, 6, 11):
-            _graph(graph, operators, locations, own, depth + 1)
+class _Walk:
+    """Reads messages, and counts their fields."""
+
+    def __init__(self) -> None:
+        self.left = MAX_FIELDS
+        self.operators: set[str] = set()
+
+    def fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+        for number, value in fields(data):
+            self.left -= 1
+            if self.left < 0:
+                raise ValueError(f"it has more than {MAX_FIELDS:,} fields")
+            yield number, value
+
+    def parts(self, data: memoryview, *numbers: int) -> Iterator[memoryview]:
+        for number, value in self.fields(data):
+            if number in numbers:
+                if isinstance(value, int):
+                    raise ValueError(f"field {number} is a number")
+                yield value
+
+    def text(self, data: memoryview, number: int) -> str:
+        found = ""
+        for value in self.parts(data, number):
+            found = bytes(value).decode()
+        return found
 
 
-def _tensor(tensor: memoryview, locations: list[str]) -> None:
-    for entry in _parts(tensor, 13):
-        if _text(entry, 1) == "location":
-            locations.append(_text(entry, 2))
+class _Onnx(_Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.locations: list[str] = []
+        self.own: set[tuple[str, str]] = set()
+
+    def model(self, data: memoryview) -> None:
+        for function in self.parts(data, 25):
+            self.own.add((self.text(function, 10), self.text(function, 1)))
+        for graph in self.parts(data, 7):
+            self.graph(graph, 0)
+        for function in self.parts(data, 25):
+            for node in self.parts(function, 7):
+                self.node(node, 0)
+        for training in self.parts(data, 20):
+            for graph in self.parts(training, 1, 2):
+                self.graph(graph, 0)
+
+    def graph(self, graph: memoryview, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise ValueError("graphs are nested too deeply")
+        for number, value in self.fields(graph):
+            if number == 1 and not isinstance(value, int):
+                self.node(value, depth)
+            elif number == 5 and not isinstance(value, int):
+                self.tensor(value)
+            elif number == 15 and not isinstance(value, int):
+                for tensor in self.parts(value, 1, 2):
+                    self.tensor(tensor)
+
+    def node(self, node: memoryview, depth: int) -> None:
+        name, domain = self.text(node, 4), self.text(node, 7)
+        if (domain, name) not in self.own and (domain not in ONNX_DOMAINS or name in ONNX_REFUSED):
+            self.operators.add(f"{domain}:{name}")
+        for attribute in self.parts(node, 5):
+            for tensor in self.parts(attribute, 5, 10):
+                self.tensor(tensor)
+            for sparse in self.parts(attribute, 22, 23):
+                for tensor in self.parts(sparse, 1, 2):
+                    self.tensor(tensor)
+            for graph in self.parts(attribute, 6, 11):
+                self.graph(graph, depth + 1)
+
+    def tensor(self, tensor: memoryview) -> None:
+        for entry in self.parts(tensor, 13):
+            if self.text(entry, 1) == "location":
+                self.locations.append(self.text(entry, 2))
 
 
-def tensorflow(data: memoryview) -> list[str]:
-    """The operators of a SavedModel that are on no list. Raises ValueError."""
-    found: set[str] = set()
-    for graph in _parts(data, 2):
-        for definition in _parts(graph, 2):
-            functions = list(_parts(definition, 2))
-            nodes = [*_parts(definition, 1)]
-            own: set[str] = set()
-            for library in functions:
-                for function in _parts(library, 1):
-                    own.update(_text(signature, 1) for signature in _parts(function, 1))
-                    nodes += _parts(function, 3)
-            found |= {_text(node, 2) for node in nodes} - own
-    return sorted(found - TENSORFLOW - TENSORFLOW_OWN)
+class _SavedModel(_Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.assets: list[str] = []
+
+    def model(self, data: memoryview) -> None:
+        for graph in self.parts(data, 2):
+            self.assets += [self.text(asset, 2) for asset in self.parts(graph, 6)]
+            entries = [name for objects in self.parts(graph, 7) for name in self.entries(objects)]
+            for definition in self.parts(graph, 2):
+                self.definition(definition, entries)
+
+    def entries(self, objects: memoryview) -> Iterator[str]:
+        """The functions that objects offer."""
+        for item in self.parts(objects, 1):
+            for function in self.parts(item, 6):
+                yield from (bytes(name).decode() for name in self.parts(function, 1))
+            for function in self.parts(item, 8):
+                yield self.text(function, 1)
+
+    def definition(self, definition: memoryview, entries: list[str]) -> None:
+        """Operators of a graph and its functions; what writes files has no place where an entry leads."""
+        used = {self.text(node, 2) for node in self.parts(definition, 1)}
+        operators: dict[str, set[str]] = {}
+        calls: dict[str, set[str]] = {}
+        for library in self.parts(definition, 2):
+            for function in self.parts(library, 1):
+                names = [self.text(signature, 1) for signature in self.parts(function, 1)]
+                nodes = [(self.text(node, 2), set(self.calls(node))) for node in self.parts(function, 3)]
+                for name in names:
+                    operators.setdefault(name, set()).update(kind for kind, _ in nodes)
+                    calls.setdefault(name, set()).update(*(called | {kind} for kind, called in nodes))
+        own = {name for name in operators if _OWN.fullmatch(name)}
+        self.operators |= (used.union(*operators.values()) - own) - TENSORFLOW - TENSORFLOW_OWN
+        waiting, reached = list(entries), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                self.operators |= operators.get(name, set()) & _FILES
+                waiting += calls.get(name, ())
+
+    def calls(self, node: memoryview) -> Iterator[str]:
+        for entry in self.parts(node, 5):
+            for value in self.parts(entry, 2):
+                for function in self.parts(value, 10):
+                    yield self.text(function, 1)
+                for listed in self.parts(value, 1):
+                    for function in self.parts(listed, 9):
+                        yield self.text(function, 1)

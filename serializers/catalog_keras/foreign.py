@@ -27,9 +27,11 @@ def read(path: Path) -> Any:
             surplus = sorted(set(names) - MEMBERS)
             if surplus:
                 raise SerializationError(f"the archive holds {surplus[0][:100]!r}, which is not read")
-            if archive.getinfo("config.json").file_size > config.MAX_CONFIG:
+            size = archive.getinfo("config.json").file_size
+            if size > config.MAX_CONFIG:
                 raise SerializationError("the model's configuration is larger than 64 MiB")
-            found = config.parse(archive.read("config.json"))
+            with archive.open("config.json") as file:  # `ZipFile.read` unpacks the whole stream before it counts
+                found = config.parse(file.read(size))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as exc:
         raise SerializationError(f"not a readable .keras archive: {exc}") from exc
     config.check(found)

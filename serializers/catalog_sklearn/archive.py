@@ -85,9 +85,9 @@ def read(data: bytes, trust: bool) -> Any:
     import skops.io
 
     try:
-        members, schema, had_ids = _opened(data)
+        members, schema, changed = _opened(data)
         unknown = _check(members, schema, trust)
-        if had_ids:
+        if changed:
             data, _ = _zipped(members, schema)
         return skops.io.loads(data, trusted=[*TRUSTED, *unknown])
     except (NotTrusted, SerializationError):
@@ -138,7 +138,8 @@ def _clean(content: bytes) -> bytes:
 
 
 def _opened(data: bytes) -> tuple[dict[str, bytes], dict[str, Any], bool]:
-    """The members and the tree, without the ids by which one node may stand for another, and whether it had some."""
+    """The members and the tree, without the ids by which one node may stand for another, and whether it had some, or
+    packed members: skops gets neither."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = archive.infolist()
         names = [info.filename for info in infos]
@@ -147,12 +148,19 @@ def _opened(data: bytes) -> tuple[dict[str, bytes], dict[str, Any], bool]:
         total = sum(info.file_size for info in infos)
         if total > min(MAX_BYTES, MAX_RATIO * len(data) + (1 << 20)):
             raise SerializationError(f"the skops archive of {len(data):,} bytes says that it unpacks to {total:,}")
-        members = {info.filename: archive.read(info) for info in infos}
+        members = {info.filename: _member(archive, info) for info in infos}
+        packed = any(info.compress_type != zipfile.ZIP_STORED for info in infos)
     schema = json.loads(members.pop(SCHEMA))
     if not isinstance(schema, dict):
         raise SerializationError(f"{SCHEMA} is no object")
     ids = [node.pop("__id__", None) for node in _nodes(schema)]
-    return members, schema, any(number is not None for number in ids)
+    return members, schema, packed or any(number is not None for number in ids)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member, as many as the archive says: `ZipFile.read` unpacks the whole stream before it counts."""
+    with archive.open(info) as file:
+        return file.read(info.file_size)
 
 
 def _renamed(members: Mapping[str, bytes], schema: dict[str, Any]) -> dict[str, bytes]:

@@ -115,9 +115,15 @@ def _read(data: bytes) -> dict[str, bytes]:
                 raise SerializationError("the archive unpacks to more than 256 MiB")
             if "archive/models/model.json" not in names:
                 raise SerializationError("the archive holds no graph")
-            return {info.filename: archive.read(info) for info in infos if not _DROPPED.match(info.filename)}
+            return {info.filename: member(archive, info) for info in infos if not _DROPPED.match(info.filename)}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as exc:
         raise SerializationError(f"not a readable .pt2 archive: {exc}") from exc
+
+
+def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member, as many as the archive says: `ZipFile.read` unpacks the whole stream before it counts."""
+    with archive.open(info) as file:
+        return file.read(info.file_size)
 
 
 def _write(members: Mapping[str, bytes]) -> bytes:

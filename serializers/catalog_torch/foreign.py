@@ -57,7 +57,11 @@ def _members(path: Path) -> dict[str, bytes]:
                 raise SerializationError("the archive unpacks to far more than it is")
             found = {name.removeprefix(roots[0] + "/"): name for name in names}
             skipped = "data/sample_inputs/"
-            return {short: archive.read(name) for short, name in found.items() if not short.startswith(skipped)}
+            return {
+                short: exported.member(archive, archive.getinfo(name))
+                for short, name in found.items()
+                if not short.startswith(skipped)
+            }
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as exc:
         raise SerializationError(f"not a readable .pt2 archive: {exc}") from exc
 

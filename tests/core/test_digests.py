@@ -56,3 +56,9 @@ def test_parse_is_strict(data: bytes) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_come_back(number: float) -> None:
     assert float(canonical(number)) == number
+
+
+def test_a_key_that_stands_twice_among_many_is_named_at_once() -> None:
+    text = "{" + "".join(f'"{number}":0,' for number in range(200_000)) + '"last":1,"last":2}'
+    with pytest.raises(InvalidInput, match="key 'last' stands twice"):  # comparing each with all took minutes
+        parse(text.encode())

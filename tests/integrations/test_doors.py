@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -13,6 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_files import (
+    Canary,
+    encrypted,
+    keras_file,
+    laughs,
+    layer,
+    link,
+    npy,
+    onnx_file,
+    safetensors,
+    saying,
+    twice,
+    zipped,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -24,24 +37,8 @@ from catalog_core.testing.memory import memory_catalog
 from catalog_doors import huggingface, text, triton
 from catalog_doors.look import look, tree
 
-CANARY = Path("canary")
+pytestmark = pytest.mark.usefixtures("nothing_runs")
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
-
-
-class Canary:
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {CANARY}",)
-
-
-@pytest.fixture(autouse=True)
-def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A pickle that is loaded in here makes a file."""
-    monkeypatch.chdir(tmp_path)
-    pickle.loads(pickle.dumps(Canary()))
-    assert CANARY.exists(), "the canary itself must work"
-    CANARY.unlink()
-    yield
-    assert not CANARY.exists(), "something was executed"
 
 
 @pytest.fixture
@@ -382,59 +379,48 @@ def test_a_pickle_is_known_under_every_name(catalog: Catalog, tmp_path: Path, su
         catalog.import_(path)
 
 
-def zipped(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
-
-
-def linked(path: Path) -> None:
-    info = zipfile.ZipInfo("a.npy")
-    info.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(info, "/etc/passwd")
-
-
-def npy(array: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=True)
-    return buffer.getvalue()
-
-
-def lying(size: int) -> bytes:
-    header = json.dumps({"w": {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}}).encode()
-    return len(header).to_bytes(8, "little") + header + b"1234"
-
-
+DEFLATED = zipfile.ZIP_DEFLATED
+REDUCE = {"__loader__": "ReduceNode", "__module__": "os", "__class__": "system"}
 HOSTILE = {
-    "bomb.npz": lambda p: zipped(p, {"a.npy": npy(np.zeros(1 << 23))}, zipfile.ZIP_DEFLATED),
-    "climbs.npz": lambda p: zipped(p, {"../../a.npy": npy(W)}),
-    "link.npz": lambda p: linked(p),
-    "absolute.npz": lambda p: zipped(p, {"/tmp/a.npy": npy(W)}),
-    "objects.npz": lambda p: zipped(p, {"a.npy": npy(np.array([Canary()], dtype=object))}),
-    "objects.npy": lambda p: p.write_bytes(npy(np.array([Canary()], dtype=object))),
-    "twice.npz": lambda p: p.write_bytes(
-        zipped(p, {"a.npy": npy(W), "b.npy": npy(W)}).read_bytes().replace(b"b.npy", b"a.npy")
+    "bomb.npz": zipped({"a.npy": npy(np.zeros(1 << 23))}, DEFLATED),
+    "climbs.npz": zipped({"../../a.npy": npy(W)}),
+    "backwards.npz": zipped({"..\\..\\a.npy": npy(W)}),
+    "drive.npz": zipped({"C:/a.npy": npy(W)}),
+    "link.npz": link("a.npy", "/etc/passwd"),
+    "absolute.npz": zipped({"/tmp/a.npy": npy(W)}),
+    "locked.npz": encrypted(zipped({"a.npy": npy(W)})),
+    "longer.npz": saying(zipped({"a.npy": npy(np.zeros(1 << 16))}, DEFLATED), (1 << 19) + 128, 640),
+    "objects.npz": zipped({"a.npy": npy(np.array([Canary()], dtype=object))}),
+    "objects.npy": npy(np.array([Canary()], dtype=object)),
+    "twice.npz": twice(npy(W), npy(W)),
+    "lies.safetensors": safetensors(b"1234", 1 << 42),
+    "short.safetensors": safetensors(bytes(12)),
+    "overlaps.safetensors": safetensors(
+        header={name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for name in "ab"}
     ),
-    "lies.safetensors": lambda p: p.write_bytes(lying(1 << 40)),
-    "short.safetensors": lambda p: p.write_bytes(tensors(w=W)[:-4]),
-    "lies.npy": lambda p: p.write_bytes(npy(W)[:-4]),
-    "lambda.keras": lambda p: zipped(
-        p,
-        {"config.json": b'{"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__"}}}',
-         "metadata.json": b"{}", "model.weights.h5": b"\x89HDF\r\n\x1a\n"},
-    ),
-    "reduce.skops": lambda p: zipped(
-        p, {"schema.json": b'{"__loader__": "ReduceNode", "__module__": "os", "__class__": "system"}'}
-    ),
-    "sniff.pt": lambda p: zipped(p, {"sniff/data.pkl": pickle.dumps(Canary()), "sniff/version": b"3\n"}),
-}  # fmt: skip
+    "head.safetensors": (99_000_000).to_bytes(8, "little") + b"{" + bytes(100),
+    "deep.safetensors": (1 << 20).to_bytes(8, "little") + b'{"w":' + b"[" * ((1 << 20) - 5),
+    "lies.npy": npy(W)[:-4],
+    "lambda.keras": keras_file(layer("Lambda"), b"\x89HDF\r\n\x1a\n"),
+    "nested.keras": keras_file(layer("TimeDistributed", layer=layer("Functional", layers=[layer("Lambda")]))),
+    "typed.keras": keras_file(layer("__typespec__", "os", spec_name="system")),
+    "savedmodel.keras": keras_file(layer("TFSMLayer", call_endpoint="serve")),
+    "vocabulary.keras": keras_file(layer("TextVectorization", vocabulary="/etc/passwd")),
+    "lookup.keras": keras_file(layer("Sequential", layers=[layer("StringLookup", vocabulary="../secret")])),
+    "reduce.skops": zipped({"schema.json": json.dumps(REDUCE).encode()}),
+    "sniff.pt": zipped({"sniff/data.pkl": pickle.dumps(Canary()), "sniff/version": b"3\n"}),
+    "native.pt2": zipped({"p/models/model.json": b"{}", "p/data/aotinductor/model/a.so": b"\x7fELF" + bytes(60)}),
+    "sample.pt2": zipped({"p/models/model.json": b"{}", "p/extra/x.pkl": pickle.dumps(Canary())}),
+    "outside.onnx": onnx_file("../../secret"),
+    "rooted.onnx": onnx_file("/etc/passwd"),
+    "operator.onnx": onnx_file("w.bin", "Run", "evil.corp"),
+    "python.onnx": onnx_file("w.bin", "PyOp", "com.microsoft"),
+}
 
 
 @pytest.mark.parametrize("name", list(HOSTILE))
 def test_hostile_files_are_refused_in_one_line(catalog: Catalog, tmp_path: Path, name: str) -> None:
-    HOSTILE[name](tmp_path / name)
+    (tmp_path / name).write_bytes(HOSTILE[name])
     with pytest.raises((NotTrusted, SerializationError)) as caught:
         catalog.import_(tmp_path / name)
     assert "\n" not in str(caught.value) and name in str(caught.value)
@@ -443,7 +429,7 @@ def test_hostile_files_are_refused_in_one_line(catalog: Catalog, tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["bomb.npz", "climbs.npz", "lies.safetensors", "short.safetensors"])
 def test_broken_archives_are_refused_with_unsafe_too(catalog: Catalog, tmp_path: Path, name: str) -> None:
-    HOSTILE[name](tmp_path / name)
+    (tmp_path / name).write_bytes(HOSTILE[name])
     with pytest.raises(SerializationError):
         catalog.import_(tmp_path / name, unsafe=True)
 
@@ -472,16 +458,13 @@ def test_a_blob_outside_of_the_cache_is_not_followed(catalog: Catalog, tmp_path:
         catalog.import_(folder)
 
 
-# a few names, each for nine times the one before
-LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(9))
-
-
 @pytest.mark.parametrize(
     "words",
     [
         "!!python/object/apply:os.system ['touch canary']",
         "flavors: {sklearn: {pickled_model: !!python/object/new:os.system ['touch canary']}}",
-        LAUGHS,
+        laughs(9),
+        laughs(9, merged=True),
         "flavors: &f\n  x: *f\n",
         "[" * 5000,
         "\x00",

@@ -9,14 +9,30 @@ import pickle
 import pickletools
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hostile_files import (
+    Canary,
+    encrypted,
+    keras_file,
+    layer,
+    link,
+    message,
+    npy,
+    onnx_file,
+    safetensors,
+    saved_model,
+    saying,
+    twice,
+    zipped,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,23 +41,8 @@ from catalog_core.errors import VerificationFailed
 from catalog_scan import pickles, wire
 from catalog_scan.scanner import Report, Scanner, scan_path
 
-CANARY = Path("canary")
-
-
-class Canary:
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {CANARY}",)
-
-
-@pytest.fixture(autouse=True)
-def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A pickle that is loaded in here makes a file."""
-    monkeypatch.chdir(tmp_path)
-    pickle.loads(pickle.dumps(Canary()))
-    assert CANARY.exists(), "the canary itself must work"
-    CANARY.unlink()
-    yield
-    assert not CANARY.exists(), "something was executed"
+DEFLATED = zipfile.ZIP_DEFLATED
+pytestmark = pytest.mark.usefixtures("nothing_runs")
 
 
 def scan(data: bytes, name: str = "file") -> Report:
@@ -54,27 +55,12 @@ def rules(data: bytes, name: str = "file") -> set[str]:
     return {finding.rule for finding in scan(data, name).findings}
 
 
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def npy(array: Any, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, **options)
-    return buffer.getvalue()
-
-
-def safetensors(data: bytes = bytes(16), end: int = 16) -> bytes:
-    head = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, end]}}).encode()
-    return len(head).to_bytes(8, "little") + head + data
-
-
 EVIL = {protocol: pickle.dumps(Canary(), protocol) for protocol in range(6)}
 TORCH_ZIP = {"archive/data.pkl": pickle.dumps(OrderedDict(a=1), 2), "archive/version": b"3", "archive/data/0": EVIL[4]}
+
+
+# A stream of zlib that is all letters, as joblib would unpack it before it unpickles (fixed codes; 8 bits a letter).
+LETTERS = b"x^" + b"K" * 40
 
 
 # -- what passes -----------------------------------------------------------------------------------------------------
@@ -87,7 +73,7 @@ TORCH_ZIP = {"archive/data.pkl": pickle.dumps(OrderedDict(a=1), 2), "archive/ver
         safetensors(), b"# a card\n\nplain words\n", json.dumps({"a": [1, {"b": None}]}).encode(), b"",
         pickle.dumps({"a": [1, 2.5, None, (1, 2)], "b": np.arange(3), "c": OrderedDict(x=1), "d": {1, 2}}, 4),
         pickle.dumps(np.arange(3), 5), pickle.dumps([1, "two"], 2), zipped(TORCH_ZIP),
-        zipped({"a/0.npy": npy(np.ones(3)), "b.json": b"{}"}, zipfile.ZIP_DEFLATED), b"\x89PNG\r\n\x1a\n" + bytes(100),
+        zipped({"a/0.npy": npy(np.ones(3)), "b.json": b"{}"}, DEFLATED), b"\x89PNG\r\n\x1a\n" + bytes(100),
     ],
     ids=range(13),
 )  # fmt: skip
@@ -197,10 +183,10 @@ def test_graphs_of_torch_are_read(target: str) -> None:
 
 
 def test_object_arrays_are_found() -> None:
-    data = npy(np.array([Canary()], object), allow_pickle=True)
+    data = npy(np.array([Canary()], object))
     assert {"pickle", "pickle name"} <= rules(data)
     assert {"pickle", "pickle name"} <= rules(zipped({"a.npy": data}), "a.npz")
-    assert "pickle" in rules(npy(np.zeros(1, [("a", "O")]), allow_pickle=True))
+    assert "pickle" in rules(npy(np.zeros(1, [("a", "O")])))
 
 
 def test_headers_that_lie_are_found() -> None:
@@ -219,28 +205,47 @@ def test_members_that_leave_the_folder_are_found(name: str) -> None:
 
 
 def test_links_encryption_and_doubles_in_archives_are_found() -> None:
-    link = zipfile.ZipInfo("link")
-    link.external_attr = 0o120777 << 16
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(link, "/etc/passwd")
-        archive.writestr("twice", b"a")
-        with pytest.warns(UserWarning, match="Duplicate"):
-            archive.writestr("twice", b"b")
-    assert rules(buffer.getvalue()) == {"link", "two of one name"}
-    locked = bytearray(zipped({"a": b"text"}))
-    for mark in (b"PK\x03\x04", b"PK\x01\x02"):
-        at = locked.index(mark) + (6 if mark == b"PK\x03\x04" else 8)
-        locked[at] |= 1
-    assert rules(bytes(locked)) == {"cannot read"}
+    assert rules(link("link", "/etc/passwd")) == {"link"}
+    assert rules(twice(npy(np.ones(1)), npy(np.ones(1)))) == {"two of one name"}
+    assert rules(encrypted(zipped({"a": b"text"}))) == {"cannot read"}
 
 
 def test_bombs_are_not_unpacked() -> None:
-    assert rules(zipped({"a": bytes(50 << 20)}, zipfile.ZIP_DEFLATED)) == {"zip bomb"}
+    assert rules(zipped({"a": bytes(50 << 20)}, DEFLATED)) == {"zip bomb"}
     data = b"text"
     for _ in range(6):
         data = zipped({"inner": data})
     assert rules(data) == {"cannot read"}
+
+
+def test_archives_in_archives_share_one_limit() -> None:
+    part = zipped({"x": bytes(3 << 20) + os.urandom(1 << 14)}, DEFLATED)
+    middle = zipped({f"{n}": part for n in range(40)})
+    assert rules(zipped({"middle": zipped({"a": b"x"})}, DEFLATED)) == set()
+    assert "zip bomb" in rules(zipped({f"{n}": middle for n in range(9)}, DEFLATED))
+
+
+def test_a_member_that_is_longer_than_it_says_is_not_unpacked() -> None:
+    size = 256 << 20
+    data = saying(zipped({"a.json": bytes(size)}, DEFLATED), size, 10)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert len(archive.read("a.json")) == 10, "Python itself takes it for ten bytes"
+    tracemalloc.start()
+    found = scan(data, "a.zip").findings
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [item.cause for item in found] == ["zip: BadZipFile: 'a.json' is not what the archive says"]
+    assert peak < 8 << 20
+
+
+def test_a_graph_of_nothing_but_fields_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rules(b"\x08\x01" * 2_000_000) == {"cannot read"}
+    monkeypatch.setattr(wire, "MAX_FIELDS", 1000)
+    for data, kind in ((onnx_file("w"), "onnx"), (saved_model("MatMul"), "savedmodel")):
+        many = data + message((2 if kind == "savedmodel" else 7, b"\x08\x01" * 1000))
+        assert [item.cause for item in scan(many, "w").findings] == [
+            f"{kind}: ValueError: it has more than 1,000 fields"
+        ]
 
 
 def test_an_archive_behind_other_bytes_is_found() -> None:
@@ -255,7 +260,8 @@ def test_an_archive_behind_other_bytes_is_found() -> None:
     "data, rule",
     [
         (b"\x7fELF" + bytes(60), "native code"), (b"MZ" + bytes(60), "native code"),
-        (b"\x1f\x8b" + bytes(20), "cannot read"),
+        (b"\x1f\x8b" + bytes(20), "cannot read"), (zlib.compress(EVIL[4]), "cannot read"),
+        (LETTERS, "cannot read"),
         (bytes(257) + b"ustar" + bytes(300), "cannot read"),
         (bytes.fromhex("cba18d3eb2f52153") + bytes(50), "cannot read"),
         (b"#!/bin/sh\nrm -rf /\n", "code"),
@@ -273,36 +279,22 @@ def test_source_is_a_finding() -> None:
 
 
 def test_layers_with_code_are_found() -> None:
-    layer = {"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda", "config": {}}]}}
-    assert rules(zipped({"config.json": json.dumps(layer).encode(), "metadata.json": b"{}"}), "m.keras") == {"code"}
+    old = {"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda", "config": {}}]}}
+    assert rules(keras_file(old), "m.keras") == {"code"}
+    kinds = {
+        "code": [layer("__lambda__"), layer("Bidirectional", layer=layer("Lambda")), layer("TFSMLayer")],
+        "type": [layer("system", "os", "os>system"), layer("function", "subprocess", "call")],
+        "path": [layer("TextVectorization", vocabulary="/etc/passwd"), layer("IntegerLookup", idf_weights="x")],
+    }
+    for rule, configs in kinds.items():
+        for config in configs:
+            assert rules(keras_file(config), "m.keras") == {rule}, config
+    for config in (layer("Mine", None, "Our>Mine"), layer("TextVectorization", vocabulary=["a", "b"])):
+        assert rules(keras_file(config), "m.keras") == set()
     node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
     assert rules(zipped({"schema.json": json.dumps({"content": node}).encode()}), "m.skops") == {"type"}
     node = {"__class__": "partial", "__module__": "functools", "__loader__": "PartialNode"}
     assert rules(zipped({"schema.json": json.dumps({"content": node}).encode()}), "m.skops") == {"call"}
-
-
-def message(*parts: tuple[int, Any]) -> bytes:
-    """A protobuf message, of numbers, texts and messages."""
-
-    def varint(value: int) -> bytes:
-        low = value & 127
-        return bytes([low]) if value < 128 else bytes([low | 128]) + varint(value >> 7)
-
-    result = b""
-    for number, value in parts:
-        if isinstance(value, int):
-            result += varint(number << 3) + varint(value)
-        else:
-            data = value.encode() if isinstance(value, str) else value
-            result += varint(number << 3 | 2) + varint(len(data)) + data
-    return result
-
-
-def onnx_file(location: str, operator: str = "MatMul", domain: str = "") -> bytes:
-    tensor = message((2, 1), (8, "W"), (13, message((1, "location"), (2, location))), (14, 1))
-    node = message((4, operator), (7, domain))
-    branch = message((1, "then_branch"), (6, message((1, node))))
-    return message((1, 10), (7, message((1, message((4, "If"), (5, branch))), (5, tensor))), (8, message((2, 20))))
 
 
 def test_graphs_of_onnx_are_read(tmp_path: Path) -> None:
@@ -320,15 +312,30 @@ def test_graphs_of_onnx_are_read(tmp_path: Path) -> None:
 
 
 def test_graphs_of_tensorflow_are_read() -> None:
-    def saved(*operators: str) -> bytes:
-        nodes = [(1, message((1, f"n{at}"), (2, name))) for at, name in enumerate(operators)]
-        function = message((1, message((1, "own"))), (3, message((2, operators[-1]))))
-        return message((1, 1), (2, message((2, message(*nodes, (2, message((1, function))))))))
+    def causes(*operators: str, **more: Any) -> list[str]:
+        return [found.cause for found in scan(saved_model(*operators, **more), "saved_model.pb").findings]
 
-    assert wire.looks_like(memoryview(saved("MatMul"))) == "savedmodel"
-    assert scan(saved("MatMul", "own", "Relu"), "saved_model.pb").findings == ()
-    for operator in ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "LoadLibrary", "Anything"):
-        assert [f.cause for f in scan(saved("MatMul", operator)).findings] == [f"{operator} is not on the list"]
+    assert wire.looks_like(memoryview(saved_model("MatMul"))) == "savedmodel"
+    assert causes("MatMul", "own", "Relu", functions={"own": ("Relu",)}) == []
+    for operator in ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "LoadLibrary", "ImmutableConst", "Anything"):
+        assert causes("MatMul", operator) == [f"{operator} is not on the list"]
+        assert causes("MatMul", functions={"f": (operator,)}) == [f"{operator} is not on the list"]
+        assert causes(operator, functions={operator: ("MatMul",)}) == [f"{operator} is not on the list"]  # not hidden
+    assert causes("MatMul", asset="vocabulary.txt") == []
+    assert causes("MatMul", asset="../../secret") == ["it reads the file '../../secret'"]
+
+
+def test_methods_that_write_files_are_found() -> None:
+    def causes(entry: str, **functions: tuple[str, ...]) -> list[str]:
+        data = saved_model("MatMul", functions=functions, entry=entry)
+        return [found.cause for found in scan(data, "saved_model.pb").findings]
+
+    saver = {"saver": ("SaveV2", "MergeV2Checkpoints"), "serve": ("MatMul",)}
+    assert causes("serve", **saver) == []  # as every SavedModel has them
+    for serve in (("call:saver",), ("saver",)):
+        assert causes("serve", **{**saver, "serve": serve}) == [
+            "MergeV2Checkpoints is called from a method", "SaveV2 is called from a method"
+        ]  # fmt: skip
 
 
 def test_files_of_hdf5_are_read_where_h5py_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,6 +352,8 @@ def test_files_of_hdf5_are_read_where_h5py_is(tmp_path: Path, monkeypatch: pytes
     assert [f.rule for f in external.findings] == ["path"]
     outside = made(lambda f: f.create_dataset("w", (4,), "f4", external=[("/etc/hostname", 0, 16)]))
     assert [f.rule for f in outside.findings] == ["path"]
+    bomb = made(lambda f: f.create_dataset("w", (1 << 30,), "f4", chunks=(1 << 20,), compression="gzip"))
+    assert [f.rule for f in bomb.findings] == ["zip bomb"]
     config = json.dumps({"class_name": "Lambda", "config": {}})
     assert [f.rule for f in made(lambda f: f.attrs.__setitem__("model_config", config)).findings] == ["code"]
     (tmp_path / "m.h5").write_bytes((tmp_path / "m.h5").read_bytes()[:100])

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_files import saying, zipped
 
 pytest.importorskip("sklearn")
 pytest.importorskip("skops")
@@ -223,6 +225,18 @@ def test_a_zip_bomb_is_refused() -> None:
         target.writestr("0.npy", bytes(50 << 20))
     with pytest.raises(SerializationError, match="unpacks to"):
         archive.read(buffer.getvalue(), False)
+
+
+def test_a_member_that_is_longer_than_it_says_is_not_unpacked() -> None:
+    size = 200 << 20
+    members = {"schema.json": b'{"__loader__": "JsonNode"}', "0.npy": bytes(size)}
+    lying = saying(zipped(members, zipfile.ZIP_DEFLATED), size, 100)
+    tracemalloc.start()
+    with pytest.raises(SerializationError, match="broken"):
+        archive.read(lying, False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
 
 
 def test_a_pickle_called_skops_is_refused(catalog: Catalog, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_files import saying
 
 torch = pytest.importorskip("torch")
 
@@ -118,6 +120,16 @@ def test_a_zip_bomb_is_refused(net: Any, members: dict[str, bytes], monkeypatch:
     monkeypatch.setattr(exported, "MAX_GRAPH", 1 << 20)
     with pytest.raises(SerializationError, match="unpacks to more"):
         exported.load(packed(members, ("archive/data/constants/tensor_0", bytes(2 << 20))), net.state_dict())
+
+
+def test_a_member_that_is_longer_than_it_says_is_not_unpacked(net: Any, members: dict[str, bytes]) -> None:
+    size = 200 << 20
+    lying = saying(packed(members, ("archive/data/constants/tensor_0", bytes(size))), size, 100)
+    tracemalloc.start()
+    exported.load(lying, net.state_dict())  # nothing of the graph asks for it
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
 
 
 @pytest.mark.parametrize("key, value", [("use_pickle", True), ("path_name", "../../evil")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -132,9 +133,11 @@ def unpack(file: Path, target: Path) -> Path:
         with zipfile.ZipFile(file) as archive:
             for info in _checked(archive, file.stat().st_size):
                 _extract(archive, info, target)
-    except (CatalogError, OSError):
+    except CatalogError:
         raise
     except Exception as exc:  # zipfile meets damage with every kind of error
+        if isinstance(exc, OSError) and exc.errno != errno.EINVAL:  # that is a place before the beginning
+            raise
         cause = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
         raise SerializationError(f"{file.name} is no readable zip file: {cause}") from exc
     inside = list(target.iterdir())

@@ -31,6 +31,16 @@ def yaml(text: str, what: str) -> Any:
     from yaml import SafeLoader, YAMLError, load
 
     class Loader(SafeLoader):
+        left, depth = MAX_VALUES, 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.left, self.depth = self.left - 1, self.depth + 1
+            if self.left < 0 or self.depth > MAX_DEPTH:
+                raise ValueError(f"it holds more than {MAX_VALUES:,} values, or is nested too deeply")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
         def flatten_mapping(self, node: Any) -> None:
             """Merged keys (`<<`) are written out here before anybody can count them."""
             if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog_core.durable import translated
-from catalog_core.errors import InvalidInput, NotFound
+from catalog_core.errors import CatalogError, InvalidInput, NotFound
 from catalog_core.names import check_name
 from catalog_core.records import Foreign
 from catalog_core.specs import FormatSpec
@@ -37,7 +37,16 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
         about = joined(about, found.about)
         imported = {"format": spec.name, "name": path.name, **found.provenance}
         about["provenance"] = {**about.get("provenance", {}), "imported": imported}
-        with catalog.prepare(chosen, components=found.components, **about) as draft:
+        try:
+            draft = catalog.prepare(chosen, components=found.components, **about)
+        except CatalogError as exc:
+            if "example" not in found.about:
+                raise
+            log.warning("%s: its example does not run, and is left out: %s", path.name, exc.message)
+            for key in ("example", "baseline"):
+                about.pop(key, None)
+            draft = catalog.prepare(chosen, components=found.components, **about)
+        with draft:
             version = draft.save()
         for key, content in found.attachments.items():
             version = version.attach(key, content)

@@ -9,7 +9,7 @@ from typing import Any
 
 from catalog_core.errors import SerializationError
 from catalog_core.records import Foreign
-from catalog_doors import text
+from catalog_doors import example, text
 from catalog_doors.files import model, rest
 from catalog_doors.look import Looked, look, tree
 
@@ -34,6 +34,7 @@ _TOLD = (
     "artifact_path",
     "databricks_runtime",
 )
+_TYPES = {"boolean": "bool", "integer": "int32", "long": "int64", "float": "float32", "double": "float64"}
 _ASIDE = (
     "MLmodel", "requirements.txt", "conda.yaml", "python_env.yaml", "input_example.json", "serving_input_example.json",
 )  # fmt: skip
@@ -53,6 +54,11 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     rest(found, looked, scratch, leave=_ASIDE)
     versions = {key: value for flavor in flavors.values() for key, value in flavor.items() if key.endswith("_version")}
     signature = _signature(told.get("signature"), found.notes)
+    tensors = _tensors((signature or {}).get("inputs"))
+    saved = told.get("saved_input_example_info")
+    place = saved.get("artifact_path") if isinstance(saved, dict) else "input_example.json"
+    if not isinstance(place, str) or place not in looked.files or not example.read(found, looked.files[place], tensors):
+        example.zeros(found, tensors)
     metadata = told.get("metadata") if isinstance(told.get("metadata"), dict) else {}
     tags = {
         "mlflow_flavor": next((name for name in FLAVORS if name in flavors), next(iter(flavors))),
@@ -109,3 +115,21 @@ def _signature(told: Any, notes: list[str]) -> dict[str, Any] | None:
         except (ValueError, RecursionError, SerializationError):
             notes.append(f"the {key} of MLmodel's signature cannot be read, and were left behind")
     return found or None
+
+
+def _tensors(inputs: Any) -> list[example.Tensor]:
+    """The inputs of a signature, where all of them are arrays, or columns of numbers."""
+    items = [item if isinstance(item, dict) else {} for item in inputs] if isinstance(inputs, list) else []
+    if any(item.get("type") != "tensor" for item in items):
+        kinds = [_TYPES.get(str(item.get("type"))) for item in items]
+        return example.columns([kind for kind in kinds if kind]) if all(kinds) else []
+    found = []
+    for item in items:
+        spec = item.get("tensor-spec")
+        spec = spec if isinstance(spec, dict) else {}
+        sizes = example.shape(spec.get("shape"))
+        if sizes is None:
+            return []
+        name = item.get("name")
+        found.append(example.Tensor(name if isinstance(name, str) else None, str(spec.get("dtype")), sizes))
+    return found

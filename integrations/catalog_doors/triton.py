@@ -7,7 +7,7 @@ from typing import Any
 
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.records import Foreign
-from catalog_doors import text
+from catalog_doors import example, text
 from catalog_doors.files import model, rest
 from catalog_doors.look import look, tree
 
@@ -33,6 +33,7 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     signature = {f"{kind}s": [_tensor(item) for item in told.get(kind, [])] for kind in ("input", "output")}
     named = next((item for item in told.get("name", []) if isinstance(item, str)), folder.name)
     batch = {key: told[key][0] for key in ("max_batch_size",) if told.get(key) and isinstance(told[key][0], int)}
+    example.zeros(found, _inputs(told.get("input", []), signature["inputs"], batch.get("max_batch_size", 0) > 0))
     return found.foreign(
         looked,
         name=named,
@@ -57,6 +58,17 @@ def _model(path: Path) -> Path:
     if (path / models[0]).is_symlink():
         raise InvalidInput(f"{models[0]} is a link, which is not followed")
     return path / models[0]
+
+
+def _inputs(items: list[Any], told: list[dict[str, Any]], batched: bool) -> list[example.Tensor]:
+    """The inputs; where the server makes batches, the configuration leaves their axis out. None where one is odd."""
+    sizes = [example.shape(item.get("dims", []) if isinstance(item, dict) else None) for item in items]
+    lead = (None,) if batched else ()
+    return [
+        example.Tensor(tensor["name"], tensor["dtype"], (*lead, *size))
+        for tensor, size in zip(told, sizes, strict=True)
+        if size is not None and None not in sizes
+    ]
 
 
 def _tensor(item: Any) -> dict[str, Any]:

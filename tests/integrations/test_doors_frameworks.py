@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
@@ -200,6 +201,39 @@ def test_an_mlflow_estimator_runs_after_conversion(catalog: Catalog, tmp_path: P
     assert told["converted"]["model.pkl"]["was"] == "sklearn.pipeline.Pipeline"
 
 
+@pytest.mark.parametrize("kind", ["dataframe", "serving", "tensor", "columns", "odd"])
+def test_an_mlflow_example_is_run_and_verified(catalog: Catalog, tmp_path: Path, kind: str, caplog: Any) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    live = LogisticRegression().fit(X, Y)
+    folder = mlflow_sklearn(tmp_path, live)
+    names = ["a", "b", "c"]
+    assert X.shape[1] == 3
+    table = {"columns": names, "data": X[:4].tolist()}
+    examples = {"dataframe": table, "serving": {"inputs": X[:4].tolist()}, "odd": {"columns": ["a"], "data": [[1.0]]}}
+    columns = [{"type": "double", "name": name, "required": True} for name in names]
+    inputs = (
+        [{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 3]}}] if kind == "tensor" else columns
+    )
+    told = {"inputs": json.dumps(inputs), "outputs": "[]", "params": None}
+    text = (folder / "MLmodel").read_text() + f"signature: {json.dumps(told)}\n"
+    if kind in examples:
+        (folder / "input_example.json").write_text(json.dumps(examples[kind]))
+        text += "saved_input_example_info: {artifact_path: input_example.json, type: dataframe, pandas_orient: split}\n"
+    (folder / "MLmodel").write_text(text)
+    (version,) = catalog.import_(folder, unsafe=True)
+    (point,) = version.manifest.entry_points
+    assert (version.attachments.keys() >= {"input_example.json"}) == (kind in examples)
+    if kind == "odd":
+        assert "its example does not run, and is left out: " in caplog.text and point.inputs == ()
+        return
+    assert [(spec.dtype, spec.shape[1:]) for spec in point.inputs] == [("float64", (3,))]
+    report = version.verify()
+    assert report.passed and "skipped" not in {check.result for check in report.checks if check.id.startswith("run")}
+    assert np.array_equal(catalog.session(version).predict(X), live.predict(X))
+    assert ("its example is of zeros, by the signature" in caplog.text) == (kind not in examples)
+
+
 def graph(folder: Path, location: str | None = None) -> Any:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -228,6 +262,12 @@ def test_a_triton_repository_with_onnx_runs(catalog: Catalog, tmp_path: Path) ->
     (folder.parent / "config.pbtxt").write_text('name: "calo"\nplatform: "onnxruntime_onnx"\n')
     (version,) = catalog.import_(folder.parent)
     assert version.summary["components"] == {"files": "files", "model": "onnx"}
+    assert version.manifest.entry_points[0].inputs == ()
+    config = 'name: "calo"\nmax_batch_size: 8\ninput { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }\n'
+    (folder.parent / "config.pbtxt").write_text(config)
+    (described,) = catalog.import_(folder.parent)
+    ((spec,),) = [point.inputs for point in described.manifest.entry_points]
+    assert (spec.name, spec.dtype, spec.shape[1]) == ("x", "float32", 3) and described.verify().passed
     x = np.ones((2, 3), np.float32)
     assert np.array_equal(catalog.load("calo", "model").run(x=x)["y"], x @ np.arange(6, dtype=np.float32).reshape(3, 2))
 

@@ -30,7 +30,11 @@ def scan_command(ctx: click.Context, what: str) -> None:
         "findings": [attrs.asdict(finding) for finding in report.findings],
     }
     lines = [f"{finding.file}: {finding.rule}: {finding.cause}" for finding in report.findings]
-    put(ctx, told, lines=[*lines, f"{len(report.files)} files looked at, {len(report.findings)} findings"])
+    counts = [
+        f"{len(found):,} {what}{'s' * (len(found) != 1)}"
+        for found, what in ((report.files, "file"), (report.findings, "finding"))
+    ]
+    put(ctx, told, lines=[*lines, f"{counts[0]} looked at, {counts[1]}"])
     if report.findings:
         sys.exit(1)
 
@@ -41,4 +45,8 @@ def _stored(ctx: click.Context, ref: str) -> Report:
         artifact = catalog.artifact(ref)
     except (InvalidReference, NotFound) as exc:
         raise NotFound(f"{ref} is no file or folder here, and no version: {exc.message}", hint=exc.hint) from exc
-    return look_at(artifact)
+    scanner = look_at(artifact)
+    version = catalog.version(ref)
+    for name in (attached := version.attachments):
+        scanner.look(f"attachment {name}", memoryview(version.attachment(name)), name, list(attached))
+    return scanner.report()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from catalog_core.interfaces.runtime import Artifact
-from catalog_scan.scanner import Report, Scanner
+from catalog_scan.scanner import Scanner
 
 # What nothing runs, or makes, without trust. All else has no good reason to be there.
 ASKED_FOR = ("call", "cannot read", "code", "native code", "type")
 
 
-def look_at(artifact: Artifact) -> Report:
-    """Look at the files of all components."""
+def look_at(artifact: Artifact) -> Scanner:
+    """A scanner that has looked at the files of all components."""
     scanner = Scanner()
     for component in artifact.manifest.components:
         reader = artifact.reader(component)
         names = list(reader.files)
         for name in names:
             scanner.look(f"{component.name}/{name}", reader.view(name), name, names)
-    return scanner.report()
+    return scanner
 
 
 def check(artifact: Artifact) -> tuple[str, str] | None:

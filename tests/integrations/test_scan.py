@@ -380,7 +380,7 @@ def test_the_command_looks_at_paths_and_versions(tmp_path: Path) -> None:
     (tmp_path / "good" / "link").symlink_to(tmp_path / "bad.pt")
     assert command("scan", "good")[:2] == (
         1,
-        "link: link: it is a link, and was not followed\n1 files looked at, 1 findings\n",
+        "link: link: it is a link, and was not followed\n1 file looked at, 1 finding\n",
     )
     (tmp_path / "good" / "link").unlink()
     assert command("scan", "good")[0] == 0
@@ -392,10 +392,13 @@ def test_the_command_looks_at_paths_and_versions(tmp_path: Path) -> None:
     with Catalog.open(str(tmp_path / "models")) as catalog:
         catalog.save("good", {"w": np.ones(3)})
         catalog.save("bad", tmp_path / "bad.pt")
+        catalog.save("attached", {"w": np.ones(3)}).attach("plots/a.npy", EVIL[4])
     assert command("--catalog", "./models", "scan", "good@1")[0] == 0
     code, out, _ = command("--catalog", "./models", "scan", "bad")
     assert code == 1
     assert out.startswith("model/bad.pt: pickle name: it would import posix.system")
+    code, out, _ = command("--catalog", "./models", "scan", "attached")
+    assert code == 1 and out.startswith("attachment plots/a.npy: pickle name: it would import posix.system")
     assert command("--catalog", "./models", "scan", "nothing")[0] == 1
     assert "no file or folder here" in command("--catalog", "./models", "scan", "nothing")[2]
 

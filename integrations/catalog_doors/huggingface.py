@@ -43,7 +43,8 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     card, head = _card(looked, notes)
     config = _config(looked)
     found.notes += notes
-    rest(found, looked, scratch, leave=["README.md", ".gitattributes"])
+    own = [name for name in looked.files if name.startswith(".cache/huggingface/")]  # the client's, in a folder of ours
+    rest(found, looked, scratch, leave=["README.md", ".gitattributes", *own])
     known = {key: head[key] for key in _TAGS if key in head}
     model_type = config.get("model_type")
     tags = text.tags({**known, **({"model_type": model_type} if isinstance(model_type, str) else {})})

@@ -33,7 +33,7 @@ def tree(root: Path, inside: Path | None = None) -> dict[str, Path]:
     default). Raises `SerializationError` for other links, and for what is no file."""
     limit = (inside or root).resolve()
     found: dict[str, Path] = {}
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_raise):  # it would leave out what cannot be listed
         for name in sorted(folders):
             if (Path(folder) / name).is_symlink():
                 raise SerializationError(f"{_below(root, folder, name)} is a link to a folder, which is not followed")
@@ -52,6 +52,10 @@ def tree(root: Path, inside: Path | None = None) -> dict[str, Path]:
     if not found:
         raise InvalidInput(f"{root} holds no files")
     return found
+
+
+def _raise(exc: OSError) -> None:
+    raise exc
 
 
 def _below(root: Path, folder: str, name: str) -> str:

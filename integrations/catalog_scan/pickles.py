@@ -41,7 +41,7 @@ PUT REDUCE SETITEM SETITEMS SHORT_BINBYTES SHORT_BINSTRING SHORT_BINUNICODE STAC
 TUPLE2 TUPLE3 UNICODE
 """
 OPCODES = frozenset(_HARMLESS.split())
-_MARK = object()
+_MARK, _NAMED = object(), object()  # on the stack: where a list begins, and what was imported
 # Opcode and module. A text that begins with c or i has a blank on its first line, and a module has none.
 _IMPORT = re.compile(rb"[ci][^ \t\r\n]+\n")
 
@@ -124,6 +124,8 @@ def _one(stream: io.BytesIO) -> tuple[Any, list[tuple[str, str]]]:
             _name(module, attribute, problems)
         elif name == "STACK_GLOBAL":
             _name(stack[-2], stack[-1], problems)
+        elif name == "BUILD" and stack[-2] is _NAMED:
+            problems["pickle opcode", "BUILD would change what it has imported"] = None
         if name == "STOP":
             return stack[-1], list(problems)
         if name == "MARK":
@@ -147,7 +149,8 @@ def _one(stream: io.BytesIO) -> tuple[Any, list[tuple[str, str]]]:
             for _ in before:
                 if stack.pop() is _MARK:
                     raise ValueError("it takes a mark for a value")
-            known = argument if isinstance(argument, (str, int)) and name != "GLOBAL" else None
+            known: Any = argument if isinstance(argument, (str, int)) else None
+            known = _NAMED if name in ("GLOBAL", "STACK_GLOBAL") else known
             stack += [known] * len(opcode.stack_after)
     raise ValueError("it does not end")
 

@@ -450,6 +450,31 @@ def test_links_lead_nowhere_else(catalog: Catalog, mlflow_folder: Path, tmp_path
         catalog.import_(mlflow_folder)
 
 
+def test_a_folder_that_cannot_be_listed_is_not_left_out(catalog: Catalog, mlflow_folder: Path) -> None:
+    place = os.open(mlflow_folder, os.O_RDONLY)
+    for _ in range(20):  # together longer than a path may be
+        os.mkdir("x" * 250, dir_fd=place)
+        inner = os.open("x" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    with pytest.raises(CatalogError) as caught:
+        catalog.import_(mlflow_folder)
+    assert "\n" not in str(caught.value) and len(catalog.models()) == 0
+
+
+def test_what_the_client_of_the_hub_keeps_for_itself_is_left(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "local"
+    (folder / ".cache/huggingface/download").mkdir(parents=True)
+    for name, data in (("config.json", b"{}"), ("model.safetensors", tensors(w=W)), (".gitignore", b"*")):
+        (folder / name).write_bytes(data)
+    for name in (".gitignore", "CACHEDIR.TAG", "download/config.json.metadata", "download/config.json.lock"):
+        (folder / ".cache/huggingface" / name).write_bytes(b"")
+    (version,) = catalog.import_(folder)
+    names = {file.name for file in catalog.artifact(version).manifest.component("files").files}
+    assert names == {"config.json", ".gitignore"}
+
+
 def test_a_blob_outside_of_the_cache_is_not_followed(catalog: Catalog, tmp_path: Path) -> None:
     folder = cache(tmp_path, SHARDED)
     (tmp_path / "secret").write_text("password")

@@ -113,6 +113,33 @@ def test_pickles_that_hide_what_they_name_are_found(data: bytes) -> None:
     assert rules(data) & {"pickle name", "pickle opcode", "cannot read"}
 
 
+NAMES = """
+builtins.eval builtins.exec builtins.getattr builtins.__import__ builtins.open builtins.compile builtins.map
+functools.partial operator.attrgetter operator.methodcaller _operator.itemgetter importlib.import_module
+numpy.load numpy.fromfile numpy.save numpy.memmap numpy.ndarray.tofile numpy.core.multiarray.fromfile numpy.f2py.compile
+torch.load torch.save torch.hub.load torch.storage._load_from_bytes torch.UntypedStorage.from_file
+torch.jit.load torch.utils.cpp_extension.load joblib.load pickle.loads collections.OrderedDict.popitem
+runpy.run_path subprocess.Popen os.system posix.system nt.system webbrowser.open ctypes.CDLL
+"""
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_only_listed_names_pass_however_near_they_are(name: str) -> None:
+    first, _, rest = name.partition(".")
+    for module, attribute in {tuple(name.rpartition(".")[::2]), (first, rest)}:
+        parts = b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, attribute))
+        assert rules(b"\x80\x04" + parts + b"\x93)R.") == {"pickle name"}
+        assert rules(b"\x80\x02c" + f"{module}\n{attribute}\n".encode() + b")R.") == {"pickle name"}
+
+
+def test_what_is_imported_is_not_changed() -> None:
+    # setattr(torch.storage.UntypedStorage, "__init__", …): the class that others go on to use
+    name = b"ctorch.storage\nUntypedStorage\n"
+    state = b"N}X\x08\0\0\0__init__" + name + b"s\x86b."
+    assert rules(b"\x80\x02" + name + state) == {"pickle opcode"}
+    assert rules(b"\x80\x02" + name + b"q\x000h\x00" + state) == {"pickle opcode"}  # from the memo
+
+
 def test_a_name_that_is_made_up_is_found() -> None:
     # os.system, spelt by joining texts: what comes out of a call is no known text
     data = b"\x80\x04\x8c\x08builtins\x8c\x09bytearray\x93)R\x8c\x06system\x93\x8c\x0ctouch canary\x85R."

@@ -19,13 +19,14 @@ import attrs
 from catalog_core import tensors
 from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.names import check_file
-from catalog_scan import pickles, wire
+from catalog_scan import apart, pickles, wire
 
 MAX_DEPTH = 4  # archives in archives
 MAX_MEMBERS = 100_000
 MAX_UNPACKED = 1 << 30  # bytes of one member that has to be unpacked to be seen
 MAX_RATIO = 200  # unpacked to packed; of archives in archives, of all together
 MAX_NPY_HEADER = 1 << 16
+HDF5_SECONDS = 60.0
 Problems = Iterator[tuple[str, str]]
 _PLAIN = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
 # What only holds pixels.
@@ -482,6 +483,10 @@ def _hdf5(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
         return
     if bytes(data[:8]) != b"\x89HDF\r\n\x1a\n":
         yield "hidden bytes", "the file begins behind other bytes"
+    yield from apart.run(lambda: list(_objects(data, h5py)), HDF5_SECONDS)
+
+
+def _objects(data: memoryview, h5py: Any) -> Problems:
     with h5py.File(_Stream(data), "r", driver="fileobj") as file:
         yield from _attributes(file)
         waiting = [file]

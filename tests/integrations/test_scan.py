@@ -38,7 +38,7 @@ from hypothesis import strategies as st
 
 from catalog_core import Catalog, tensors
 from catalog_core.errors import VerificationFailed
-from catalog_scan import pickles, wire
+from catalog_scan import apart, pickles, scanner, wire
 from catalog_scan.scanner import Report, Scanner, scan_path
 
 DEFLATED = zipfile.ZIP_DEFLATED
@@ -46,9 +46,9 @@ pytestmark = pytest.mark.usefixtures("nothing_runs")
 
 
 def scan(data: bytes, name: str = "file") -> Report:
-    scanner = Scanner()
-    scanner.look(name, memoryview(data), name, [name])
-    return scanner.report()
+    made = Scanner()
+    made.look(name, memoryview(data), name, [name])
+    return made.report()
 
 
 def rules(data: bytes, name: str = "file") -> set[str]:
@@ -388,6 +388,27 @@ def test_files_of_hdf5_are_read_where_h5py_is(tmp_path: Path, monkeypatch: pytes
     made(lambda f: f.create_dataset("w", data=np.ones(1)))
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert "h5py is not installed" in scan_path(tmp_path / "m.h5").findings[0].cause
+
+
+def test_a_file_on_which_the_library_of_hdf5_has_no_end_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["model_config"] = "text"
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"GCOL") + 24] = 0  # the length of the text's place: the library looks for the next one, for ever
+    monkeypatch.setattr(scanner, "HDF5_SECONDS", 1.0)
+    (found,) = scan(bytes(data), "model.h5").findings
+    assert found.rule == "cannot read" and "reading it crashed, or did not end within 1 s" in found.cause
+
+
+def test_work_apart_gives_its_result_its_error_or_nothing() -> None:
+    assert apart.run(lambda: [["a", 1]], 60.0) == [["a", 1]]
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
+        apart.run(lambda: 1 / 0, 60.0)
+    for work in (lambda: os.kill(os.getpid(), 9), lambda: os._exit(0)):
+        with pytest.raises(ValueError, match="it crashed, or did not end"):
+            apart.run(work, 60.0)
 
 
 # -- the command -----------------------------------------------------------------------------------------------------

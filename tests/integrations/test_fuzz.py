@@ -3,6 +3,7 @@ memory. Hypothesis prints what repeats a failure."""
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import tempfile
@@ -245,6 +246,25 @@ def test_the_scanner(name: str, data: st.DataObject) -> None:
     with bounded():
         scanner.look(name, memoryview(changed), name, [name])
     assert all("\n" not in f"{found.file}{found.rule}{found.cause}" for found in scanner.findings)
+
+
+def hdf5() -> bytes:
+    h5py = pytest.importorskip("h5py")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["model_config"] = json.dumps(layer("Dense", units=3))
+        file.create_dataset("layers/w", data=np.ones((30, 4)), chunks=(10, 4), compression="gzip")
+        file["names"] = np.array(["a", "bc"], h5py.string_dtype())
+    return buffer.getvalue()
+
+
+@settings(FUZZ, max_examples=30)
+@given(data=st.data())
+def test_files_of_hdf5(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
+    monkeypatch.setattr("catalog_scan.scanner.HDF5_SECONDS", 0.5)
+    changed = data.draw(damaged(hdf5()))
+    with bounded():
+        Scanner().look("a.h5", memoryview(changed), "a.h5", ["a.h5"])
 
 
 @FUZZ

@@ -158,7 +158,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise InvalidInput(f"key {twice!r} stands twice in one JSON object")
+        raise InvalidInput(f"key {twice[:80]!r} stands twice in one JSON object")
     return result
 
 

@@ -87,7 +87,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int) -> Header:
     for entry in entries:
         if entry.start != at:
             raise SerializationError(
-                f"tensor {entry.name!r} begins at byte {entry.start}, not at {at}: a gap or overlap"
+                f"tensor {entry.name[:80]!r} begins at byte {entry.start}, not at {at}: a gap or overlap"
             )
         at = entry.end
     if at != size:
@@ -108,7 +108,8 @@ def _entry(name: str, value: Any, start: int) -> Entry:
                 f"{code}{list(shape)} takes {_count(shape) * item:,} bytes, the offsets say {high - low:,}"
             )
     except (KeyError, TypeError, ValueError) as exc:
-        raise SerializationError(f"tensor {name!r} of the safetensors file is described wrongly: {exc}") from exc
+        why = str(exc)[:200]
+        raise SerializationError(f"tensor {name[:80]!r} of the safetensors file is described wrongly: {why}") from exc
     return Entry(name, dtype, shape, start + low, start + high)
 
 

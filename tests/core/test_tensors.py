@@ -56,6 +56,17 @@ def test_a_header_that_lies_is_refused(table: object) -> None:
         _parse(_file(json.dumps(table).encode(), b"1234"))
 
 
+@pytest.mark.parametrize("entry", [{**GOOD, "dtype": "x" * 1_000_000}, {**GOOD, "data_offsets": [4, 8]}, [1]])
+def test_an_error_is_a_line_however_long_the_names_are(entry: object) -> None:
+    with pytest.raises(SerializationError) as caught:
+        _parse(_file(json.dumps({"n" * 1_000_000: entry}).encode(), b"1234"))
+    assert len(str(caught.value)) < 500
+    twice = json.dumps({"n" * 1_000_000: GOOD})
+    with pytest.raises(SerializationError) as caught:
+        _parse(_file(f"{twice[:-1]},{twice[1:]}".encode(), b"1234"))
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     "file",
     [

@@ -19,14 +19,13 @@ import attrs
 from catalog_core import tensors
 from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.names import check_file
-from catalog_scan import apart, pickles, wire
+from catalog_scan import hdf5, pickles, wire
 
 MAX_DEPTH = 4  # archives in archives
 MAX_MEMBERS = 100_000
 MAX_UNPACKED = 1 << 30  # bytes of one member that has to be unpacked to be seen
 MAX_RATIO = 200  # unpacked to packed; of archives in archives, of all together
 MAX_NPY_HEADER = 1 << 16
-HDF5_SECONDS = 60.0
 Problems = Iterator[tuple[str, str]]
 _PLAIN = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
 # What only holds pixels.
@@ -476,54 +475,19 @@ def _layer(item: dict[str, Any]) -> Problems:
 
 
 def _hdf5(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    try:
-        import h5py
-    except ImportError:
-        yield "cannot read", "h5py is not installed (pip install h5py)"
-        return
     if bytes(data[:8]) != b"\x89HDF\r\n\x1a\n":
         yield "hidden bytes", "the file begins behind other bytes"
-    yield from apart.run(lambda: list(_objects(data, h5py)), HDF5_SECONDS)
-
-
-def _objects(data: memoryview, h5py: Any) -> Problems:
-    with h5py.File(_Stream(data), "r", driver="fileobj") as file:
-        yield from _attributes(file)
-        waiting = [file]
-        seen = 0
-        while waiting:
-            group = waiting.pop()
-            for key in group:
-                seen += 1
-                if seen > MAX_MEMBERS:
-                    yield "cannot read", "it holds too much"
-                    return
-                if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                    yield "path", f"{group.name}/{key} is a link"
-                    continue
-                item = group[key]
-                yield from _attributes(item)
-                if isinstance(item, h5py.Group):
-                    waiting.append(item)
-                elif isinstance(item, h5py.Dataset):
-                    if item.external or item.is_virtual:
-                        yield "path", f"{item.name} has its data in another file"
-                    if item.nbytes > MAX_RATIO * max(len(data), 1 << 16):
-                        yield "zip bomb", f"{item.name} says that it unpacks to {item.nbytes:,} bytes"
-                    if (item.dtype.kind == "V" and item.dtype.names is None) or (
-                        item.dtype.hasobject and not h5py.check_string_dtype(item.dtype)
-                    ):
-                        yield "cannot read", f"{item.name} is of a type that is not looked into"
-
-
-def _attributes(item: Any) -> Problems:
-    for key, value in item.attrs.items():
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
-            try:
-                found = list(_json(json.loads(value)))
-            except (ValueError, RecursionError):
-                found = []
-            for rule, cause in found:
-                yield rule, f"attribute {key}: {cause}"
+    try:
+        told = hdf5.look(data)
+    except ModuleNotFoundError:
+        yield "cannot read", "h5py is not installed (pip install h5py)"
+        return
+    for rule, *about in told:
+        if rule != "attribute":
+            yield rule, about[0]
+            continue
+        try:
+            found = list(_json(json.loads(about[1])))
+        except (ValueError, RecursionError):
+            continue
+        yield from ((rule, f"attribute {about[0]}: {cause}") for rule, cause in found)

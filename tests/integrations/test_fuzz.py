@@ -258,10 +258,10 @@ def hdf5() -> bytes:
     return buffer.getvalue()
 
 
-@settings(FUZZ, max_examples=30)
+@settings(FUZZ, max_examples=15)
 @given(data=st.data())
 def test_files_of_hdf5(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
-    monkeypatch.setattr("catalog_scan.scanner.HDF5_SECONDS", 0.5)
+    monkeypatch.setattr("catalog_scan.hdf5.SECONDS", 3.0)
     changed = data.draw(damaged(hdf5()))
     with bounded():
         Scanner().look("a.h5", memoryview(changed), "a.h5", ["a.h5"])

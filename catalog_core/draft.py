@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -151,6 +152,7 @@ class Draft:
         if self._tensors:
             points = about.detailed(points, self._tensors)
         censuses: dict[str, Any] = {}
+        fixed: dict[str, str] = {}
         further = [(name, registry.serializer(kind)) for name, kinds in self._formats.items() for kind in kinds[1:]]
         for name, serializer in (*serializers.items(), *further):
             if name in self._stored:
@@ -174,10 +176,13 @@ class Draft:
             directory.seal()
             if own and directory.census["count"]:
                 censuses[name] = directory.census
+            if own:
+                fixed.update((f"{name}.{method}", str(why)) for method, why in meta.get("fixed", {}).items())
             kept = name if own else check_component(f"{name}-{serializer.name}")
             if kept in self._objects and not own:
                 raise InvalidInput(f"the component {kept!r} is there already: {name!r} cannot be kept so as well")
             components.append(_component(kept, serializer.name, directory, meta))
+        points = tuple(_pinned(point, fixed, arrays) for point in points)
         example = self._stage_example(arrays) if arrays else None
         described = {name: described[name] for name in self._objects}  # the first that was given is the main one
         main = next((d for d in described.values() if d.framework), next(iter(described.values())))
@@ -292,16 +297,23 @@ class Draft:
         if example is None:
             return {}
         if isinstance(example, Mapping):
-            named = {str(key): value for key, value in example.items()}
+            named = _arrays({str(key): value for key, value in example.items()})
             self._check_names(named, entries, serializers)
             return named
-        values = list(example) if isinstance(example, (tuple, list)) else [example]
+        several = isinstance(example, tuple) or (
+            isinstance(example, list) and any(hasattr(v, "shape") for v in example)
+        )
+        values = list(example) if several else [example]
         names: list[str] = []
         if entries:
             names = self._wanted(next(iter(entries.values()))[0], serializers) or []
-        if len(names) < len(values):
+        if names and len(names) < len(values):
+            raise InvalidInput(
+                f"the example has {len(values)} arrays, and {next(iter(entries))!r} takes {', '.join(names)}"
+            )
+        if not names:
             names = ["input"] if len(values) == 1 else [f"input_{number}" for number in range(len(values))]
-        return dict(zip(names, values, strict=False))
+        return _arrays(dict(zip(names, values, strict=False)))
 
     def _check_names(
         self, named: Mapping[str, Any], entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]
@@ -365,6 +377,7 @@ class Draft:
                 if self._entries is not None or wanted[0]:
                     raise
                 skipped[component] = exc.message
+                warnings.warn(f"{name!r} is not stored to be run: {exc.message}", stacklevel=5)
                 continue
             assert specs is not None
             points.append(EntryPoint(name, steps, tuple(specs[0]), tuple(specs[1])))
@@ -518,6 +531,37 @@ class Draft:
 
     def __repr__(self) -> str:
         return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"
+
+
+def _arrays(example: dict[str, Any]) -> dict[str, Any]:
+    """The example, each of whose values is one array, or numbers that make one. Raises `InvalidInput`."""
+    for name, value in example.items():
+        parts = isinstance(value, (tuple, list)) and any(hasattr(part, "shape") for part in value)
+        if value is None or parts or isinstance(value, (Mapping, str, bytes)):
+            kind = type(value).__name__
+            raise InvalidInput(
+                f"the example's {name!r} is a {kind}{' of arrays' if parts else ''}, not an array",
+                hint="the inputs of an entry point are arrays, each with a name of its own",
+            )
+    return example
+
+
+def _pinned(point: EntryPoint, fixed: Mapping[str, str], arrays: Mapping[str, Any]) -> EntryPoint:
+    """The entry point with the sizes of the example, where a step (`component.method`) was stored for these only."""
+    why = next((fixed[key] for key in map(".".join, map(step_of, point.steps)) if key in fixed), None)
+    if why is None:
+        return point
+    sizes = {s.name: tuple(arrays[f"input:{s.name}"].shape) for s in point.inputs}
+    given = {s.name: tuple(arrays[f"output:{point.name}:{s.name}"].shape) for s in point.outputs}
+    made = evolve(
+        point,
+        inputs=tuple(evolve(spec, shape=sizes[spec.name]) for spec in point.inputs),
+        outputs=tuple(evolve(spec, shape=given[spec.name]) for spec in point.outputs),
+    )
+    if made != point:
+        shown = ", ".join(f"{name} {list(shape)}" for name, shape in sizes.items())
+        warnings.warn(f"{point.name!r} is stored for the sizes of the example only ({shown}): {why}", stacklevel=6)
+    return made
 
 
 def _component(name: str, serializer: str, directory: ComponentDirectory, meta: Mapping[str, Any]) -> Component:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -90,16 +91,45 @@ def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
         raise InvalidInput(f"{what}: expected values from {least} to {most}{unit}, got {low:g} to {high:g}")
 
 
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """The fields of a named tuple or a dataclass by name; None for anything else."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
 def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping."""
-    if isinstance(result, Mapping):
-        for key, value in result.items():
+    """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping,
+    the fields of a named tuple or dataclass. None is left out. Raises `InvalidInput` for what is no array or number."""
+    found = fields_of(result)
+    if found is not None or isinstance(result, Mapping):
+        for key, value in (result if found is None else found).items():
             yield from by_name(value, f"{name}_{key}" if name else str(key))
     elif isinstance(result, (tuple, list)):
         for number, value in enumerate(result):
             yield from by_name(value, f"{name or 'output'}_{number}")
-    elif result is not None:
+    elif result is None:
+        return
+    elif not hasattr(result, "shape") and not isinstance(result, (bool, int, float, complex)):
+        raise InvalidInput(
+            f"it gives a {type(result).__name__} as {name or 'output'}, which is no array",
+            hint="return an array, or a dictionary, list or tuple of arrays",
+        )
+    else:
         yield name or "output", result
+
+
+def free_axes(shape: Sequence[int], doubled: Sequence[int] | None, rows: int) -> tuple[int | str | None, ...]:
+    """The axes of an output, from its shape for `rows` rows and for twice as many (None where these did not run): those
+    as long as there are rows are called `batch`, others that grew are of any length (None)."""
+    if doubled is None or len(doubled) != len(shape):
+        return tuple(shape)
+    return tuple(
+        size if size == twice else "batch" if (size, twice) == (rows, 2 * rows) else None
+        for size, twice in zip(shape, doubled, strict=True)
+    )
 
 
 def signature_of(
@@ -121,15 +151,9 @@ def signature_of(
         except Exception:  # it takes this many rows only
             pass
 
-    def spec(name: str, array: Any, free: bool) -> TensorSpec:
-        return TensorSpec(name, array.dtype.name, ("batch", *array.shape[1:]) if free else array.shape)
-
     return (
-        [spec(name, array, bool(twice)) for name, array in arrays.items()],
-        [
-            spec(name, array, bool(array.ndim) and twice.get(name) == (2 * array.shape[0], *array.shape[1:]))
-            for name, array in outputs.items()
-        ],
+        [TensorSpec(n, a.dtype.name, ("batch", *a.shape[1:]) if twice else a.shape) for n, a in arrays.items()],
+        [TensorSpec(n, a.dtype.name, free_axes(a.shape, twice.get(n), rows)) for n, a in outputs.items()],
     )
 
 

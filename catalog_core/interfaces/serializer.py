@@ -66,7 +66,8 @@ class Serializer(Protocol):
     # load_options: Sequence[str] = ()  names of options that `load` takes besides those below (may be left out)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
-        """Write `obj`; return what `load` will need besides the files, as JSON (kept in the manifest)."""
+        """Write `obj`; return what `load` will need besides the files, as JSON (kept in the manifest). In it `fixed`,
+        if there, names methods that were stored for the sizes of the example only: method → why."""
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The object again. `into` fills a live object strictly: names, shapes and dtypes must agree, else

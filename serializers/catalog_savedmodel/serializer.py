@@ -233,6 +233,7 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
             except CatalogError:
                 if method in request.methods:
                     raise
+    meta["fixed"] = {method: found["fixed"] for method, found in meta["methods"].items() if "fixed" in found}
     try:
         tf.saved_model.save(root, str(folder), signatures=signatures)
     except (AssertionError, ValueError, tf.errors.OpError) as exc:
@@ -301,7 +302,7 @@ def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tupl
             continue
         notes: dict[str, Any] = {"inputs": list(specs), "outputs": list(order)}
         if reasons:
-            notes["fixed"] = f"only for the sizes of the example: {reasons[0]}"
+            notes["fixed"] = reasons[0]
         return concrete, notes
     raise SerializationError(f"{method} of {type(obj).__name__} cannot be traced: {reasons[0]}")
 

@@ -93,8 +93,12 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
             torch.nn.Parameter(light, value.requires_grad) if isinstance(value, torch.nn.Parameter) else light
         )
     buffer = io.BytesIO()
-    with _ONE_AT_A_TIME:
-        torch.export.save(program, buffer)
+    try:
+        with _ONE_AT_A_TIME:
+            torch.export.save(program, buffer)
+    except Exception as exc:  # of types that it has no name for
+        cause = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
+        raise SerializationError(f"torch.export cannot write {type(module).__name__}: {cause}") from exc
     return _strip(buffer.getvalue()), "".join(reasons)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_structure
 
 from catalog_core import tensors
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
-from catalog_core.session import by_name
+from catalog_core.session import by_name, fields_of, free_axes
 
 _OWNER = "owner."
 
@@ -107,9 +108,50 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def _bare(module: Any) -> Any:
+    """The module itself, out of what `torch.compile`, `DataParallel` and `DistributedDataParallel` put around it: they
+    change the names of its weights, and hide those of its inputs."""
+    while True:
+        if isinstance(module, torch._dynamo.OptimizedModule):
+            module = module._orig_mod
+        elif isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            module = module.module
+        else:
+            return module
+
+
+def _plain(result: Any) -> Any:
+    """What a method returned, of tuples, lists and dictionaries only: torch exports no others."""
+    found = fields_of(result)
+    if found is not None or isinstance(result, Mapping):
+        return {str(key): _plain(value) for key, value in (result if found is None else found).items()}
+    if isinstance(result, (list, tuple)):
+        return (list if isinstance(result, list) else tuple)(map(_plain, result))
+    return result
+
+
+@contextmanager
+def _giving_plain(module: torch.nn.Module, method: str) -> Iterator[None]:
+    """Its method gives tuples, lists and dictionaries only."""
+    function = getattr(module, method)
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return _plain(function(*args, **kwargs))
+
+    plain.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    before = vars(module).get(method)
+    setattr(module, method, plain)
+    try:
+        yield
+    finally:
+        delattr(module, method)
+        if before is not None:
+            setattr(module, method, before)
+
+
 def _state_of(module: torch.nn.Module) -> dict[str, Any]:
     try:
-        return dict(module.state_dict())
+        return dict(_bare(module).state_dict())
     except Exception as exc:  # hooks of the user's
         raise SerializationError(f"{type(module).__name__} has no state dict: {exc}") from exc
 
@@ -121,25 +163,37 @@ class TorchSerializer:
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Weights always; a graph for forward and each named method, where an example is given and torch can trace."""
-        if not isinstance(obj, torch.nn.Module):
-            raise SerializationError(
-                f"a {type(obj).__name__} is not an nn.Module",
-                hint="publish a module, or its state dict (a dictionary of tensors)",
-            )
+        obj = self._module(obj)
         state = _state_of(obj)
+        packed = next((key for key, value in state.items() if not isinstance(value, torch.Tensor)), None)
+        if packed is not None and "_packed_params" in packed:
+            raise SerializationError(
+                f"{packed!r} is packed by torch.ao.quantization, which no safe format holds",
+                hint="publish the module as it was before, or an ONNX graph of it",
+            )
         shared = tensors.write(state, directory)
-        meta: dict[str, Any] = {"class": _path(obj), "inputs": {}, "export": {}, "order": list(state)}
+        meta: dict[str, Any] = {"class": _path(obj), "inputs": {}, "export": {}, "fixed": {}, "order": list(state)}
         if shared:
             meta["shared"] = shared
         if isinstance(obj, ExportedModule):
             for method, data in obj.archives.items():
                 directory.write(f"{method}.pt2", [data])
-            return {**meta, "inputs": obj.notes["inputs"], "export": obj.notes.get("export", {})}
+            kept = {key: obj.notes.get(key, {}) for key in ("inputs", "export", "fixed")}
+            return {**meta, **kept}
         if request.example is not None:
             with _evaluating(obj):
                 for method in dict.fromkeys(("forward", *request.methods)):
                     self._export(obj, method, request.example, directory, meta)
         return meta
+
+    @staticmethod
+    def _module(obj: Any) -> Any:
+        if isinstance(obj, torch.nn.Module):
+            return _bare(obj)
+        hint = "publish a module, or its state dict (a dictionary of tensors)"
+        if isinstance(obj, torch.export.ExportedProgram):
+            hint = "publish the module that it was made from, or import the .pt2 file: `catalog import`"
+        raise SerializationError(f"a {type(obj).__name__} is no nn.Module", hint=hint)
 
     def _export(
         self, obj: torch.nn.Module, method: str, given: Mapping[str, Any], directory: Directory, meta: dict[str, Any]
@@ -149,7 +203,15 @@ class TorchSerializer:
         names = [name for name in self.inputs(obj, method) or given if name in given]
         example = {name: _tensor(given[name]) for name in names}
         try:
-            data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
+            try:
+                data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
+            except SerializationError:
+                with torch.no_grad():
+                    result = getattr(obj, method)(**example)
+                if tree_structure(result) == tree_structure(_plain(result)):
+                    raise
+                with _giving_plain(obj, method):
+                    data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
         except SerializationError as exc:
             meta["export"][method] = exc.message
             warnings.warn(
@@ -161,7 +223,7 @@ class TorchSerializer:
         directory.write(f"{method}.pt2", [data])
         meta["inputs"][method] = names
         if fixed:
-            meta["export"][method] = f"only for the sizes of the example: {fixed}"
+            meta["fixed"][method] = fixed
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The exported module; where there is none, the state dict. See `interfaces.serializer.Serializer.load`."""
@@ -201,6 +263,7 @@ class TorchSerializer:
         """Class, plain attributes, parameters and tensors."""
         if not isinstance(obj, torch.nn.Module):
             return Description("torch", torch.__version__)
+        obj = _bare(obj)
         plain = {
             key: value
             for key, value in vars(obj).items()
@@ -223,9 +286,12 @@ class TorchSerializer:
         """The parameters of the method, without self."""
         if isinstance(obj, ExportedModule):
             return obj.input_names.get(method)
+        obj = self._module(obj)
         function = getattr(obj, method, None)
         if function is None:
             raise SerializationError(f"{type(obj).__name__} has no method {method!r}")
+        if isinstance(obj, torch.jit.ScriptModule):
+            return [argument.name for argument in function.schema.arguments[1:]]
         parameters = inspect.signature(function).parameters.values()
         return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
@@ -236,6 +302,7 @@ class TorchSerializer:
                 f"this component holds only a {type(obj).__name__} of weights: its class is needed to run it",
                 hint="load(ref, into=net), or load(ref, trust=True)",
             )
+        obj = _bare(obj)
         if not hasattr(obj, method):
             raise SerializationError(f"{type(obj).__name__} has no method {method!r}")
         device = next((parameter.device for parameter in obj.parameters()), torch.device("cpu"))
@@ -260,18 +327,12 @@ class TorchSerializer:
                 twice.update(self.call(obj, method, doubled))
             except Exception:  # it takes this many rows only
                 pass
+        ins = {n: ("batch", *v.shape[1:]) if twice and v.ndim else tuple(v.shape) for n, v in values.items()}
+        outs = {n: free_axes(v.shape, getattr(twice.get(n), "shape", None), batch or 0) for n, v in outputs.items()}
         return (
-            tuple(_spec(name, value, bool(twice and value.ndim)) for name, value in values.items()),
-            tuple(
-                _spec(name, value, bool(name in twice and twice[name].ndim and twice[name].shape[0] == 2 * len(value)))
-                for name, value in outputs.items()
-            ),
+            tuple(TensorSpec(n, tensors.dtype_of(values[n]), shape) for n, shape in ins.items()),
+            tuple(TensorSpec(n, tensors.dtype_of(outputs[n]), shape) for n, shape in outs.items()),
         )
-
-
-def _spec(name: str, value: torch.Tensor, free: bool) -> TensorSpec:
-    shape: tuple[int | str | None, ...] = tuple(value.shape)
-    return TensorSpec(name, tensors.dtype_of(value), ("batch", *shape[1:]) if free else shape)
 
 
 def _path(module: torch.nn.Module) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,7 +158,7 @@ def test_nested_outputs_have_names_and_inputs_left_out_are_not_asked_for(catalog
     point = catalog.artifact("net").manifest.entry_points[0]
     assert [(spec.name, spec.shape) for spec in point.inputs] == [("x", ("batch", 5, 3))]
     assert {spec.name: spec.shape for spec in point.outputs} == {
-        "out": ("batch", 5, 4), "state_0": (1, 2, 4), "state_1": (1, 2, 4),
+        "out": ("batch", 5, 4), "state_0": (1, "batch", 4), "state_1": (1, "batch", 4),
     }  # fmt: skip
     more = torch.randn(7, 5, 3)
     with catalog.session("net") as session:
@@ -173,7 +176,7 @@ def test_a_first_axis_that_is_not_free_is_not_called_free(catalog: Catalog) -> N
     artifact = catalog.artifact("rigid")
     assert [spec.shape for spec in artifact.manifest.entry_points[0].inputs] == [(4, 3)]
     assert [spec.shape for spec in artifact.manifest.entry_points[0].outputs] == [(4,)]
-    assert "only for the sizes of the example" in artifact.manifest.components[0].meta["export"]["forward"]
+    assert "forward" in artifact.manifest.components[0].meta["fixed"]
     with pytest.raises(InvalidInput, match=r"cannot take x: \[5, 3\]"):
         catalog.load("rigid")(torch.ones(5, 3))
 
@@ -280,6 +283,161 @@ def test_what_cannot_be_traced_is_said_in_one_warning(
     with Catalog.open(tmp_path / "catalog") as catalog, pytest.warns(UserWarning, match="forward of Branching"):
         catalog.save("m", Branching(), example={"x": torch.ones(4, 3)})
     assert capfd.readouterr() == ("", "")
+
+
+class Stepping(nn.Module):
+    """Runs for any number of rows; torch can export it for those of the example only."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.stack([row * 2 for row in x])
+
+
+def test_what_is_exported_for_the_sizes_of_the_example_is_recorded_so(catalog: Catalog) -> None:
+    with pytest.warns(UserWarning, match=r"'predict' is stored for the sizes of the example only \(x \[3, 4\]\)"):
+        draft = catalog.prepare("stepping", Stepping(), example=torch.ones(3, 4))
+    with draft:
+        (point,) = draft.manifest.entry_points
+        assert (point.inputs[0].shape, point.outputs[0].shape) == ((3, 4), (3, 4))
+        assert draft.verify().passed
+        draft.save()
+    with catalog.session("stepping") as session:
+        assert (session.predict(torch.ones(3, 4)) == 2).all()
+        with pytest.raises(InvalidInput, match=r"expected float32\[3, 4\], got float32\[5, 4\]"):
+            session.predict(torch.ones(5, 4))
+
+
+class Gru(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(4, 5, batch_first=True)
+
+    def forward(self, sequence: Any, state: Any = None) -> Any:
+        out, state = self.layer(sequence, state)
+        return {"out": out, "state": state, "flat": out.flatten(0, 1)}
+
+
+def test_rows_that_are_not_the_first_axis_are_free_too(catalog: Catalog) -> None:
+    """A recurrent state has its rows on the second axis."""
+    version = catalog.save("gru", Gru(), example=torch.ones(3, 7, 4), verify=True)
+    found = {spec.name: spec.shape for spec in catalog.artifact(version).manifest.entry_points[0].outputs}
+    assert found == {"out": ("batch", 7, 5), "state": (1, "batch", 5), "flat": (None, 5)}
+    with catalog.session("gru") as session:
+        assert session.predict(torch.ones(2, 7, 4))["state"].shape == (1, 2, 5)
+
+
+Pair = collections.namedtuple("Pair", "mean spread")
+
+
+@dataclasses.dataclass
+class Told:
+    logits: Any
+    loss: Any = None
+
+
+class Fields(nn.Linear):
+    """Gives what has fields: a named tuple, a dataclass, what `torch.max` returns."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(4, 4)
+        self.kind = kind
+
+    def forward(self, x: Any) -> Any:
+        y = super().forward(x)
+        return {
+            "pair": Pair(y, y.exp()), "told": Told(y), "max": y.max(1), "ordered": collections.OrderedDict(y=y)
+        }[self.kind]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind, names",
+    [("pair", ["mean", "spread"]), ("told", ["logits"]), ("max", ["output_0", "output_1"]), ("ordered", ["y"])],
+)
+def test_results_with_fields_are_exported_under_their_names(catalog: Catalog, kind: str, names: list[str]) -> None:
+    net = Fields(kind)
+    assert catalog.save(kind, net, example=torch.ones(3, 4), verify=True).summary["verification"] == "passed"
+    assert "forward" not in vars(net), "the live one is as it was"
+    assert [spec.name for spec in catalog.artifact(kind).manifest.entry_points[0].outputs] == names
+    with catalog.session(kind) as session:
+        session.predict(torch.ones(2, 4))
+
+
+def test_a_result_that_is_no_array_is_named(catalog: Catalog) -> None:
+    net = nn.Linear(4, 4)
+    net.forward = lambda x: torch.distributions.Normal(x, 1.0)  # type: ignore[method-assign]
+    with pytest.raises(InvalidInput, match="it gives a Normal as output, which is no array"):
+        catalog.save("m", net, example=torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("around", ["compile", "DataParallel", "both"])
+def test_what_is_put_around_a_module_is_left_out(catalog: Catalog, around: str) -> None:
+    """`torch.compile` and `DataParallel` rename the weights; what is stored fits the module itself, and both."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    wrapped: Any = net if around == "compile" else nn.DataParallel(net)
+    wrapped = wrapped if around == "DataParallel" else torch.compile(wrapped, backend="eager")
+    x = torch.randn(3, 4)
+    version = catalog.save("m", wrapped, example=x, verify=True)
+    assert version.summary["algorithm"] == "Sequential"
+    fresh = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    catalog.load("m", into=fresh)
+    assert (fresh.eval()(x) == net.eval()(x)).all()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    catalog.load("m", into=wrapped)
+    assert (fresh(x) == net(x)).all()
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.ones(3, 4))])
+def test_torchscript_is_stored_as_weights_with_the_reason(catalog: Catalog, make: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        net = make(nn.Linear(4, 4))
+    with pytest.warns(UserWarning, match=r"stored as weights only.*Exporting a ScriptModule is not supported"):
+        catalog.save("m", net, example=torch.ones(3, 4))
+    assert (catalog.load("m")["weight"] == net.weight).all()
+
+
+def test_exported_programs_and_packed_weights_are_refused_with_a_way_out(catalog: Catalog) -> None:
+    program = torch.export.export(nn.Linear(4, 4), (torch.ones(3, 4),))
+    with pytest.raises(SerializationError, match="publish the module that it was made from, or import the"):
+        catalog.save("m", program, example=torch.ones(3, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        packed = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+    with pytest.raises(SerializationError, match=r"packed by torch\.ao\.quantization, which no safe format holds"):
+        catalog.save("m", packed)
+
+
+class Two(nn.Module):
+    def forward(self, left: Any, right: Any) -> Any:
+        return left + right
+
+
+def test_an_example_without_names_is_taken_by_position(catalog: Catalog) -> None:
+    one, rows = torch.ones(3, 4), [[1.0, 2.0], [3.0, 4.0]]
+    for given in (one, (one,), [one]):
+        version = catalog.save("one", nn.ReLU(), example=given)
+        assert [s.name for s in catalog.artifact(version).manifest.entry_points[0].inputs] == ["input"]
+    catalog.save("two", Two(), example=(one, 2 * one))
+    with catalog.session("two") as session:
+        assert (session.predict(one, 2 * one) == 3).all()
+    version = catalog.save("rows", nn.ReLU(), example=rows)
+    assert catalog.artifact(version).manifest.entry_points[0].inputs[0].shape == ("batch", 2), "a list of numbers"
+    with pytest.raises(InvalidInput, match="the example has 3 arrays, and 'predict' takes left, right"):
+        catalog.save("m", Two(), example=(one, one, one))
+    for odd in ({"x": one}, (one, one), None, "text"):
+        with pytest.raises(InvalidInput, match=r"the example's 'right' is a \w+.*, not an array"):
+            catalog.save("m", Two(), example={"left": one, "right": odd})
+
+
+def test_an_example_that_nobody_asked_to_run_and_that_does_not_run_is_told(catalog: Catalog) -> None:
+    class Any_(nn.Linear):
+        def forward(self, *xs: Any) -> Any:
+            return super().forward(xs[0])
+
+    with pytest.warns(UserWarning, match=r"'predict' is not stored to be run: .*unexpected keyword argument"):
+        catalog.save("m", Any_(4, 4), example=torch.ones(3, 4))
 
 
 class TwoWays(torch.nn.Module):

@@ -109,6 +109,7 @@ def _builtin(module: Any, name: str) -> Any:
         keras.Operation, keras.Initializer, keras.Regularizer, keras.optimizers.Optimizer, keras.Loss, keras.Metric,
         keras.optimizers.schedules.LearningRateSchedule, keras.DTypePolicy, keras.random.SeedGenerator,
         keras.constraints.Constraint, keras.KerasTensor,
+        keras.quantizers.QuantizationConfig, keras.quantizers.Quantizer,
     )  # fmt: skip
     return kind if isinstance(kind, type) and issubclass(kind, allowed) else None
 

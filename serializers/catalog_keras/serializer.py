@@ -34,6 +34,7 @@ class KerasSerializer:
         if not isinstance(obj, keras.layers.Layer):
             raise SerializationError(f"a {type(obj).__name__} is no Keras model or layer")
         layers, variables = structure.walk(obj)
+        structure.check_vocabularies(obj)
         meta: dict[str, Any] = {
             "class": f"{type(obj).__module__}:{type(obj).__qualname__}", "layers": layers, "optimizers": {}
         }  # fmt: skip
@@ -138,12 +139,18 @@ class KerasSerializer:
         target = function.call if isinstance(function, keras.layers.Layer) else function
         extra = {"training": False} if "training" in inspect.signature(target).parameters else {}
         with _unchanged(obj):
+            names = self.inputs(obj, method)
             if _inputs_of(function) is not None:
                 result = function(_packed(function, values), **extra)
-            elif self.inputs(obj, method) is not None:
+            elif names is not None and set(values) <= set(names):
                 result = function(**values, **extra)
-            else:
-                result = function(next(iter(values.values())) if len(values) == 1 else list(values.values()), **extra)
+            elif len(values) == 1:
+                result = function(next(iter(values.values())), **extra)
+            else:  # one argument that takes several arrays: a dictionary, or a list
+                try:
+                    result = function(dict(values), **extra)
+                except Exception:
+                    result = function(list(values.values()), **extra)
             return {name: keras.ops.convert_to_numpy(value) for name, value in by_name(result)}
 
     def signature(
@@ -245,6 +252,9 @@ def _fill(
     for name, variable in (*variables.items(), *pending.items()):
         value = values[name] if name in variables else states[name]
         variable.assign(value.astype(keras.ops.convert_to_numpy(variable).dtype, copy=False))
+    for layer in target._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its variables
     return target
 
 
@@ -287,7 +297,8 @@ def _accelerators() -> int:
 @contextmanager
 def _unchanged(obj: Any) -> Iterator[None]:
     """Put back what running changes, unless a session uses the object: its random numbers go on."""
-    kept = [] if getattr(obj, "catalog_draws_on", False) else [v for v in obj.variables if not v.trainable]
+    draws = getattr(obj, "catalog_draws_on", False)
+    kept = [] if draws else [v for v in structure.walk(obj)[1].values() if not v.trainable]
     before = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in kept]
     try:
         yield
@@ -327,6 +338,8 @@ def _inputs_of(function: Any) -> list[str] | None:
 
 def _packed(function: Any, values: Mapping[str, Any]) -> Any:
     nested, names = getattr(function, "_inputs_struct", None), _inputs_of(function) or []
+    if len(names) == len(values) == 1 and not isinstance(nested, Mapping):  # named before it was built, perhaps
+        values = {names[0]: next(iter(values.values()))}
     if set(names) != set(values):
         raise InvalidInput(f"it takes {', '.join(names)}, not {', '.join(values)}")
     if isinstance(nested, Mapping):

@@ -24,6 +24,17 @@ def walk(model: Any) -> tuple[dict[str, str], dict[str, Any]]:
     return layers, variables
 
 
+def check_vocabularies(model: Any) -> None:
+    """Raises `SerializationError` for a layer whose vocabulary is neither a variable nor in its configuration."""
+    for layer in model._flatten_layers():
+        lookup = getattr(layer, "_lookup_layer", layer)
+        if getattr(lookup, "input_vocabulary", "") is None and lookup.get_vocabulary(include_special_tokens=False):
+            raise SerializationError(
+                f"the vocabulary of {layer.name!r} was learned by adapt() or set later: it is not in the configuration",
+                hint=f"{type(layer).__name__}(vocabulary=layer.get_vocabulary()), or serializer='savedmodel'",
+            )
+
+
 def _visit(path: str, item: Any, layers: dict[str, str], variables: dict[str, Any], seen: set[int]) -> None:
     if isinstance(item, keras.Variable):
         if id(item) not in seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +10,23 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import MissingPlugin, SerializationError
+from catalog_core.session import by_name
+
+OPSET = 18  # of TensorFlow's graphs; the newest that tf2onnx writes
 
 
 def to_onnx(obj: Any, example: Mapping[str, Any]) -> Any:
-    """An estimator of scikit-learn (by skl2onnx) or a torch module (by torch.onnx) as an `onnx.ModelProto`, with a free
-    first axis. `example`: input name → array. Raises `MissingPlugin` where the converter is not installed, and
-    `SerializationError` for what it cannot convert."""
+    """An estimator of scikit-learn (by skl2onnx), a torch module (by torch.onnx), or a model or function of Keras or
+    TensorFlow (by tf2onnx) as an `onnx.ModelProto`, with a free first axis. `example`: input name → array. Raises
+    `MissingPlugin` where the converter is not installed, and `SerializationError` for what it cannot convert."""
     kinds = {kind.__module__.partition(".")[0] for kind in type(obj).__mro__}
     try:
         if "sklearn" in kinds:
             return _from_sklearn(obj, example)
         if "torch" in kinds:
             return _from_torch(obj, example)
+        if kinds & {"tensorflow", "keras", "catalog_savedmodel"}:
+            return _from_tensorflow(obj, example)
     except ModuleNotFoundError as exc:
         raise MissingPlugin(
             f"to_onnx needs {exc.name}, which is not installed", hint=f"pip install {exc.name}"
@@ -47,7 +53,8 @@ def _from_sklearn(obj: Any, example: Mapping[str, Any]) -> Any:
 def _from_torch(obj: Any, example: Mapping[str, Any]) -> Any:
     import torch
 
-    given = {name: torch.as_tensor(value) for name, value in example.items()}
+    known = inspect.signature(obj.forward).parameters
+    given = {name: torch.as_tensor(value) for name, value in example.items() if name in known}
     free = {name: {0: torch.export.Dim("batch")} for name in given}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -57,3 +64,40 @@ def _from_torch(obj: Any, example: Mapping[str, Any]) -> Any:
     if program is None:
         raise SerializationError("torch.onnx gave nothing")
     return program.model_proto
+
+
+def _from_tensorflow(obj: Any, example: Mapping[str, Any]) -> Any:
+    import tensorflow as tf
+    import tf2onnx
+
+    arrays = {name: np.asarray(value) for name, value in example.items()}
+    rows = {array.shape[0] for array in arrays.values() if array.ndim}
+    free = len(rows) == 1
+    specs = [
+        tf.TensorSpec([None, *a.shape[1:]] if free and a.ndim else a.shape, a.dtype, name) for name, a in arrays.items()
+    ]
+
+    @tf.function
+    def run(*tensors: Any) -> dict[str, Any]:
+        result = _called(obj, dict(zip(arrays, tensors, strict=True)))
+        return {name: tf.identity(value) for name, value in by_name(result)}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _called(obj, {name: tf.convert_to_tensor(array) for name, array in arrays.items()})  # builds what is not yet
+        proto, _ = tf2onnx.convert.from_function(run, specs, opset=OPSET)
+    return proto
+
+
+def _called(obj: Any, tensors: Mapping[str, Any]) -> Any:
+    """What it gives for named tensors, in inference mode: by name, as a dictionary, or by position."""
+    target = obj.call if any(kind.__module__.startswith("keras.") for kind in type(obj).__mro__) else obj
+    extra = {"training": False} if "training" in inspect.signature(target).parameters else {}
+    listed = list(tensors.values())
+    problems = []
+    for args, named in (((), tensors), ((dict(tensors),), {}), ((listed if len(listed) > 1 else listed[0],), {})):
+        try:
+            return obj(*args, **named, **extra)
+        except Exception as exc:  # the object's own code
+            problems.append(exc)
+    raise problems[0 if len(listed) > 1 else -1]

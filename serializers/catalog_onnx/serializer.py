@@ -12,6 +12,7 @@ from catalog_core.errors import BackendError, CatalogError, InvalidInput, Serial
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
 from catalog_core.session import check_tensor
+from catalog_onnx.export import to_onnx
 from catalog_onnx.model import OnnxModel
 
 FILE = "model.onnx"
@@ -33,7 +34,11 @@ class OnnxSerializer:
         elif isinstance(obj, onnx.ModelProto):
             state = obj.SerializeToString(deterministic=True)
         else:
-            raise SerializationError(f"a {type(obj).__name__} is no ONNX graph", hint="a ModelProto, or a Path")
+            raise SerializationError(
+                f"a {type(obj).__name__} is no ONNX graph",
+                hint="a ModelProto, a Path, to_onnx(model, example), or beside another format: "
+                "serializer={'model': ['torch', 'onnx']}",
+            )
         last = self._last
         if last is not None and last[0] is obj and last[1] == state:
             return last[2]
@@ -42,7 +47,9 @@ class OnnxSerializer:
         return made
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
-        """Write the graph and its external data, checked."""
+        """Write the graph and its external data, checked. A model that is kept in another format too is exported."""
+        if not isinstance(obj, (OnnxModel, Path, onnx.ModelProto)) and request.example:
+            obj = OnnxModel(to_onnx(obj, request.example).SerializeToString(deterministic=True), {})
         model = self._model(obj)
         if FILE in model.external:
             raise SerializationError(f"the external data may not be called {FILE}")

@@ -190,8 +190,9 @@ def canonical(model: Any) -> bytes:
     used.sort(key=lambda item: order.index(item.gradient_func))
     kinds = {item.registered_op_type: f"Gradient-{number}" for number, item in enumerate(used)}
     functions = [library.functions[name] for name in order]
+    nodes: dict[str, dict[str, str]] = {}
     for function in functions:
-        _rename_nodes(function)
+        nodes[function.signature.name] = _rename_nodes(function)
         function.signature.name = names[function.signature.name]
     for node in (*graph.node, *(node for function in functions for node in function.node_def)):
         _rename_references(node, names, kinds)
@@ -204,12 +205,12 @@ def canonical(model: Any) -> bytes:
         graph.library.function.add().ParseFromString(data)
     for data in kept_gradients:
         graph.library.registered_gradients.add().ParseFromString(data)
-    _rename_objects(objects, names)
+    _rename_objects(objects, names, nodes)
     result: bytes = model.SerializeToString(deterministic=True)
     return result
 
 
-def _rename_objects(objects: Any, names: Mapping[str, str]) -> None:
+def _rename_objects(objects: Any, names: Mapping[str, str], nodes: Mapping[str, Mapping[str, str]]) -> None:
     for node in objects.nodes:
         kind = node.WhichOneof("kind")
         if kind == "bare_concrete_function":
@@ -217,6 +218,12 @@ def _rename_objects(objects: Any, names: Mapping[str, str]) -> None:
             function.concrete_function_name = names[function.concrete_function_name]
         elif kind == "function":
             node.function.concrete_functions[:] = [names[name] for name in node.function.concrete_functions]
+        elif kind == "captured_tensor":  # what a custom gradient keeps of its function
+            function, (head, _, tail) = node.captured_tensor.concrete_function, node.captured_tensor.name.partition(":")
+            if function not in names:
+                raise SerializationError(f"the graph keeps a tensor of {function[:100]!r}, which nothing calls")
+            node.captured_tensor.name = f"{nodes[function].get(head, head)}:{tail}"
+            node.captured_tensor.concrete_function = names[function]
     concrete = {
         names[name]: value.SerializeToString() for name, value in objects.concrete_functions.items() if name in names
     }
@@ -239,8 +246,8 @@ def _rename_references(node: Any, names: Mapping[str, str], kinds: Mapping[str, 
             node.attr[key].s = names[str(text)].encode()
 
 
-def _rename_nodes(function: Any) -> None:
-    """Name arguments, nodes and outputs of a function by their positions."""
+def _rename_nodes(function: Any) -> dict[str, str]:
+    """Name arguments, nodes and outputs of a function by their positions; return the new names by the old ones."""
     new = {argument.name: f"arg_{number}" for number, argument in enumerate(function.signature.input_arg)}
     new |= {node.name: f"{node.op}_{number}" for number, node in enumerate(function.node_def)}
 
@@ -266,3 +273,4 @@ def _rename_nodes(function: Any) -> None:
     function.signature.control_output[:] = [renamed(name) for name in function.signature.control_output]
     for attributes in function.arg_attr.values():
         attributes.attr.pop("_user_specified_name", None)
+    return new

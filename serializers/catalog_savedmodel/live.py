@@ -60,8 +60,26 @@ def parts(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 if isinstance(value, tf.Variable) and id(value) not in seen:
                     seen.add(id(value))
                     variables[f"{prefix}{number:03d}.{variable.name.partition(':')[0]}"] = value
+            for number, state in enumerate(_states(item)):
+                if id(state.value) not in seen:
+                    seen.add(id(state.value))
+                    variables[f"{prefix}state.{number:03d}"] = state.value
         queue += [(prefix + str(name), child) for name, child in view.children(item).items()]
     return variables, others
+
+
+def _states(layer: Any) -> list[Any]:
+    """What recurrent layers with `stateful=True` keep between calls; Keras does not count it among the variables."""
+    layers = layer._flatten_layers() if hasattr(layer, "_flatten_layers") else []
+    found = [state for part in layers for state in tf.nest.flatten(getattr(part, "states", None))]
+    return [state for state in found if is_keras(state) and isinstance(state.value, tf.Variable)]
+
+
+def after_filling(obj: Any) -> None:
+    """Layers that compute with copies of their variables take them anew."""
+    for part in obj._flatten_layers() if hasattr(obj, "_flatten_layers") else ():
+        if is_keras(part) and hasattr(part, "adapt_mean"):
+            part.finalize_state()
 
 
 def method_of(obj: Any, method: str) -> Any:
@@ -200,7 +218,8 @@ def invoke(obj: Any, method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     if signature is not None and "training" in signature.parameters:
         extra["training"] = False
-    if input_names(obj, method) is not None:
+    names = input_names(obj, method)
+    if names is not None and set(values) <= set(names):
         return _tensors(function(**values, **extra))
     tensors = list(values.values())
     if len(tensors) == 1 and not _nested(function):

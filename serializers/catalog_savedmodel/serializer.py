@@ -270,6 +270,8 @@ def _specs(obj: Any, method: str, example: Mapping[str, Any]) -> list[dict[str, 
     """What a method may be traced for, best first: the example's tensors with a free first axis, and as they are; or
     what the object knows of its inputs; or nothing."""
     names = live.input_names(obj, method)
+    if names is not None and len(names) == len(example) == 1:  # what was not built when it was named: by position
+        names = None
     given = {name: tf.convert_to_tensor(v) for name, v in example.items() if names is None or name in names}
     if not given:
         return live.known_specs(obj, method)
@@ -375,6 +377,7 @@ def _fill(target: Any, values: Mapping[str, Any]) -> Any:
         )
     for name, variable in variables.items():
         variable.assign(values[name])
+    live.after_filling(target)
     return target
 
 

@@ -235,6 +235,34 @@ def test_torch_is_exported_by_torch(catalog: Catalog) -> None:
     np.testing.assert_allclose(output[:3], net(torch.from_numpy(X)).detach().numpy(), rtol=1e-5)
 
 
+def test_a_torch_module_is_kept_beside_its_graph(catalog: Catalog) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x)
+
+        def shifted(self, x: Any, by: Any) -> Any:
+            return self.layer(x) + by
+
+    net = Net()
+    version = catalog.save(
+        "net", components={"net": net}, serializer={"net": ["torch", "onnx"]},
+        entry_points={"predict": "net", "shifted": "net.shifted"}, example={"x": X, "by": np.ones((3, 1), "float32")},
+        verify=True,
+    )  # fmt: skip
+    assert version.summary["components"] == {"net": "torch", "net-onnx": "onnx"}
+    (output,) = catalog.load("net", "net-onnx").run(x=X).values()
+    np.testing.assert_allclose(output, net(torch.from_numpy(X)).detach().numpy(), rtol=1e-5)
+    with pytest.raises(SerializationError, match=r"is no ONNX graph \(a ModelProto, a Path, to_onnx"):
+        catalog.save("net", net, serializer={"model": ["torch", "onnx"]})
+
+
 def test_what_has_no_converter_is_an_error() -> None:
     from catalog_onnx.export import to_onnx
 

@@ -1,0 +1,144 @@
+"""Keras models at the edges, by both serializers: layers that keep copies, states between calls, quantised weights,
+vocabularies, models that are not built yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.framework, pytest.mark.timeout(600)]
+pytest.importorskip("tensorflow")
+keras = pytest.importorskip("keras")
+
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import InvalidInput, SerializationError  # noqa: E402
+
+layers = keras.layers
+BOTH = pytest.mark.parametrize("serializer", ["keras", "savedmodel"])
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as opened:
+        yield opened
+
+
+def draw(*shape: int, seed: int = 5) -> Any:
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def chain(*parts: Any, shape: Any = (4,), **options: Any) -> Any:
+    return keras.Sequential([keras.Input(shape, **options), *parts])
+
+
+def adapted(seed: int = 5) -> Any:
+    layer = layers.Normalization()
+    layer.adapt(3 + 2 * draw(50, 4, seed=seed))
+    return chain(layer, layers.Dense(2))
+
+
+def quantised() -> Any:
+    net = chain(layers.Dense(8))
+    net.quantize("int8")
+    return net
+
+
+MODELS = {
+    "normalization": adapted,
+    "int8": quantised,
+    "stateful": lambda: chain(layers.LSTM(5, stateful=True), shape=(5, 4), batch_size=3),
+    "spectral": lambda: chain(layers.SpectralNormalization(layers.Dense(3))),
+    "bidirectional": lambda: chain(layers.Bidirectional(layers.LSTM(3)), shape=(5, 4)),
+    "bfloat16": lambda: chain(
+        layers.Dense(8, dtype="mixed_bfloat16"), layers.BatchNormalization(), layers.Dropout(0.5)
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", MODELS)
+def test_it_gives_the_same_in_a_fresh_process_and_after_loading(catalog: Catalog, kind: str, serializer: str) -> None:
+    """`verify` compares what a fresh process gives with what the live model gave."""
+    net = MODELS[kind]()
+    x = draw(3, *net.input_shape[1:])
+    version = catalog.save("m", net, example=x, serializer=serializer, verify=True)
+    assert version.summary["verification"] == "passed"
+    with catalog.session("m") as session:
+        first = session.predict(x)
+    assert np.allclose(np.asarray(first, "float32"), np.asarray(net(x), "float32"), rtol=1e-2, atol=1e-2)
+
+
+@BOTH
+def test_layers_with_copies_of_their_variables_are_filled_too(catalog: Catalog, serializer: str) -> None:
+    """Normalization computes with constants that it made of what it learned."""
+    net, other, x = adapted(), adapted(seed=9), draw(3, 4)
+    catalog.save("m", net, serializer=serializer)
+    assert not np.allclose(net(x), other(x))
+    catalog.load("m", into=other)
+    assert np.array_equal(net(x), other(x))
+
+
+@BOTH
+def test_preparing_leaves_the_state_of_a_recurrent_layer_alone(catalog: Catalog, serializer: str) -> None:
+    net, x = MODELS["stateful"](), draw(3, 5, 4)
+    net(x)
+    before = np.array(net.layers[0].states[0])
+    catalog.save("m", net, example=x, serializer=serializer)
+    assert before.any() and np.array_equal(net.layers[0].states[0], before)
+
+
+@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
+def test_a_vocabulary_that_keras_would_lose_is_refused(catalog: Catalog, kind: str) -> None:
+    """`.keras` keeps it as a file beside the configuration, and the configuration does not have it."""
+    layer = getattr(layers, kind)()
+    layer.adapt(np.array([5, 7, 9] if kind == "IntegerLookup" else ["a", "b"]))
+    with pytest.raises(SerializationError, match=r"the vocabulary of .* was learned by adapt"):
+        catalog.save("m", chain(layer, shape=(1,), dtype="int64" if kind[0] == "I" else "string"), serializer="keras")
+    given = chain(layers.IntegerLookup(vocabulary=[5, 7, 9]), shape=(1,), dtype="int64")
+    assert catalog.save("m", given, example=np.array([[7]]), serializer="keras", verify=True)
+
+
+@keras.saving.register_keras_serializable("tests-edges")
+class Own(keras.Model):
+    """As everybody writes them: not built before it is called, and its argument is called `inputs`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs: Any) -> Any:
+        return (
+            self.dense(inputs["left"]) + self.dense(inputs["right"]) if isinstance(inputs, dict) else self.dense(inputs)
+        )
+
+
+@BOTH
+@pytest.mark.parametrize("make", [Own, lambda: layers.Dense(3), lambda: keras.Sequential([layers.Dense(3)])])
+@pytest.mark.parametrize("built", [False, True])
+def test_a_model_runs_on_an_example_without_a_name(catalog: Catalog, make: Any, built: bool, serializer: str) -> None:
+    net, x = make(), draw(3, 4)
+    if built:
+        net(x)
+    version = catalog.save("m", net, example=x, serializer=serializer)
+    (point,) = catalog.artifact(version).manifest.entry_points
+    assert [spec.shape for spec in point.inputs] == [("batch", 4)]
+    with catalog.session("m") as session:
+        assert np.allclose(session.predict(x), net(x), atol=1e-6)
+
+
+@BOTH
+def test_a_dictionary_of_arrays_in_one_argument(catalog: Catalog, serializer: str) -> None:
+    x = {"left": draw(3, 4), "right": draw(3, 4)}
+    net = Own()
+    catalog.save("m", net, example=x, serializer=serializer)
+    with catalog.session("m") as session:
+        assert np.allclose(session.predict(**x), net(x), atol=1e-6)
+
+
+def test_more_arrays_than_inputs_are_refused(catalog: Catalog) -> None:
+    with pytest.raises(InvalidInput, match="the example has 2 arrays, and 'predict' takes input"):
+        catalog.save("m", chain(layers.Dense(3)), example=(draw(3, 4), draw(3, 4)))

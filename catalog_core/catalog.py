@@ -432,12 +432,12 @@ class Catalog:
     ) -> Draft:
         """Stage an object (or a `Path`, or several `components`) as a draft of `name`; nothing is published yet.
 
-        `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (array, or input
-        name → array; the first axis is the batch, of any length later), `serializer` (one, or by component, or several
-        for one: the further ones are kept beside it as `component-serializer`), `tags`, `metrics`, `params`,
-        `taxonomy`, `description`, `parents` (references), `options` (of the serializer), `provenance` (where it comes
-        from, in place of what is found in the working folder). Raises `InvalidInput`,
-        `SerializationError`, `MissingPlugin`, `NoSpace`.
+        `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (input name →
+        array, or the first entry point's inputs by position: an array, or a tuple of them; the first axis is the batch,
+        of any length later), `serializer` (one, or by component, or several for one: the further ones are kept beside
+        it as `component-serializer`), `tags`, `metrics`, `params`, `taxonomy`, `description`, `parents` (references),
+        `options` (of the serializer), `provenance` (where it comes from, in place of what is found in the working
+        folder). Raises `InvalidInput`, `SerializationError`, `MissingPlugin`, `NoSpace`.
         """
         from catalog_core.draft import Draft
 

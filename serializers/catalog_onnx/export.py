@@ -56,11 +56,19 @@ def _from_torch(obj: Any, example: Mapping[str, Any]) -> Any:
     known = inspect.signature(obj.forward).parameters
     given = {name: torch.as_tensor(value) for name, value in example.items() if name in known}
     free = {name: {0: torch.export.Dim("batch")} for name in given}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            obj.eval(), (), kwargs=given, dynamic_shapes=free, dynamo=True, input_names=list(given), verbose=False
-        )
+    modes = [(part, part.training) for part in obj.modules()]
+    obj.eval()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = [name for name, _ in by_name(obj(**given))]
+            program = torch.onnx.export(
+                obj, (), kwargs=given, dynamic_shapes=free, dynamo=True, input_names=list(given),
+                output_names=outputs, verbose=False,
+            )  # fmt: skip
+    finally:
+        for part, mode in modes:
+            part.training = mode
     if program is None:
         raise SerializationError("torch.onnx gave nothing")
     return program.model_proto

@@ -257,10 +257,27 @@ def test_a_torch_module_is_kept_beside_its_graph(catalog: Catalog) -> None:
         verify=True,
     )  # fmt: skip
     assert version.summary["components"] == {"net": "torch", "net-onnx": "onnx"}
-    (output,) = catalog.load("net", "net-onnx").run(x=X).values()
+    assert net.training, "exporting left it as it was"
+    output = catalog.load("net", "net-onnx").run(x=X)["output"]
     np.testing.assert_allclose(output, net(torch.from_numpy(X)).detach().numpy(), rtol=1e-5)
     with pytest.raises(SerializationError, match=r"is no ONNX graph \(a ModelProto, a Path, to_onnx"):
         catalog.save("net", net, serializer={"model": ["torch", "onnx"]})
+
+
+def test_the_outputs_of_a_torch_module_keep_their_names_and_any_number_of_rows() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from catalog_onnx.export import to_onnx
+    from catalog_onnx.model import OnnxModel
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any, optional: Any = None) -> Any:
+            return {"zero": x * 0, "both": [x + 1, x.sum(1)], "none": optional}
+
+    graph = OnnxModel(to_onnx(Net(), {"x": X}).SerializeToString(), {})
+    out = graph.run(x=np.vstack([X, X]))
+    assert list(out) == ["zero", "both_0", "both_1"]
+    assert (out["zero"] == 0).all() and (out["both_0"][:3] == X + 1).all() and out["both_1"].shape == (6,)
 
 
 def test_what_has_no_converter_is_an_error() -> None:

@@ -198,6 +198,18 @@ def dtype_of(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.") if is_torch(value) else str(value.dtype.name)
 
 
+def to_array(name: str, value: Any) -> Any:
+    """An array of NumPy or JAX, a NumPy scalar or a torch tensor as what is stored of it. Raises as `check_array`."""
+    import numpy as np
+
+    if is_torch(value) or isinstance(value, np.ma.MaskedArray):
+        return check_array(name, value)
+    try:
+        return check_array(name, np.asarray(value))
+    except TypeError as exc:  # keys of JAX
+        raise SerializationError(f"{name!r} is no array of numbers: {exc}", hint="jax.random.key_data(key)") from exc
+
+
 def check_array(name: str, value: Any) -> Any:
     """`value`, if it is a dense array or tensor with data. Raises `SerializationError` with its name and the reason."""
     if is_torch(value):
@@ -207,6 +219,8 @@ def check_array(name: str, value: Any) -> Any:
             raise SerializationError(f"{name!r} is sparse, quantized or without data", hint="make it dense first")
     elif not hasattr(value, "__array_interface__"):
         raise SerializationError(f"{name!r} is a {type(value).__name__}, not an array or tensor")
+    elif hasattr(value, "filled"):
+        raise SerializationError(f"{name!r} has a mask, which would be lost", hint="its filled() array, and its mask")
     elif value.dtype.hasobject or value.dtype.fields:
         raise SerializationError(f"{name!r} has dtype {value.dtype}, which safetensors cannot hold")
     return value

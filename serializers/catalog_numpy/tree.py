@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import NotTrusted, SerializationError
-from catalog_core.tensors import check_array, is_torch
+from catalog_core.tensors import is_torch, to_array
 
 MAX_DEPTH = 64
 # Packages whose named tuples hold arrays and run nothing when they are made.
@@ -121,13 +121,7 @@ def _key(key: Any) -> Any:
 
 def _leaf(value: Any, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
     if is_array(value):
-        try:
-            plain = value if is_torch(value) else np.asarray(value)
-        except TypeError as exc:
-            raise SerializationError(
-                f"{name!r} is no array of numbers: {exc}", hint="jax.random.key_data(key)"
-            ) from exc
-        arrays[name] = check_array(name, plain)
+        arrays[name] = to_array(name, value)
         return {"array": name}
     if value is None or type(value) in (bool, str):
         return {"value": value}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import SerializationError
-from catalog_core.tensors import check_array, is_torch
+from catalog_core.tensors import is_torch, to_array
 
 MAX_DEPTH = 64
 
@@ -39,15 +39,14 @@ def flatten(obj: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
     Raises `SerializationError` with the path for what safetensors cannot hold."""
     if not isinstance(obj, Mapping):
-        raise SerializationError(f"safetensors holds a dictionary of arrays, not a {type(obj).__name__}")
+        raise SerializationError(
+            f"safetensors holds a dictionary of arrays, not a {type(obj).__name__}",
+            hint="serializer='pytree' takes an array, a list or tuple of them, a dataclass",
+        )
     if all(isinstance(key, str) and is_array(value) for key, value in obj.items()):
-        return {key: _array(key, value) for key, value in obj.items()}, None
+        return {key: to_array(key, value) for key, value in obj.items()}, None
     arrays: dict[str, Any] = {}
     return arrays, _node(obj, (), arrays)
-
-
-def _array(name: str, value: Any) -> Any:
-    return check_array(name, value if is_torch(value) else np.asarray(value))
 
 
 def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str
     if len(path) > MAX_DEPTH:
         raise SerializationError(f"nested deeper than {MAX_DEPTH} at {name[:80]!r}", hint="does it hold itself?")
     if is_array(value):
-        arrays[name] = _array(name, value)
+        arrays[name] = to_array(name, value)
         return {"array": name}
     if value is None or type(value) in (bool, str):
         return {"value": value}

@@ -40,6 +40,7 @@ _PLAIN = {
     "Hyperparameter Matern PairwiseKernel Product RBF RationalQuadratic Sum WhiteKernel",
     "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
     "sklearn.metrics._scorer": "_PassthroughScorer",
+    "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
     "sklearn.model_selection._split": "GroupKFold KFold LeaveOneOut RepeatedKFold RepeatedStratifiedKFold ShuffleSplit "
     "StratifiedGroupKFold StratifiedKFold StratifiedShuffleSplit TimeSeriesSplit",
 }

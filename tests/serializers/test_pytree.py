@@ -207,6 +207,14 @@ def test_training_goes_on_as_if_it_had_not_stopped(catalog: Catalog, jax: Any) -
 
 
 @pytest.mark.framework
+@pytest.mark.parametrize("serializer", ["pytree", "safetensors"])
+def test_typed_keys_have_a_way_out(catalog: Catalog, jax: Any, serializer: str) -> None:
+    with pytest.raises(SerializationError, match="'k' is no array of numbers") as caught:
+        catalog.save("m", {"k": jax.random.key(0)}, serializer=serializer)
+    assert "jax.random.key_data" in str(caught.value.hint)
+
+
+@pytest.mark.framework
 def test_jax_arrays_keep_their_dtype_or_are_refused(catalog: Catalog, jax: Any) -> None:
     catalog.save("half", [jax.numpy.ones(3, jax.numpy.bfloat16)], serializer="pytree")
     assert catalog.load("half")[0].dtype == jax.numpy.bfloat16

@@ -96,6 +96,28 @@ def test_what_cannot_be_held_is_refused() -> None:
             saved(bad)
 
 
+def test_a_mask_is_not_lost_silently(tmp_path: Path) -> None:
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        for kind, value in (
+            ("safetensors", {"w": masked}),
+            ("safetensors", {"a": {"w": masked}}),
+            ("pytree", [masked]),
+        ):
+            with pytest.raises(SerializationError, match="has a mask, which would be lost"):
+                catalog.save("m", value, serializer=kind)
+
+
+def test_what_is_no_dictionary_has_a_way_out(tmp_path: Path) -> None:
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        for value in (np.ones(3), [np.ones(3)], (np.ones(3), np.ones(2))):
+            with pytest.raises(SerializationError) as caught:
+                catalog.save("m", value)
+            assert "serializer='pytree'" in str(caught.value.hint)
+            catalog.save("m", value, serializer="pytree")
+            assert type(catalog.load("m")) is type(value)
+
+
 def test_an_unknown_tensor_has_a_hint() -> None:
     folder = saved({"weight": np.ones(2), "bias": np.ones(1)})
     assert list(load(folder, tensors=["bias"])) == ["bias"]

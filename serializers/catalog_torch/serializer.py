@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -111,8 +112,9 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 def _bare(module: Any) -> Any:
     """The module itself, out of what `torch.compile`, `DataParallel` and `DistributedDataParallel` put around it: they
     change the names of its weights, and hide those of its inputs."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it takes a second
     while True:
-        if isinstance(module, torch._dynamo.OptimizedModule):
+        if compiler is not None and isinstance(module, compiler.OptimizedModule):
             module = module._orig_mod
         elif isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
             module = module.module

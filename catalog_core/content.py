@@ -344,9 +344,24 @@ class ComponentReader:
         target = Path(self._folder.name) / name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._whole(name)
+            if whole is not None:
+                target.symlink_to(whole)
+                return target
             self.fetch(name)
             with target.open("wb") as file:
                 for piece in self.pieces(name):
                     file.write(piece)
             target.chmod(0o444)
         return target
+
+    def _whole(self, name: str) -> Path | None:
+        """The stored file that is `name`, byte for byte, and checked; None where there is none."""
+        chunk = self._chunks(name)[0]
+        key, offset = self._content.place(chunk)
+        if offset or not chunk.pack or self._content.remote is not None:
+            return None
+        mapped = self._map(key, False)
+        if mapped is None or mapped.view.nbytes != self.files[name] or self.view(name).obj is not mapped.view.obj:
+            return None
+        return mapped.path.absolute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -85,6 +86,21 @@ def sync(file: BinaryIO, path: Path) -> None:
         os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
         file.close()
+
+
+def flush(path: Path) -> None:
+    """Have the bytes of a file written to the disk, as far as that goes: who needs them there syncs it in the end."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def take(path: Path, folder: Path) -> Path:
+    """Make a file that was written elsewhere on the same file system a staged one of `folder`, synced."""
+    staged = folder / f"tmp-{secrets.token_hex(12)}"
+    with translated(str(path)):
+        os.replace(path, staged)
+        sync(staged.open("rb"), staged)
+    return staged
 
 
 def blocks(stream: BinaryIO, size: int, most: int = BLOCK, backend: str | None = None) -> Iterator[bytes]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import stat
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,7 @@ from catalog_core.names import check_file
 from catalog_core.parallel import in_order
 
 ALIGN = 64
+FLUSH = 64 << 20  # bytes of a pack after which it is synced, while more is written
 LOOSE = 64  # so many small files of a version are blobs of their own,
 LOOSE_FAR = 8  # or so many in a remote store, where each costs a request
 THREADS = 2
@@ -100,8 +103,9 @@ class Writer:
         self.small[digest] = self.fresh[digest] = data
         return digest
 
-    def add(self, source: Source, cuts: Sequence[int] | None = None) -> tuple[str, int]:
-        """Stage one file; return its digest and size."""
+    def add(self, source: Source, cuts: Sequence[int] | None = None, spare: Path | None = None) -> tuple[str, int]:
+        """Stage one file; return its digest and size. `spare` is that file where nobody needs it any more: it may be
+        taken as it is, instead of being written once more."""
         if source.size <= SMALL:
             data = b"".join(source.parts)
             digest = digest_of(data)
@@ -120,7 +124,10 @@ class Writer:
             return digest, len(data)
         pieces = list(source.pieces(source.content_cuts() if cuts is None else cuts))
         with ThreadPoolExecutor(THREADS + 1) as pool:
-            digest, chunks = (self._add_large if self.backend.files else self._upload)(source, pieces, pool)
+            if self.backend.files:
+                digest, chunks = self._add_large(source, pieces, pool, spare)
+            else:
+                digest, chunks = self._upload(source, pieces, pool)
         self.index.refuse_erased(digest)
         self.layout[digest] = chunks
         if self.backend.files:
@@ -193,37 +200,31 @@ class Writer:
         return size
 
     def _add_large(
-        self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor
+        self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor, spare: Path | None
     ) -> tuple[str, tuple[Chunk, ...]]:
-        hashes = iter([pool.submit(digest_of_parts, piece) for piece in pieces])
+        hashes = _hashed(pieces, pool)
         files = self.backend.files
         assert files is not None
         chunks: list[Chunk | None] = []
         digests: list[str] = []
-        fresh: list[tuple[int, str, int, int]] = []
+        placed: list[tuple[int, str, int, int]] = []
         whole = None
-        pack: BinaryIO | None = None
-        path: Path | None = None
-        at = position = 0
+        pack: _Pack | None = None
+        at = 0
         own: dict[str, int] = {}
         held: list[tuple[int, str, list[memoryview], int]] = []
+        new: list[tuple[int, str, list[memoryview], int]] = []  # not written, as long as the spare file may do
 
-        def write(number: int, digest: str, piece: list[memoryview], start: int) -> None:
-            nonlocal position
-            assert pack is not None
-            padding = (start - position) % ALIGN if position else 0
-            with durable.translated(str(path)):
-                for part in (bytes(padding), *piece):
-                    durable.write_all(pack, part)
-            position += padding
-            length = sum(part.nbytes for part in piece)
-            fresh.append((number, digest, length, position))
-            position += length
-            self.written += length
+        def write() -> None:
+            nonlocal pack
+            for number, digest, piece, start in new:
+                pack = pack or _Pack(files.staging(), pool)
+                placed.append((number, digest, _length(piece), pack.add(piece, start)))
+            new.clear()
 
         try:
             for number, piece in enumerate(pieces):
-                length = sum(part.nbytes for part in piece)
+                length = _length(piece)
                 digest = next(hashes).result()
                 digests.append(digest)
                 known = self.known(digest, length)
@@ -231,34 +232,42 @@ class Writer:
                     known = chunks[own[digest]] or Chunk(digest, length, "", own[digest])
                 if known is not None and known.pack and length <= SMALL:
                     # a header must not keep the pack of another version alive: where anything is new, it is new too
-                    if pack is None:
+                    if whole is None:
                         held.append((number, digest, piece, at))
                     else:
                         known = None
                 if known is None:
                     if whole is None:
                         whole = pool.submit(digest_of_parts, source.parts)
+                        if spare is not None:
+                            pool.submit(durable.flush, spare)
                     own[digest] = number
-                    if pack is None:
-                        path, pack = durable.stage(files.staging())
-                        for item in held:
-                            write(*item)
-                    write(number, digest, piece, at)
+                    new += [*held, (number, digest, piece, at)]
+                    held.clear()
                 else:
                     self.shared += length
+                    spare = spare if length <= SMALL else None
+                if spare is None:
+                    write()
                 chunks.append(known)
                 at += length
                 self.progress(at, source.size)
             digest = self._whole(source, digests) if whole is None else whole.result()
-            if pack is not None and path is not None:
-                name = self._seal(pack, path, position == source.size and len(fresh) == len(pieces), digest)
-                for number, chunk, length, offset in fresh:
-                    chunks[number] = Chunk(chunk, length, name, offset)
-                pack = None
+            if spare is not None and len(new) == len(pieces):
+                self.staged[digest], name = durable.take(spare, files.staging()), digest
+                placed = [(number, chunk, _length(piece), start) for number, chunk, piece, start in new]
+            else:
+                write()
+                if pack is not None:
+                    verbatim = pack.size == source.size and len(placed) == len(pieces)
+                    name = pack.seal(digest if verbatim else None)
+                    self.staged[name], pack = pack.path, None
+            for number, chunk, length, offset in placed:
+                chunks[number] = Chunk(chunk, length, name, offset)
+                self.written += length
         finally:
-            if pack is not None and path is not None:
-                pack.close()
-                path.unlink(missing_ok=True)
+            if pack is not None:
+                pack.discard()
         return digest, tuple(self._settled(chunk, chunks) for chunk in chunks)
 
     def _whole(self, source: Source, digests: list[str]) -> str:
@@ -272,7 +281,7 @@ class Writer:
     ) -> tuple[str, tuple[Chunk, ...]]:
         """Put the chunks that a remote store lacks, several at a time. A second try after a kill finds what the first
         one stored."""
-        hashes = iter([pool.submit(digest_of_parts, piece) for piece in pieces])
+        hashes = _hashed(pieces, pool)
         whole: Future[str] | None = None
         chunks: list[Chunk] = []
         sent: set[str] = set()
@@ -281,7 +290,7 @@ class Writer:
         def lacking() -> Iterator[tuple[str, list[memoryview], int]]:
             nonlocal whole, done
             for piece in pieces:
-                length = sum(part.nbytes for part in piece)
+                length = _length(piece)
                 digest = next(hashes).result()
                 known = self.known(digest, length)
                 chunks.append(known or Chunk(digest, length))
@@ -313,14 +322,6 @@ class Writer:
             assert first is not None
             return first
         return chunk
-
-    def _seal(self, pack: BinaryIO, path: Path, verbatim: bool, digest: str) -> str:
-        durable.sync(pack, path)
-        if not verbatim:
-            with path.open("rb") as file:
-                digest = digest_of_stream(file)
-        self.staged[digest] = path
-        return digest
 
     def publish_packs(self) -> None:
         """Give the staged packs their names: durable when this returns. The staged names stay until `discard`."""
@@ -360,6 +361,64 @@ def remember_layout(index: Index, layout: Layout) -> None:
         )
         listing = digest_of("\n".join(c.digest for c in chunks).encode())
         index.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (listing, digest))
+
+
+def _length(piece: Sequence[memoryview]) -> int:
+    return sum(part.nbytes for part in piece)
+
+
+class _Pack:
+    """A staged file of chunks, which go to the disk while others are written."""
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self.path, self._file = durable.stage(folder)
+        self.size = 0
+        self._pool = pool
+        self._flushed = 0
+        self._flushes: list[Future[None]] = []
+
+    def add(self, piece: Sequence[memoryview], start: int) -> int:
+        """Write a chunk that begins at `start` of its own file; return where it begins here."""
+        padding = bytes((start - self.size) % ALIGN if self.size else 0)
+        with durable.translated(str(self.path)):
+            for part in (padding, *piece):
+                durable.write_all(self._file, part)
+        offset = self.size + len(padding)
+        self.size = offset + _length(piece)
+        if self.size - self._flushed >= FLUSH:
+            self._flushed = self.size
+            self._flushes.append(self._pool.submit(_sync_data, self._file.fileno()))
+        return offset
+
+    def seal(self, digest: str | None) -> str:
+        """Make it durable; return its digest, which is computed where it is not given."""
+        with durable.translated(str(self.path)):
+            for flush in self._flushes:
+                flush.result()  # a failure is told once, to whoever synced
+        durable.sync(self._file, self.path)
+        if digest is not None:
+            return digest
+        with self.path.open("rb") as file:
+            return digest_of_stream(file)
+
+    def discard(self) -> None:
+        """Remove it."""
+        wait(self._flushes)
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+_sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+def _hashed(pieces: Sequence[list[memoryview]], pool: ThreadPoolExecutor) -> Iterator[Future[str]]:
+    """The digests of pieces, in order, a few of them ahead: what else is asked of the pool has its turn soon."""
+    ahead: deque[Future[str]] = deque()
+    for piece in pieces:
+        ahead.append(pool.submit(digest_of_parts, piece))
+        if len(ahead) > THREADS:
+            yield ahead.popleft()
+    yield from ahead
 
 
 class _Joined(io.RawIOBase):
@@ -404,7 +463,7 @@ class ComponentDirectory:
     def __init__(self, writer: Writer, folder: Callable[[], Path]) -> None:
         self._writer = writer
         self._folder = folder
-        self._paths: dict[str, Path] = {}
+        self._paths: dict[str, tuple[Path, int | None]] = {}
         self.files: dict[str, tuple[str, int]] = {}
         self.census: dict[str, Any] = {"count": 0, "nan": 0, "inf": 0, "tensors": []}  # see tensors.count_numbers
 
@@ -412,18 +471,21 @@ class ComponentDirectory:
         """See `interfaces.serializer.Directory.write`."""
         self.files[check_file(name)] = self._writer.add(Source(parts), cuts or None)
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, stride: int | None = None) -> Path:
         """See `interfaces.serializer.Directory.path`."""
         path = self._folder() / check_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._paths[name] = path
+        self._paths[name] = path, stride
         return path
 
     def seal(self) -> None:
         """Take in the files that were written by path."""
-        for name, path in self._paths.items():
-            self.files[name] = self._writer.add(Source.of_file(path), cuts_of(path))
-            path.unlink()
+        for name, (path, stride) in self._paths.items():
+            info = path.lstat()
+            spare = path if stat.S_ISREG(info.st_mode) and info.st_nlink == 1 else None
+            cuts = list(range(0, path.stat().st_size, stride)) if stride else cuts_of(path)
+            self.files[name] = self._writer.add(Source.of_file(path), cuts, spare)
+            path.unlink(missing_ok=True)
 
 
 def cuts_of(path: Path) -> list[int] | None:

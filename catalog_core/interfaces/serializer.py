@@ -19,8 +19,9 @@ class Directory(Protocol):
         begin, ascending; without them the content decides. The buffers are read before this returns, perhaps twice,
         and bytes that the catalog holds already are not written again."""
 
-    def path(self, name: str) -> Path:
-        """A path to write `name` to, for libraries that need one. It is read and hashed when `save` has returned."""
+    def path(self, name: str, stride: int | None = None) -> Path:
+        """A path to write `name` to, for libraries that need one. It is read and hashed when `save` has returned, and
+        may then be gone. `stride`: a chunk begins every so many bytes; without it the content decides."""
 
 
 class Reader(Protocol):

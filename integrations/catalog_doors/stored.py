@@ -22,7 +22,7 @@ class FolderDirectory:
             for part in parts:
                 file.write(part)
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, stride: int | None = None) -> Path:
         """See `interfaces.serializer.Directory`."""
         path = self.folder / check_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import sys
 import tempfile
@@ -130,13 +129,13 @@ class SavedModelSerializer:
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Variables always; a signature for `call` and each named method, from the example, or from what Keras or a
         `tf.function` knows of its inputs."""
-        with tempfile.TemporaryDirectory(prefix="savedmodel-") as name:
+        place = directory.path(DATA, STRIDE)
+        with tempfile.TemporaryDirectory(prefix="savedmodel-", dir=place.parent) as name:
             with _ONE_AT_A_TIME, _quiet():
                 pb, meta = _write(obj, request, Path(name))
             directory.write(GRAPH, [pb])
             directory.write(INDEX, [(Path(name) / INDEX).read_bytes()])
-            with (Path(name) / DATA).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                directory.write(DATA, [data], range(0, len(data), STRIDE))
+            (Path(name) / DATA).rename(place)
         return meta
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 import catalog_core
-from catalog_core import capture, catalog, draft, journal, platform, plugins  # noqa: F401  (before the forks)
+from catalog_core import capture, catalog, draft, durable, journal, platform, plugins  # noqa: F401  (before the forks)
+from catalog_core.staging import ComponentDirectory
 
 fsync, link = os.fsync, os.link
 SHORT = 2  # entries in a folder of the journal, instead of 1000
@@ -30,6 +31,14 @@ def weights(seed: int, size: int) -> dict[str, Any]:
         "frozen": np.random.default_rng(size).random(size, dtype=np.float32),
         "w": np.random.default_rng(seed).random(size, dtype=np.float32),
     }
+
+
+def by_path(directory: Any, name: str, parts: Any, cuts: Any = ()) -> None:
+    """As a serializer whose library writes files itself."""
+    directory.path(name).write_bytes(b"".join(parts))
+
+
+in_memory = ComponentDirectory.write
 
 
 class Life:
@@ -76,8 +85,9 @@ def live(scenario: dict[str, Any], life: dict[str, Any], acknowledged: int) -> N
     if life.get("creates", True):
         say(done="open")
     for verb, *values in life["steps"]:
-        if verb == "save":
+        if verb in ("save", "write"):
             seed, size = values
+            ComponentDirectory.write = by_path if verb == "write" else in_memory
             version = opened.save("m", weights(seed, size), alias="a")
             say(done="save", number=version.number, seed=seed, size=size)
         elif verb == "delete":
@@ -95,6 +105,7 @@ def live(scenario: dict[str, Any], life: dict[str, Any], acknowledged: int) -> N
 
 def main() -> None:
     """Run the plan."""
+    durable.flush = lambda path: None  # it only hurries a sync to come, from a thread
     journal.entry_key = lambda position, epoch=0: f"journal/{epoch:010}/{position // SHORT:010}/{position:010}"
     platform.cache_dir = lambda: (None, "the index is in memory: it needs no disk, and strace no time for it")
     plugins.registry()

@@ -7,4 +7,5 @@ from catalog_core.specs import RuntimeSpec
 
 def catalog_register_runtimes() -> Iterable[RuntimeSpec]:
     """Register `torch`."""
-    yield RuntimeSpec("torch", ("torch",), ("cpu", "cuda"), "catalog_torch_runtime.runtime:TorchRuntime", extra="torch")
+    factory = "catalog_torch_runtime.runtime:TorchRuntime"
+    yield RuntimeSpec("torch", ("torch", "aoti"), ("cpu", "cuda"), factory, extra="torch")

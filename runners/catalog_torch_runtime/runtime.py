@@ -20,7 +20,7 @@ class TorchRuntime:
 
     def handles(self, manifest: Manifest) -> bool:
         """Whether all components are torch modules."""
-        return all(component.serializer == "torch" for component in manifest.components)
+        return all(component.serializer in ("torch", "aoti") for component in manifest.components)
 
     def open(self, artifact: Artifact, device: str, options: Mapping[str, Any]) -> Session:
         """A session on `device`."""
@@ -31,4 +31,4 @@ class TorchRuntime:
             raise BackendError(
                 f"torch cannot use device {device!r}: {str(exc).splitlines()[0]}", hint="device='cpu' always works"
             ) from exc
-        return Session(artifact, str(wanted))
+        return Session(artifact, str(wanted), options)

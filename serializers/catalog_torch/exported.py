@@ -47,11 +47,11 @@ _WORDS = re.compile(
     r"FloatTrueDiv|IntTrueDiv|ModularIndexing|CeilToInt|FloorToInt|RoundToInt|[suz][uf]?\d+"
 )
 MAX_GRAPH = 256 << 20
-_ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
+ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep torch from printing graphs: what goes wrong is in the error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -62,9 +62,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Export `module` for named tensors, the first axis free where all tensors share it. Returns the stripped archive,
-    and why the first axis could not be left free ("" where it is).
+def program_of(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.export.ExportedProgram, str]:
+    """Export `module` for named tensors, the first axis free where all tensors share it. Returns the program, and why
+    the first axis could not be left free ("" where it is).
 
     Raises `SerializationError` with torch's reason where the module cannot be exported.
     """
@@ -76,16 +76,20 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
             values = {n: v.repeat(2, *[1] * (v.ndim - 1)) if v.ndim else v for n, v in values.items()}
         batch = torch.export.Dim("batch")
         dynamic = {name: {0: batch} if value.ndim else None for name, value in values.items()}
-    reasons = []
+    reasons: list[str] = []
     for shapes, given in ((dynamic, values), (None, dict(inputs))) if dynamic else ((None, values),):
         try:
-            with _ONE_AT_A_TIME, _quiet():
+            with ONE_AT_A_TIME, quiet():
                 program = torch.export.export(module, (), given, dynamic_shapes=shapes)
-            break
+            return program, "".join(reasons)
         except Exception as exc:
             reasons.append(f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}")
-    else:
-        raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
+    raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
+
+
+def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:
+    """`program_of` as a stripped archive; raises as it does."""
+    program, fixed = program_of(module, inputs)
     # the weights are stored once, beside the graphs: here one element stands for each
     for key, value in program.state_dict.items():
         light = torch.zeros((), dtype=value.dtype)
@@ -94,12 +98,12 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
         )
     buffer = io.BytesIO()
     try:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             torch.export.save(program, buffer)
     except Exception as exc:  # of types that it has no name for
         cause = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
         raise SerializationError(f"torch.export cannot write {type(module).__name__}: {cause}") from exc
-    return _strip(buffer.getvalue()), "".join(reasons)
+    return _strip(buffer.getvalue()), fixed
 
 
 def _read(data: bytes) -> dict[str, bytes]:
@@ -280,7 +284,7 @@ def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = No
                 members[WEIGHTS + item["path_name"]] = _placeholder(item, state[key])
         members[f"archive/{name}"] = json.dumps(whole).encode()
     try:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             program = torch.export.load(io.BytesIO(_write(members)))
             if device not in (None, "cpu"):  # constants, and operations that name a device
                 from torch.export.passes import move_to_device_pass

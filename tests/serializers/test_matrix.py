@@ -29,6 +29,11 @@ TABLE = {
         "test_torch_gan::test_its_networks_run_where_nobody_has_their_classes",
         "test_torch_gan::test_a_gan_trains_on_in_another_process_as_if_it_had_not_stopped",
     ),
+    "aoti": (
+        "test_torch_compiled::test_it_runs_as_a_session_and_is_machine_code_for_verify_and_for_trust",
+        "test_torch_compiled::test_in_a_fresh_process_without_the_class_it_gives_what_the_graph_gives",
+        None,
+    ),
     "savedmodel": (
         "test_contract_savedmodel",
         "test_savedmodel_models::test_a_model_is_prepared_verified_saved_and_loaded_without_code",
@@ -57,7 +62,7 @@ TABLE = {
         None,
     ),
 }
-NOT_TRAINED = {"onnx", "generic"}  # a graph, and code of which nothing is known
+NOT_TRAINED = {"aoti", "onnx", "generic"}  # machine code, a graph, and code of which nothing is known
 
 
 def test_every_serializer_is_in_the_table_and_every_test_of_it_exists() -> None:

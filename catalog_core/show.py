@@ -142,6 +142,11 @@ def text(value: Any, key: str = "") -> str:
         return str(value)[:16].replace("T", " ")
     if isinstance(value, float):
         return f"{value:.4g}"
+    if key == "checks" and all(isinstance(row, list) and len(row) == 4 for row in value):
+        others = [
+            f"{clean(str(row[0]))} {clean(str(row[1]))}: {clean(str(row[3]))}" for row in value if row[1] != "passed"
+        ]
+        return "; ".join([f"{len(value) - len(others)} passed", *others])
     if isinstance(value, dict):
         return ", ".join(f"{clean(str(name))}={text(inner)}" for name, inner in value.items())
     if isinstance(value, (list, tuple)):

@@ -51,6 +51,13 @@ def test_people_get_four_digits_units_and_utc_and_programs_get_everything(catalo
     assert not any("sha256" in cell and len(cell) > 20 for row in rows for cell in row)
 
 
+def test_of_checks_those_that_did_not_pass_are_named(catalog: Catalog) -> None:
+    checks = [["digests", "passed", 0.1, ""], ["unsafe", "warned", 0.2, "m/score.py: code " + EVIL]]
+    assert show.text(checks, "checks") == "1 passed; unsafe warned: m/score.py: code " + show.clean(EVIL)
+    assert show.text(checks[:1], "checks") == "1 passed"
+    assert show.text([[1, 2]], "checks") == "1, 2"  # somebody else's
+
+
 def test_the_past_shows_numbers_as_they_were_given(catalog: Catalog) -> None:
     past = catalog.as_of("calo/gan", "#1")["versions"][0]
     assert past["tags"]["run"] == 7

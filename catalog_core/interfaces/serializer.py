@@ -46,7 +46,8 @@ class Reader(Protocol):
         """`name` as a seekable stream."""
 
     def path(self, name: str) -> Path:
-        """`name` as a real read-only file, for libraries that need one."""
+        """`name` as a real file, for libraries that need one, as long as the reader lives. It may be the stored file
+        itself: never write to it."""
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import mmap
 import os
@@ -346,8 +347,9 @@ class ComponentReader:
             target.parent.mkdir(parents=True, exist_ok=True)
             whole = self._whole(name)
             if whole is not None:
-                target.symlink_to(whole)
-                return target
+                with contextlib.suppress(OSError):  # on another disk, or another user's: it is copied
+                    os.link(whole, target)
+                    return target
             self.fetch(name)
             with target.open("wb") as file:
                 for piece in self.pieces(name):
@@ -357,6 +359,8 @@ class ComponentReader:
 
     def _whole(self, name: str) -> Path | None:
         """The stored file that is `name`, byte for byte, and checked; None where there is none."""
+        if not self.files[name]:
+            return None
         chunk = self._chunks(name)[0]
         key, offset = self._content.place(chunk)
         if offset or not chunk.pack or self._content.remote is not None:
@@ -364,4 +368,4 @@ class ComponentReader:
         mapped = self._map(key, False)
         if mapped is None or mapped.view.nbytes != self.files[name] or self.view(name).obj is not mapped.view.obj:
             return None
-        return mapped.path.absolute()
+        return mapped.path

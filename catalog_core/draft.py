@@ -32,7 +32,7 @@ from catalog_core.errors import (
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
-from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
+from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, TensorSpec, step_of
 from catalog_core.session import fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags
@@ -177,7 +177,9 @@ class Draft:
             if own and directory.census["count"]:
                 censuses[name] = directory.census
             if own:
-                fixed.update((f"{name}.{method}", str(why)) for method, why in meta.get("fixed", {}).items())
+                only = meta.get("fixed")
+                if isinstance(only, Mapping):
+                    fixed.update((f"{name}.{method}", str(why)) for method, why in only.items())
             kept = name if own else check_component(f"{name}-{serializer.name}")
             if kept in self._objects and not own:
                 raise InvalidInput(f"the component {kept!r} is there already: {name!r} cannot be kept so as well")
@@ -551,15 +553,17 @@ def _pinned(point: EntryPoint, fixed: Mapping[str, str], arrays: Mapping[str, An
     why = next((fixed[key] for key in map(".".join, map(step_of, point.steps)) if key in fixed), None)
     if why is None:
         return point
-    sizes = {s.name: tuple(arrays[f"input:{s.name}"].shape) for s in point.inputs}
-    given = {s.name: tuple(arrays[f"output:{point.name}:{s.name}"].shape) for s in point.outputs}
+
+    def as_given(spec: TensorSpec, key: str) -> TensorSpec:
+        return evolve(spec, shape=tuple(arrays[key].shape)) if key in arrays else spec
+
     made = evolve(
         point,
-        inputs=tuple(evolve(spec, shape=sizes[spec.name]) for spec in point.inputs),
-        outputs=tuple(evolve(spec, shape=given[spec.name]) for spec in point.outputs),
+        inputs=tuple(as_given(spec, f"input:{spec.name}") for spec in point.inputs),
+        outputs=tuple(as_given(spec, f"output:{point.name}:{spec.name}") for spec in point.outputs),
     )
     if made != point:
-        shown = ", ".join(f"{name} {list(shape)}" for name, shape in sizes.items())
+        shown = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in made.inputs)
         warnings.warn(f"{point.name!r} is stored for the sizes of the example only ({shown}): {why}", stacklevel=6)
     return made
 

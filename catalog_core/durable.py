@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -89,17 +88,40 @@ def sync(file: BinaryIO, path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the bytes of a file written to the disk, as far as that goes: who needs them there syncs it in the end."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    """Have the bytes of a file written to the disk. A failure is told once, to whoever synced: it must be heard."""
+    with translated(str(path)), path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def takable(path: Path) -> bool:
+    """Whether a file is nobody else's: it has no other name, and no process can write it, by a handle or a mapping.
+    False where the system cannot tell."""
+    try:
+        info = path.lstat()
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+            return False
+        import fcntl
+
+        with path.open("rb") as file:  # a lease for reading is given where nobody writes
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except (OSError, ImportError, AttributeError):
+        return False
+    return True
 
 
 def take(path: Path, folder: Path) -> Path:
     """Make a file that was written elsewhere on the same file system a staged one of `folder`, synced."""
     staged = folder / f"tmp-{secrets.token_hex(12)}"
     with translated(str(path)):
+        os.utime(path)  # old files there are taken for leftovers
         os.replace(path, staged)
-        sync(staged.open("rb"), staged)
+        try:
+            with staged.open("rb") as file:
+                sync(file, staged)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
     return staged
 
 

@@ -39,10 +39,10 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
         about["provenance"] = {**about.get("provenance", {}), "imported": imported}
         try:
             draft = catalog.prepare(chosen, components=found.components, **about)
-        except CatalogError as exc:
+        except (CatalogError, MemoryError) as exc:
             if "example" not in found.about:
                 raise
-            log.warning("%s: its example does not run, and is left out: %s", path.name, exc.message)
+            log.warning("%s: its example does not run, and is left out: %s", path.name, str(exc) or "out of memory")
             for key in ("example", "baseline"):
                 about.pop(key, None)
             draft = catalog.prepare(chosen, components=found.components, **about)

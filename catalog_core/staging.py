@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import stat
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -208,7 +207,7 @@ class Writer:
         chunks: list[Chunk | None] = []
         digests: list[str] = []
         placed: list[tuple[int, str, int, int]] = []
-        whole = None
+        whole = flushed = None
         pack: _Pack | None = None
         at = 0
         own: dict[str, int] = {}
@@ -240,7 +239,7 @@ class Writer:
                     if whole is None:
                         whole = pool.submit(digest_of_parts, source.parts)
                         if spare is not None:
-                            pool.submit(durable.flush, spare)
+                            flushed = pool.submit(durable.flush, spare)
                     own[digest] = number
                     new += [*held, (number, digest, piece, at)]
                     held.clear()
@@ -253,7 +252,8 @@ class Writer:
                 at += length
                 self.progress(at, source.size)
             digest = self._whole(source, digests) if whole is None else whole.result()
-            if spare is not None and len(new) == len(pieces):
+            if spare is not None and flushed is not None and len(new) == len(pieces):
+                flushed.result()
                 self.staged[digest], name = durable.take(spare, files.staging()), digest
                 placed = [(number, chunk, _length(piece), start) for number, chunk, piece, start in new]
             else:
@@ -481,8 +481,7 @@ class ComponentDirectory:
     def seal(self) -> None:
         """Take in the files that were written by path."""
         for name, (path, stride) in self._paths.items():
-            info = path.lstat()
-            spare = path if stat.S_ISREG(info.st_mode) and info.st_nlink == 1 else None
+            spare = path if durable.takable(path) else None
             cuts = list(range(0, path.stat().st_size, stride)) if stride else cuts_of(path)
             self.files[name] = self._writer.add(Source.of_file(path), cuts, spare)
             path.unlink(missing_ok=True)

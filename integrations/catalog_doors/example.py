@@ -54,6 +54,8 @@ def read(found: Found, path: Path, tensors: Sequence[Tensor]) -> bool:
     takes them), with the dtypes of the tensors. False where there is none of numbers."""
     import numpy as np
 
+    if not DTYPES.issuperset(tensor.dtype for tensor in tensors):
+        return False
     try:
         value = json.loads(small(path, MAX_JSON))
         value = value.get("dataframe_split", value)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 MAX_RATIO = 200  # unpacked to the size of the file
 MAX_OBJECTS = 100_000
+MAX_MEMORY = 4 << 30  # bytes of address space
 
 
 def look(path: str) -> Iterator[list[str]]:
@@ -51,12 +53,16 @@ def _data(item: Any, size: int, h5py: Any) -> Iterator[list[str]]:
 
 
 def _attributes(item: Any) -> Iterator[list[str]]:
-    for key, value in item.attrs.items():
+    for key in item.attrs:
+        if item.attrs.get_id(key).shape != ():  # names of layers and weights
+            continue
+        value = item.attrs[key]
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if isinstance(text, str) and text.lstrip().startswith(("{", "[")):
             yield ["attribute", key, text]
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     sys.path[:] = json.load(sys.stdin)
     print(json.dumps(list(look(sys.argv[1]))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ from catalog_core import Catalog
 from catalog_core.errors import CatalogError, InvalidInput, NotFound, NotTrusted, SerializationError
 from catalog_core.tensors import parse_header
 from catalog_core.testing.memory import memory_catalog
-from catalog_doors import huggingface, text, triton
+from catalog_doors import example, files, huggingface, text, triton
 from catalog_doors.look import look, tree
 
 pytestmark = pytest.mark.usefixtures("nothing_runs")
@@ -597,3 +598,13 @@ def test_a_tree_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "b").touch()
     with pytest.raises(InvalidInput, match="more than 1 files"):
         tree(tmp_path)
+
+
+def test_the_dtype_of_a_signature_allocates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "example.json").write_text('{"inputs": [1, 2]}')
+    found = files.Found(about={"entry_points": {"predict": "model"}})
+    huge = [example.Tensor("x", "U500000000", (None,))]
+    tracemalloc.start()
+    assert not example.read(found, tmp_path / "example.json", huge)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

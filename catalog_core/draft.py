@@ -573,14 +573,14 @@ def _component(name: str, serializer: str, directory: ComponentDirectory, meta: 
     return Component(name, serializer, files, dict(meta))
 
 
-_locks: dict[int, bytes] = {}
+_lock: tuple[Any, bytes] = (None, canonical({}))  # of the distributions that were written last
 
 
 def _lock_bytes(distributions: Any) -> bytes:
-    known = _locks.get(id(distributions))
-    if known is None:
-        known = _locks[id(distributions)] = canonical(distributions or {})
-    return known
+    global _lock
+    if _lock[0] is not distributions:
+        _lock = distributions, canonical(distributions or {})
+    return _lock[1]
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

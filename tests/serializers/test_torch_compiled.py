@@ -74,8 +74,8 @@ def test_it_runs_as_a_session_and_is_machine_code_for_verify_and_for_trust(place
         checks = {check.id: check for check in catalog.verify("m").checks}
         assert (checks["unsafe"].result, "native code" in checks["unsafe"].cause) == ("warned", True)
         assert (checks["load:net-aoti"].result, checks["match:predict"].result) == ("skipped", "passed")
-        trusted = {check.id: check.result for check in catalog.verify("m", trust=True).checks}
-        assert trusted["load:net-aoti"] == "passed"
+        trusted = {check.id: (check.result, check.cause) for check in catalog.verify("m", trust=True).checks}
+        assert trusted["load:net-aoti"] == ("passed", "")
         alone = catalog.save("alone", torch.nn.Linear(2, 1), example=torch.ones(3, 2), serializer="aoti")
         with alone.session(trust=True) as session:
             assert session.predict(torch.ones(5, 2)).shape == (5, 1)

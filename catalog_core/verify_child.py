@@ -58,10 +58,19 @@ class Guard(importlib.abc.MetaPathFinder):
         if owners & self.recorded:
             return None
         found = importlib.machinery.PathFinder.find_spec(name, path)
-        if found is None:
+        if found is None or self._inside(found):
             return None
         whose = f"distribution {sorted(owners)[0]}, which the artifact does not record" if owners else "no distribution"
         raise ImportError(f"module {name!r} is refused: it belongs to {whose}", name=name)
+
+    def _inside(self, found: importlib.machinery.ModuleSpec) -> bool:
+        """Whether a module lies in the folder of a recorded distribution, which puts what it brings on the path itself:
+        setuptools does."""
+        places = [found.origin or "", *(found.submodule_search_locations or ())]
+        tops = [place[len(path) + 1 :].partition("/")[0] for place in places for path in sys.path
+                if path and place.startswith(path + "/")]  # fmt: skip
+        owners = {owner.lower().replace("_", "-") for top in tops for owner in self.owners.get(top, [])}
+        return bool(owners & self.recorded)
 
 
 def main(spec: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from catalog_core import verify_child
 from catalog_core.catalog import Catalog
 from catalog_core.records import Check
 from catalog_core.verify import Report
@@ -69,6 +70,23 @@ def test_a_class_beside_the_script_is_refused(tmp_path: Path, monkeypatch: pytes
         "        return x if x.sum() > 0 else -x\n"
     )
     assert verify(tmp_path, monkeypatch, "beside.Net()", "import beside").startswith("FAILED run:predict")
+
+
+def test_what_a_package_brings_inside_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """setuptools puts a folder of its own on the path when it is imported, perhaps after the packages were listed."""
+    pytest.importorskip("setuptools")
+    late = "Catalog.open(sys.argv[1] + '-other').save('x', {'w': torch.ones(1)})\nimport setuptools\n"
+    code = "class Late(torch.nn.Module):\n    def forward(self, x):\n        return x * 2\n"
+    assert verify(tmp_path, monkeypatch, "Late()", late + code) == "PASSED"
+    child = verify_child.Guard({"setuptools": "1"}, {})
+    folder = next(p for p in sys.path if p.endswith("site-packages"))
+    monkeypatch.setattr(sys, "path", [folder, f"{folder}/setuptools/_vendor"])
+    vendored = next(p.name for p in (Path(folder) / "setuptools/_vendor").iterdir() if (p / "__init__.py").exists())
+    monkeypatch.setattr(child, "owners", {"setuptools": ["setuptools"], vendored: ["somebody"]})
+    assert child.find_spec(vendored) is None
+    child.recorded.clear()
+    with pytest.raises(ImportError, match="somebody, which the artifact does not record"):
+        child.find_spec(vendored)
 
 
 def test_torch_that_only_pythonpath_reaches_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,8 +185,14 @@ class XrootdServer:
             self._process = None
 
     def pause(self) -> None:
-        """Let it hang: it keeps its connections and answers nothing."""
+        """Let it hang: it keeps its connections and answers nothing, once all its threads have stopped."""
         os.kill(self.pid, signal.SIGSTOP)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            states = [task.read_text().rpartition(") ")[2][0] for task in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+            if set(states) <= {"T"}:
+                return
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """Let it go on."""

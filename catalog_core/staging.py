@@ -40,7 +40,7 @@ class Source:
 
     def __init__(self, parts: Sequence[Any]) -> None:
         self.parts = [view for view in map(_bytes_of, parts) if view.nbytes]
-        self.size = sum(view.nbytes for view in self.parts)
+        self.size = _length(self.parts)
 
     @classmethod
     def of_file(cls, path: Path) -> Source:

@@ -173,10 +173,9 @@ def _steps(target: str, shown: str, seconds: float, say: Say, bar: Bar) -> dict[
                 change = f"{text(difference.before)} → {text(difference.after)}"
                 say(f"   {difference.change:8} {difference.name}  {change}{norm}")
         replayed = replay(target, f"{NAME}@champion")
-        if replayed["logits"] != logits.numpy().tobytes().hex():
-            raise CatalogError("a fresh process computed other logits from the stored weights than this one")
+        apart = farthest(logits, replayed["logits"])
         say(
-            f"8. A fresh process loaded {NAME}@champion and computed the same logits, bit by bit: "
+            f"8. A fresh process loaded {NAME}@champion and computed the same logits (farthest apart: {apart:.1g}): "
             f"accuracy {replayed['accuracy']:.1%}"
         )
         new_bytes = after.summary["new_bytes"]
@@ -213,6 +212,21 @@ def _fine_tune(catalog: Catalog, model: Any, seconds: float, bar: Bar) -> tuple[
         description="Handwritten digits: fine-tuned with the first layers frozen",
     )
     return before, after
+
+
+def farthest(logits: Any, stored: str) -> float:
+    """The largest difference between `logits` (n, 10), float32, and those that a fresh process computed, as `replay`
+    gives them. A stored graph may run by other kernels than the live network, so the last bits may differ; more than
+    torch's tolerance for float32 is a `CatalogError`."""
+    import torch
+
+    again = torch.frombuffer(bytearray.fromhex(stored), dtype=logits.dtype).reshape(logits.shape)
+    apart = float((again - logits).abs().max())
+    if not torch.allclose(again, logits, rtol=1.3e-6, atol=1e-5):
+        raise CatalogError(
+            f"a fresh process computed other logits from the stored weights than this one: up to {apart:.3g} apart"
+        )
+    return apart
 
 
 def replay(target: str | Path, ref: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from xrootd_server import XrootdServer, missing
+from xrootd_server import PARTS, XrootdServer, missing
 
 from catalog_core import Catalog
 from catalog_core.errors import NotFound
@@ -43,21 +43,36 @@ class TestBackend(BackendContract):
 
 def test_the_server_is_installed_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a stand-in for apt-get: what it is asked for, and what is said where it may not run."""
-    apt = tmp_path / "apt-get"
-    apt.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/log\n: > {tmp_path}/xrootd\n/bin/chmod +x {tmp_path}/xrootd\n')
-    for program in (apt, tmp_path / "cc"):
+    folders = {"PATH": tmp_path / "bin", "LIBRARIES": tmp_path / "lib"}
+    for folder in folders.values():
+        folder.mkdir()
+    apt = folders["PATH"] / "apt-get"
+    apt.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/log\ncd {tmp_path}\n'
+        'case "$*" in *xrootd-server*) : > bin/xrootd; /bin/chmod +x bin/xrootd;; esac\n'
+        'case "$*" in *scitokens*) : > lib/libXrdAccSciTokens-5.so;; esac\n'
+    )
+    for program in (apt, folders["PATH"] / "cc", folders["PATH"] / "openssl"):
         program.touch()
         program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in PARTS:
+        if name.startswith("lib") and "SciTokens" not in name:
+            (folders["LIBRARIES"] / name).touch()
+    monkeypatch.setenv("PATH", str(folders["PATH"]))
+    monkeypatch.setattr("system_packages.LIBRARIES", (str(folders["LIBRARIES"]),))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("CATALOG_TEST_INSTALL", raising=False)
     reason = missing()
     assert reason is not None
-    assert reason.startswith("XROOTD IS NOT INSTALLED")
+    assert reason.startswith("XROOTD, LIBXRDACCSCITOKENS-5.SO IS NOT INSTALLED")
     monkeypatch.setenv("CATALOG_TEST_INSTALL", "1")
     assert missing() is None
     update, install = (tmp_path / "log").read_text().splitlines()
-    assert update.startswith("update")
-    assert "xrootd-server" in install
+    assert update.endswith("update -q")
+    assert install.endswith("xrootd-scitokens-plugins xrootd-server")  # and nothing that was there already
+    (folders["LIBRARIES"] / "libXrdAccSciTokens-5.so").unlink()  # the program alone is not enough
+    assert missing() is None
+    assert (tmp_path / "log").read_text().splitlines()[-1].endswith("recommends xrootd-scitokens-plugins")
 
 
 def test_a_catalog_is_kept_there_and_opened_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,7 @@ def test_a_mounted_folder(tmp_path: Path) -> None:
 def test_no_server_is_one_failed_check(xrootd_servers: dict[str, XrootdServer]) -> None:
     with XrootdServer() as server:
         url = server.fresh()[0]
-    begun = time.monotonic()
     seen = found(url)
-    assert time.monotonic() - begun < 5
     assert seen["xrootd.server"].result == "failed"
     assert "does not answer" in seen["xrootd.server"].cause
     assert "eos.write" not in seen

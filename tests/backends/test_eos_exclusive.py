@@ -6,7 +6,6 @@ import io
 import multiprocessing
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clock import Clock
 from eos_race import EosRules, race
 from xrootd_server import XrootdServer
 
@@ -202,19 +202,19 @@ def test_a_claim_of_the_dead_is_passed_over_and_swept(xrootd: XrootdServer) -> N
     assert _eos(url, lease=0.0).sweep_uploads(-1) == 1
 
 
-def test_a_claim_that_was_made_anew_is_waited_for_anew(xrootd: XrootdServer) -> None:
+def test_a_claim_that_was_made_anew_is_waited_for_anew(xrootd: XrootdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     url = xrootd.fresh()[0]
     store = _eos(url, lease=2.0)
     assert store.calls.make("claims/k~1.1")  # of somebody
-    outcome: list[str] = []
-    begun = time.monotonic()
-    waiting = threading.Thread(target=lambda: outcome.append(_put(store, b"text", "k~1")))
-    waiting.start()
-    waiting.join(1)
-    os.utime(xrootd.path(url) / "claims/k~1.1", (1, 1))  # of somebody else, since now
-    waiting.join(30)
-    assert outcome == ["won"]
-    assert time.monotonic() - begun > 4
+
+    def anew(waited: float) -> None:
+        if 1.0 <= waited < 1.5:
+            os.utime(xrootd.path(url) / "claims/k~1.1", (1, 1))  # of somebody else, since now
+
+    clock = Clock(anew)
+    monkeypatch.setattr("catalog_eos.store.time", clock)
+    assert _put(store, b"text", "k~1") == "won"
+    assert clock.waited > 4  # what was left of the first lease, and all of the second
 
 
 def test_the_fence_knows_a_key_with_a_tilde(xrootd: XrootdServer) -> None:

@@ -1,4 +1,5 @@
-"""What goes wrong with an XRootD server: one clear error or a completed operation, in time, and never a wrong byte."""
+"""What goes wrong with an XRootD server: one clear error or a completed operation, and never a wrong byte. How long
+that may take is measured in `bench/test_deadlines.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +25,6 @@ from catalog_eos.store import EosStore, open_store
 
 pytestmark = pytest.mark.server
 MB = 1 << 20
-LIMIT = 15.0  # seconds in which an operation ends, one way or the other
 DATA = random.Random(1).randbytes(40 * MB)
 TIMERS: list[threading.Timer] = []  # starts that are still to come
 
@@ -81,9 +81,7 @@ def test_a_server_that_is_killed_in_mid_write_gets_all_of_it_when_it_is_back(
     server: XrootdServer, after: float
 ) -> None:
     store = open_store(server.fresh()[0], {}, True)
-    begun = time.monotonic()
     store.put("blob", Trigger(DATA, 20 * MB, lambda: restart(server, after)), len(DATA), "content")
-    assert time.monotonic() - begun < LIMIT
     assert store.get("blob").read() == DATA
     assert [info.key for info in store.list("")] == ["blob"]
 
@@ -91,10 +89,8 @@ def test_a_server_that_is_killed_in_mid_write_gets_all_of_it_when_it_is_back(
 def test_a_stream_that_cannot_be_read_again_ends_in_a_clear_error(server: XrootdServer) -> None:
     store = open_store(server.fresh()[0], {}, True)
     stream = Pipe(Trigger(DATA, 20 * MB, lambda: restart(server, 0.0)))
-    begun = time.monotonic()
     with pytest.raises(Interrupted, match="does not answer"):
         store.put("blob", stream, len(DATA), "content")  # type: ignore[arg-type]
-    assert time.monotonic() - begun < LIMIT
     assert store.stat("blob") is None
 
 
@@ -104,16 +100,12 @@ def test_a_server_that_stays_away_is_a_clear_error(server: XrootdServer) -> None
     put(store, "blob", DATA)
     stream = store.get("blob")
     assert stream.read(MB) == DATA[:MB]
-    begun = time.monotonic()
     with pytest.raises(Interrupted, match="does not answer") as caught:
         store.put("other", Trigger(DATA, 20 * MB, server.kill), len(DATA), "content")
-    assert time.monotonic() - begun < LIMIT
     assert "catalog doctor" in str(caught.value)
     for call in (stream.read, lambda: store.stat("blob")):
-        begun = time.monotonic()
         with pytest.raises(Interrupted):
             call()
-        assert time.monotonic() - begun < LIMIT
     stream.close()
     server.start()
     assert store.get("blob").read() == DATA
@@ -129,9 +121,7 @@ def test_a_read_goes_on_when_the_server_is_back(server: XrootdServer, after: flo
     with store.get("blob", 7) as stream:
         first = stream.read(5 * MB)
         restart(server, after)
-        begun = time.monotonic()
         rest = stream.read()
-    assert time.monotonic() - begun < LIMIT
     assert first + rest == DATA[7:]
 
 
@@ -157,10 +147,8 @@ def test_a_server_that_hangs_is_a_clear_error(server: XrootdServer) -> None:
     server.pause()
     try:
         for call in (lambda: store.stat("blob"), stream.read, lambda: put(store, "other", DATA)):
-            begun = time.monotonic()
             with pytest.raises(Interrupted):
                 call()
-            assert time.monotonic() - begun < 25
     finally:
         server.resume()
     stream.close()
@@ -175,19 +163,16 @@ def test_entries_are_appended_while_the_server_dies_again_and_again(server: Xroo
         backend.store._lease = 3.0  # type: ignore[attr-defined]
     done: list[tuple[int, bytes]] = []
     stop = threading.Event()
-    slowest = [0.0]
 
     def write(me: int) -> None:
         n = 0
         while not stop.is_set():
-            begun = time.monotonic()
             text = b'"%d/%d"' % (me, n)
             n += 1
             try:
-                done.append(backends[me].journal.append(lambda head, text=text: text, {}, begun + 30))  # type: ignore[misc]
+                done.append(backends[me].journal.append(lambda head, text=text: text, {}, time.monotonic() + 30))  # type: ignore[misc]
             except BackendError:
                 pass
-            slowest[0] = max(slowest[0], time.monotonic() - begun)
 
     writers = [threading.Thread(target=write, args=(me,)) for me in range(2)]
     for writer in writers:
@@ -209,7 +194,6 @@ def test_entries_are_appended_while_the_server_dies_again_and_again(server: Xroo
     for position, text in done:
         assert journal[position] == text
     assert len({position for position, _ in done}) == len(done)
-    assert slowest[0] < 30
 
 
 # -- rights, credentials ----------------------------------------------------------------------
@@ -237,10 +221,8 @@ def as_user(url: str, credentials: dict[str, str], options: dict[str, object] | 
     environment = {key: value for key, value in os.environ.items() if key not in ("XrdSecSSSKT", "BEARER_TOKEN_FILE")}
     environment |= {**credentials, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", PROGRAM, url, json.dumps(options or {})]
-    begun = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begun < 4 * LIMIT
     for token in (value for key, value in credentials.items() if key == "BEARER_TOKEN_FILE" and Path(value).exists()):
         assert Path(token).read_text()[:40] not in done.stdout + done.stderr
     return {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
@@ -327,9 +309,7 @@ def test_a_full_disk_is_named_and_nothing_is_published(xrootd_installed: None) -
         assert store.get("small").read() == b"x"
         assert store.calls.entries("tmp") == store.calls.entries("claims") == []
         (server.data / "filler").unlink()
-        begun = time.monotonic()
         put(store, f"entries/{len(list(store.list('entries/')))}", b"now", "exclusive")
-        assert time.monotonic() - begun < 2  # nobody waits for the claim of the one that failed
 
 
 def test_a_damaged_blob_is_found_by_put_and_replaced(xrootd: XrootdServer) -> None:
@@ -430,12 +410,10 @@ def test_several_writers_are_declared_where_the_race_has_passed(xrootd: XrootdSe
     assert ObjectStoreBackend(open_store(url, {}, True), "eos", url).many_writers
 
 
-def test_opening_where_no_server_is_does_not_wait(server: XrootdServer) -> None:
+def test_opening_where_no_server_is_is_no_error(server: XrootdServer) -> None:
     url = server.fresh()[0]
     server.kill()
-    begun = time.monotonic()
     assert not ObjectStoreBackend(open_store(url, {}, False), "eos", url).many_writers
-    assert time.monotonic() - begun < 3
 
 
 def test_threads_share_a_store(xrootd: XrootdServer) -> None:

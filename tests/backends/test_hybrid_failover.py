@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -531,14 +530,14 @@ def test_a_machine_that_knows_a_later_epoch_does_not_write_into_an_earlier_one(w
     w.machine("two")
     with pytest.raises(BackendError, match=r"has seen epoch.*none that knows of it is here"):
         w.open()
-    begun = time.monotonic()
+    asked = w.calls
     known = w.open(stale=True)
     assert len(known.versions("m")) == 2
     with pytest.raises(ReadOnly, match="has seen epoch"):
         known.save("m", weights(3))
     known.failover("cern", force=True)
     assert w.open().save("m", weights(4)).ref == f"m@{more + 2}"
-    assert time.monotonic() - begun < 5.0
+    assert w.calls - asked < 300, "nobody tried again and again"
     w.sites["oracle"].away = False
     w.open(stale=True).failover("oracle")
     catalog = w.open()
@@ -562,9 +561,9 @@ def test_a_handle_from_before_the_outage_saves_after_the_way_there_and_back(worl
     other.sync()
     other.failover("cern")
     other.save("m", weights(9))
-    begun = time.monotonic()
+    asked = w.calls
     assert old.save("m", weights(7)).ref == "m@3"
-    assert time.monotonic() - begun < 5.0
+    assert w.calls - asked < 100, "it did not try again and again"
     assert same(w.open(), "m@2", 9) and same(w.open(), "m@3", 7)
 
 
@@ -1047,10 +1046,10 @@ def test_a_machine_that_knows_a_later_epoch_neither_syncs_nor_reconciles_in_an_e
         lambda: catalog.save("z", weights(1)), lambda: catalog.erase("m@1", "by request"),
     )  # fmt: skip
     for verb in verbs:
-        begun = time.monotonic()
+        asked = w.calls
         with pytest.raises(ReadOnly, match="has seen epoch"):
             verb()
-        assert time.monotonic() - begun < 5.0
+        assert w.calls - asked < 100, "it did not try again and again"
     w.machine("check")
     with w.direct("cern") as cern:
         assert all(same(cern, version.ref, 1) for version in cern.versions("m"))

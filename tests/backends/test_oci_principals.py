@@ -91,9 +91,8 @@ def test_a_machine_whose_session_ends_gets_another_and_sends_the_body_whole(
     store = open_store(url, {"auth": "instance_principal"}, True)
     put(store, "a", b"a")
     forget(region.storage)
-    data, began = os.urandom(size), time.monotonic()
+    data = os.urandom(size)
     put(store, "b", data, "exclusive")
-    assert time.monotonic() - began < 5
     assert region.asked == 2
     assert store.get("b").read() == data
 
@@ -106,10 +105,9 @@ def test_a_busy_token_service_is_asked_again_until_the_deadline(region: Region, 
     patient.close()
     forget(region.storage)
     region.trouble = [503] * 1000
-    began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="kept refusing for 3 s"):
         machine.stat("a")
-    assert time.monotonic() - began < 6
+    assert 2 <= region.asked - 4 <= 20, "it is asked again, with pauses that grow"
 
 
 def test_a_machine_that_gets_no_session_or_a_bad_one_is_told_so(region: Region, machine: OCIStore) -> None:

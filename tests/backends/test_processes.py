@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,5 +90,8 @@ def test_a_killed_writer_leaves_a_journal_without_gaps(url: str) -> None:
 @pytest.mark.slow
 def test_no_writer_starves(tmp_path: Path) -> None:
     results = run(f"sqlite://{tmp_path}/catalog", 8, 1 << 30, 5)
-    assert min(len(result["positions"]) for result in results) > 0
-    assert max(result["slowest"] for result in results) < 1.0
+    total = sum(len(result["positions"]) for result in results)
+    for result in results:  # from its first entry to its last, nobody is passed over for long
+        mine = result["positions"]
+        assert len(mine) > total / 100
+        assert max(after - before for before, after in pairwise(mine)) < total / 3

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from clock import Clock
 
 from catalog_core.catalog import Catalog
 from catalog_core.digests import digest_of
@@ -238,18 +239,14 @@ def test_a_writer_behind_a_slow_line_gets_its_turn() -> None:
     threads = [threading.Thread(target=rush, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    times = []
     try:
         journal = journal_of(Slow(store, 0.05))  # type: ignore[arg-type]
-        for _ in range(2):
-            begun = time.monotonic()
-            journal.append(extend, {}, begun + 25)
-            times.append(time.monotonic() - begun)
+        for _ in range(2):  # without tickets it never comes to it: tried with a deadline of 25 s
+            journal.append(extend, {}, time.monotonic() + 100)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert max(times) < 15, times
     assert min(fast) > 100, "and the others go on"
     assert [info.key for info in store.list("inbox/")] == []
 
@@ -257,13 +254,13 @@ def test_a_writer_behind_a_slow_line_gets_its_turn() -> None:
 def test_the_ticket_of_a_dead_writer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from catalog_core import journal as module
 
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module._Turn, "EVERY", 0.0)
     store, entries = MemoryStore(), chain(20)
     put(store, f"inbox/{1:020}-dead", b"")
-    begun = time.monotonic()
     fill(store, entries)
-    assert 0.4 < time.monotonic() - begun < 2.0
+    assert module.PATIENCE <= clock.waited < 2 * module.PATIENCE
     assert store.stat(f"inbox/{1:020}-dead") is not None
 
 

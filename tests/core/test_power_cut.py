@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from system_packages import lacking
 
 import catalog_core
 import catalog_files
@@ -44,12 +45,9 @@ CALLS = (
 
 def _strace() -> str:
     """The path of a strace that works here; skips where there is none."""
-    if not shutil.which("strace") and os.environ.get("CATALOG_TEST_INSTALL") and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], check=False, timeout=240)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "strace"], check=False, timeout=240)
-    found = shutil.which("strace")
-    if not found:
-        pytest.skip("POWER CUTS NOT TESTED: THERE IS NO strace (CATALOG_TEST_INSTALL=1 INSTALLS IT ON DEBIAN)")
+    if reason := lacking({"strace": "strace"}):
+        pytest.skip(f"POWER CUTS NOT TESTED: {reason}")
+    found = str(shutil.which("strace"))
     probe = subprocess.run([found, "-e", "trace=fsync", "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         pytest.skip(f"POWER CUTS NOT TESTED: strace MAY NOT TRACE HERE ({probe.stderr.strip()[:80]})")

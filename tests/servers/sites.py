@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Site(FaultyStore):
         super().__init__(MemoryStore())
         self.name = name
         self.away = False
+        self.refused = 0  # calls while it was away
+        self.held: threading.Event | None = None  # calls wait for it
         self.place = Place(f"memory://{name}", self._open)
 
     def _open(self, create: bool) -> ObjectStore:
@@ -33,7 +36,10 @@ class Site(FaultyStore):
 
     def _enter(self, verb: Any) -> BaseException | None:
         if self.away:
+            self.refused += 1
             raise BackendError(f"{self.name} is away", backend=self.name)
+        if self.held is not None:
+            self.held.wait(120)
         return super()._enter(verb)
 
     def damage(self, key: str) -> None:
@@ -64,6 +70,11 @@ class World:
     def machine(self, name: str) -> None:
         """From now on somebody else, somewhere else."""
         self._patch.setenv("CATALOG_CACHE_DIR", str(self.folder / name))
+
+    @property
+    def calls(self) -> int:
+        """How many calls all sites have met, or would have."""
+        return sum(site.calls.total() + site.refused for site in self.sites.values())
 
     def fails_over(self, away: str = "cern", to: str = "oracle", machine: str = "two") -> None:
         """`away` goes away, and somebody else makes `to` the primary."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from catalog_core import git
 
 FRESH = 10.0
 BUDGET = 6.0
@@ -57,26 +57,6 @@ def _gpu(root: Path = Path("/proc/driver/nvidia")) -> dict[str, Any] | None:
     return {"driver": version[1] if version else driver, "models": models}
 
 
-def _git_bytes(folder: str, deadline: float, *arguments: str) -> bytes | None:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", "-C", folder, *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=left, check=False,
-            stdin=subprocess.DEVNULL, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def _git(folder: str, deadline: float, *arguments: str) -> str | None:
-    output = _git_bytes(folder, deadline, *arguments)
-    return None if output is None else output.decode(errors="replace").strip()
-
-
 def scrub(url: str) -> str:
     """A remote's URL without user names, passwords and tokens."""
     return re.split(r"[?#]", re.sub(r"(?<=://)[^/]*@", "", url), maxsplit=1)[0]
@@ -113,26 +93,10 @@ def provenance(folder: str | None = None) -> dict[str, Any]:
 
 
 def _look(where: str) -> dict[str, Any]:
-    git = None
-    deadline = time.monotonic() + BUDGET
-    if _git(where, deadline, "rev-parse", "--git-dir") is not None:
-        commit = _git(where, deadline, "rev-parse", "--verify", "-q", "HEAD")
-        remotes = (_git(where, deadline, "remote") or "").split()
-        remote = "origin" if "origin" in remotes else next(iter(remotes), None)
-        url = _git(where, deadline, "remote", "get-url", remote) if remote else None
-        status = _git(where, deadline, "status", "--porcelain", "--untracked-files=no")
-        difference = None
-        if status and commit:
-            difference = _git_bytes(where, deadline, "diff", "--no-ext-diff", "--no-textconv", "--binary", "HEAD")
-        git = {
-            "commit": commit,
-            "branch": _git(where, deadline, "symbolic-ref", "--short", "-q", "HEAD"),
-            "remote": remote,
-            "url": scrub(url) if url else None,
-            "dirty": None if status is None else bool(status),
-            "diff": "sha256:" + hashlib.sha256(difference).hexdigest() if difference else None,
-        }
-    return {"git": git, **_script()}
+    found = git.look(where, BUDGET)
+    if found is not None and found["url"]:
+        found["url"] = scrub(found["url"])
+    return {"git": found, **_script()}
 
 
 def _script() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core.digests import canonical, check_digest, digest_of, parse
+from catalog_core.digests import canonical, check_depth, check_digest, digest_of, parse
 from catalog_core.errors import IntegrityError, InvalidInput, UpgradeRequired
 from catalog_core.interfaces.backend import Head
 
@@ -163,6 +163,7 @@ def read_entry(data: bytes, position: int, previous: str | None, place: str = "t
     if len(data) > MAX_ENTRY:
         raise IntegrityError(f"{where} has {len(data):,} bytes; {MAX_ENTRY:,} are allowed")
     try:
+        check_depth(data)
         value = parse(data)
         if value["epoch"] != epoch:
             raise IntegrityError(f"{where} is of epoch {value['epoch']!r}, and epoch {epoch} is due")

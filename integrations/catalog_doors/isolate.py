@@ -25,6 +25,7 @@ _MISSING = {
     "network": "this machine could not cut the conversion off from the network",
     "files": "this machine could not keep the conversion from files outside of its folder",
     "processes": "this machine could not keep the conversion from starting processes",
+    "paths": "this machine could not hide from the conversion what other files are called, and how large they are",
 }
 
 

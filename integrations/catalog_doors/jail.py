@@ -1,7 +1,9 @@
 """A process that gives up what a pickle could abuse: the network, files, other processes, and most of the machine.
 
-Linux only, by what an ordinary user may ask for: limits, namespaces, Landlock (landlock(7)) and a filter of system
-calls (seccomp(2)). Imports nothing but the standard library. What a machine lacks is said, not hidden.
+Linux only, by what an ordinary user may ask for: limits, namespaces, a root folder of its own, Landlock (landlock(7))
+and a filter of system calls (seccomp(2)). Landlock does not hide that a path exists, nor its size and times (`stat`):
+the root of its own does, which holds nothing but what may be read. Imports nothing but the standard library. What a
+machine lacks is said, not hidden.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-_NEW_USER, _NEW_NET, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
+_NEW_USER, _NEW_NET, _NEW_IPC, _NEW_MOUNTS = 0x10000000, 0x40000000, 0x08000000, 0x00020000
 _PDEATHSIG, _NO_NEW_PRIVS, _SECCOMP = 1, 38, 22
 _LANDLOCK = {"create": 444, "add": 445, "restrict": 446}  # the same on every architecture
 _READ = 1 << 0 | 1 << 2 | 1 << 3  # execute, read a file, list a folder
@@ -34,7 +36,9 @@ _DENIED = {
     "socket": 41, "connect": 42, "sendto": 44, "sendmsg": 46, "bind": 49, "io_uring_setup": 425,
     "fork": 57, "vfork": 58, "execve": 59, "execveat": 322,
     "kill": 62, "tkill": 200, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "pidfd_open": 434,
-    "pidfd_send_signal": 424, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "setpriority": 141,
+    "pidfd_send_signal": 424, "pidfd_getfd": 438, "process_madvise": 440, "process_mrelease": 448, "kcmp": 312,
+    "migrate_pages": 256, "move_pages": 279, "ioprio_set": 251, "ioprio_get": 252, "setpgid": 109, "ptrace": 101,
+    "process_vm_readv": 310, "process_vm_writev": 311, "setpriority": 141,
     "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "add_key": 248, "request_key": 249, "keyctl": 250,
     "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "chown": 92, "fchown": 93, "lchown": 94,
     "fchownat": 260, "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "setxattr": 188,
@@ -45,13 +49,23 @@ _DENIED = {
     "reboot": 169, "settimeofday": 164, "clock_settime": 227, "sethostname": 170, "setdomainname": 171, "swapon": 167,
     "acct": 163, "quotactl": 179, "syslog": 103,
 }  # fmt: skip
-_CLONE, _CLONE3, _TGKILL, _PRLIMIT, _THREAD = 56, 435, 234, 302, 0x00010000
+# Calls about a process, which may ask for their own only: by 0 or its number, in the first argument; `getpriority` and
+# `get_robust_list` would tell of others.
+_OWN = {
+    "prlimit64": 302, "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
+    "sched_getaffinity": 204, "sched_getscheduler": 145, "sched_getparam": 143, "sched_getattr": 315,
+    "sched_rr_get_interval": 148, "get_robust_list": 274, "getpgid": 121, "getsid": 124,
+}  # fmt: skip
+_GETPRIORITY = 140
+_CLONE, _CLONE3, _TGKILL, _THREAD = 56, 435, 234, 0x00010000
 _X86_64, _ALLOW, _KILL, _ERRNO = 0xC000003E, 0x7FFF0000, 0x80000000, 0x00050000
 
 
 def enter(read: Iterable[str], write: Iterable[str], memory: int, seconds: int, file_size: int) -> dict[str, bool]:
     """Give up everything but reading `read` and writing `write` (paths). Bytes and seconds of CPU limit this process.
-    Returns what is out of reach from now on: `network`, `files`, `processes`."""
+    Returns what is out of reach from now on: `network`, `files`, `processes`, and `paths` (what other files are called,
+    and how large and old they are)."""
+    read, write = list(read), list(write)
     for kind, limit in (
         (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_NOFILE, 512), (resource.RLIMIT_CORE, 0),
@@ -60,26 +74,91 @@ def enter(read: Iterable[str], write: Iterable[str], memory: int, seconds: int, 
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, limit))
     if not sys.platform.startswith("linux"):
-        return {"network": False, "files": False, "processes": False}
+        return {"network": False, "files": False, "processes": False, "paths": False}
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PDEATHSIG, 9, 0, 0, 0)
-    network = _namespaces(libc)
+    network, mounts = _namespaces(libc)
+    paths = mounts and _root(libc, read, write)
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     files = _landlock(libc, read, write)
     calls = _filter(libc)
-    return {"network": network or calls, "files": files, "processes": calls}
+    return {"network": network or calls, "files": files, "processes": calls, "paths": paths}
 
 
-def _namespaces(libc: ctypes.CDLL) -> bool:
-    """A network of its own, with nothing in it."""
+def _namespaces(libc: ctypes.CDLL) -> tuple[bool, bool]:
+    """A network of its own, with nothing in it; and whether it may mount what nobody else sees."""
     user, group = os.getuid(), os.getgid()
-    if libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) != 0:
-        return bool(libc.unshare(_NEW_NET | _NEW_IPC) == 0)
+    wanted = _NEW_USER | _NEW_NET | _NEW_IPC
+    mounts = libc.unshare(wanted | _NEW_MOUNTS) == 0
+    if not mounts and libc.unshare(wanted) != 0:
+        return bool(libc.unshare(_NEW_NET | _NEW_IPC) == 0), False
     with contextlib.suppress(OSError):  # without these maps files can be read, and not made
         Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    return True
+    return True, mounts
+
+
+def _root(libc: ctypes.CDLL, read: list[str], write: list[str]) -> bool:
+    """Make a root folder that holds these paths only, at their places, and enter it. False where this machine does not
+    let it: then nothing has changed."""
+    bind, private, read_only, remount = 0x1000 | 0x4000, 0x40000 | 0x4000, 1, 0x20
+    new = os.path.join(write[0], ".root") if write else ""
+    own = f"/proc/{os.getpid()}"
+    try:
+        os.mkdir(new)
+        _done(libc.mount(None, b"/", None, private, None))
+        _done(libc.mount(b"tmpfs", os.fsencode(new), b"tmpfs", 2 | 4, b"size=1m,mode=755"))  # no set-uid, no devices
+        for path in (*sorted({*SYSTEM, *read} - {"/proc/self"}), own, "/dev/null", *write):
+            place = _mirrored(new, path)
+            if place is None:
+                continue
+            source, target = os.fsencode(os.path.realpath(path)), os.fsencode(place)
+            _done(libc.mount(source, target, None, bind, None))
+            if path not in write and not path.startswith(
+                "/dev/"
+            ):  # a flag that is locked may be missing here: Landlock holds
+                libc.mount(None, target, None, remount | 0x1000 | read_only | 2 | 4, None)
+        os.symlink(str(os.getpid()), f"{new}/proc/self")
+        os.mkdir(f"{new}/.old")
+        _done(libc.syscall(_DENIED["pivot_root"], os.fsencode(new), os.fsencode(f"{new}/.old")))
+    except OSError:
+        libc.umount2(os.fsencode(new), 2)
+        return False
+    os.chdir("/")
+    hidden = libc.umount2(b"/.old", 2) == 0
+    with contextlib.suppress(OSError):
+        os.rmdir("/.old")
+    libc.mount(None, b"/", None, remount | 0x1000 | read_only | 2 | 4, None)
+    return bool(hidden)
+
+
+def _done(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), "the kernel refused")
+
+
+def _mirrored(root: str, path: str, depth: int = 0) -> str | None:
+    """The place of `path` below `root`, made there with the links that lead to it; None where it does not exist."""
+    if depth > 40 or not os.path.exists(path):
+        return None
+    at, parts = "/", [part for part in path.split("/") if part]
+    for number, part in enumerate(parts):
+        at = os.path.join(at, part)
+        place = root + at
+        if os.path.islink(at):
+            target = os.readlink(at)
+            if not os.path.lexists(place):
+                os.symlink(target, place)
+            return _mirrored(
+                root, os.path.normpath(os.path.join(os.path.dirname(at), target, *parts[number + 1 :])), depth + 1
+            )
+        if not os.path.lexists(place):
+            if os.path.isdir(at):
+                os.mkdir(place)
+            else:
+                os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o444))
+    return root + at if at != "/" else None
 
 
 def _landlock(libc: ctypes.CDLL, read: Iterable[str], write: Iterable[str]) -> bool:
@@ -130,7 +209,10 @@ def _filter(libc: ctypes.CDLL) -> bool:
     program += [(give, 0, 0, _ALLOW)]
     program += [(equal, 0, 4, _TGKILL), (load, 0, 0, 16), (equal, 1, 0, own), (give, 0, 0, refuse)]
     program += [(give, 0, 0, _ALLOW)]
-    program += [(equal, 0, 4, _PRLIMIT), (load, 0, 0, 16), (equal, 1, 0, 0), (give, 0, 0, refuse)]
+    for number in _OWN.values():
+        program += [(equal, 0, 5, number), (load, 0, 0, 16), (equal, 2, 0, 0), (equal, 1, 0, own)]
+        program += [(give, 0, 0, refuse), (give, 0, 0, _ALLOW)]
+    program += [(equal, 0, 4, _GETPRIORITY), (load, 0, 0, 24), (equal, 1, 0, 0), (give, 0, 0, refuse)]
     program += [(give, 0, 0, _ALLOW), (give, 0, 0, _ALLOW)]
     code = b"".join(struct.pack("=HBBI", *step) for step in program)
     buffer = ctypes.create_string_buffer(code, len(code))

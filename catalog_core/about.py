@@ -15,7 +15,7 @@ from catalog_core.durable import translated
 from catalog_core.errors import InvalidInput
 from catalog_core.names import check_key, nearest
 from catalog_core.records import EntryPoint, TensorSpec
-from catalog_core.values import check_tags
+from catalog_core.values import check_value, scalar
 
 ORACLE_USE_CASES = (  # under the names of ADS and OCI
     "binary_classification", "regression", "multinomial_classification", "clustering", "recommender",
@@ -37,7 +37,7 @@ BLOCK = 1 << 20
 
 def check_taxonomy(given: Mapping[str, Any]) -> dict[str, str]:
     """Taxonomy as it is stored: text by key. Raises `InvalidInput` for a `use_case` that is not on the list."""
-    found = {check_key(key, "taxonomy"): str(value) for key, value in given.items()}
+    found = {check_key(key, "taxonomy"): str(value) for key, value in given.items() if value is not None}
     case = found.get("use_case")
     if case is not None:
         plain = case.strip().lower().replace(" ", "_").replace("-", "_")
@@ -71,7 +71,7 @@ def check_custom(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"custom {key!r} {f'has {odd[0]!r}' if odd else 'has no value'}",
                 hint='custom={"key": {"value": 1, "category": "…", "description": "…"}}',
             )
-        check_tags({key: fields["value"]}, "custom")
+        fields["value"] = check_value(check_key(key, "custom"), fields["value"], "custom")
         for name in ("category", "description"):
             if fields.get(name) is not None and not isinstance(fields[name], str):
                 raise InvalidInput(f"the {name} of custom {key!r} is no text")
@@ -91,12 +91,14 @@ def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, An
         for key, value in details.items():
             if key not in DETAILS:
                 raise InvalidInput(f"tensors[{name!r}] has {key!r}", hint=f"known: {', '.join(DETAILS)}")
-            if not isinstance(value, (int, float) if key in ("minimum", "maximum") else str) or isinstance(value, bool):
+            bound = key in ("minimum", "maximum")
+            found = scalar(value) if bound else value
+            if not isinstance(found, (int, float) if bound else str) or isinstance(found, bool):
                 raise InvalidInput(f"the {key} of {name!r} cannot be {value!r}")
 
     def spec(tensor: TensorSpec) -> TensorSpec:
         details = tensors.get(tensor.name, {})
-        told: dict[str, Any] = {k: float(v) if k in ("minimum", "maximum") else v for k, v in details.items()}
+        told: dict[str, Any] = {k: float(scalar(v)) if k in ("minimum", "maximum") else v for k, v in details.items()}
         return attrs.evolve(tensor, **told)
 
     return tuple(
@@ -148,9 +150,10 @@ def training(seed: Any, datasets: Mapping[str, Any] | None, run: str | None) -> 
     Raises `InvalidInput`."""
     found: dict[str, Any] = {}
     if seed is not None:
-        if type(seed) is not int or abs(seed) > MAX_INTEGER:
-            raise InvalidInput(f"seed {seed!r} is no integer that JSON can hold")
-        found["seed"] = seed
+        found["seed"] = scalar(seed)
+        if type(found["seed"]) is not int or abs(found["seed"]) > MAX_INTEGER:
+            shown = "is beyond ±(2^53-1)" if type(found["seed"]) is int else f"{repr(seed)[:80]} is no integer"
+            raise InvalidInput(f"seed {shown}, so JSON cannot hold it")
     if datasets is not None:
         found["datasets"] = {check_key(name, "data set"): dataset(name, given) for name, given in datasets.items()}
     runs = {system: os.environ[variable] for system, variable in RUNS if os.environ.get(variable)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -35,13 +37,14 @@ from catalog_core.names import check_alias, check_component, check_file, check_n
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, TensorSpec, step_of
 from catalog_core.session import fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
-from catalog_core.values import check_metric, check_tags
+from catalog_core.values import check_metric, check_tags, members, scalar
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.handles import Version
 
 FILES = "files"
+MAX_FLOAT = sys.float_info.max
 
 
 class Draft:
@@ -80,10 +83,10 @@ class Draft:
             "tensors": tensors, "baseline": baseline, "datasets": datasets,
         }  # fmt: skip
         for kind, given in mappings.items():
-            if given is not None and not isinstance(given, Mapping):
+            if given is not None and members(given) is None:
                 raise InvalidInput(f"{kind} must map names to values; this is a {type(given).__name__}")
-        self.tags = check_tags(tags or {})
-        self.metrics = {key: check_metric(key, value) for key, value in (metrics or {}).items()}
+        self.tags = {key: value for key, value in check_tags(tags or {}).items() if value is not None}
+        self.metrics = {key: check_metric(key, value) for key, value in (members(metrics) or {}).items()}
         self.params = check_tags(params or {}, "parameter")
         self.taxonomy = about.check_taxonomy(taxonomy or {})
         self.custom = about.check_custom(custom or {})
@@ -491,7 +494,7 @@ class Draft:
         return version
 
     def _publish(self, alias: str | None) -> Version:
-        summary = {
+        summary: dict[str, Any] = {
             "framework": self._main.framework,
             "algorithm": self._main.algorithm,
             "parameters": sum(d.parameters for d in self.described.values()),
@@ -502,9 +505,14 @@ class Draft:
             "new_bytes": self._writer.written,
             **({} if self.report is None else {"checks": self.report.told()}),
         }
+        params = {**_flat(self._main.hyperparameters), **self.params}
+        none = sorted(key for key, value in params.items() if value is None)
+        if none:
+            summary["none"] = none
+        params = {key: value for key, value in params.items() if value is not None}
         return self.catalog._publish(
             self.name, self._writer, self.digest, self._layout, self.size, self._checked, alias=alias, summary=summary,
-            tags=self.tags, metrics=self.metrics, params={**_flat(self._main.hyperparameters), **self.params},
+            tags=self.tags, metrics=self.metrics, params=params,
             taxonomy=self.taxonomy, text=self.description,
         )  # fmt: skip
 
@@ -584,14 +592,14 @@ def _lock_bytes(distributions: Any) -> bytes:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values among captured hyperparameters, as far as an event has room for them."""
+    """The plain values among captured hyperparameters, as far as an event has room for them; as text what JSON has no
+    number for."""
     result: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, int) and abs(value) > MAX_INTEGER:
-            value = str(value)
-        try:
-            check_tags({**result, key: value}, "parameter")
-        except InvalidInput:
-            continue
-        result[key] = value
+        found = scalar(value)
+        if isinstance(found, (int, float)) and not abs(found) <= (MAX_INTEGER if isinstance(found, int) else MAX_FLOAT):
+            found = str(found)
+        if isinstance(found, (str, bool, int, float)):
+            with suppress(InvalidInput):
+                result = check_tags({**result, key: found}, "parameter")
     return result

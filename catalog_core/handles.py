@@ -97,11 +97,11 @@ class Version:
     def _field(self, kind: str) -> dict[str, Any]:
         if self._fields is None:
             self._fields = {"tags": {}, "metrics": {}, "params": {}, "taxonomy": {}}
-            for key, text, number in self.catalog._index.rows(
-                "SELECT key, text, number FROM fields WHERE version = ? ORDER BY key", (self._id,)
+            for key, *value in self.catalog._index.rows(
+                "SELECT key, text, number, flag FROM fields WHERE version = ? ORDER BY key", (self._id,)
             ):
                 group, _, name = key.partition(".")
-                self._fields[group][name] = typed(text, number)
+                self._fields[group][name] = typed(*value)
         return dict(self._fields[kind])
 
     @property
@@ -116,8 +116,10 @@ class Version:
 
     @property
     def params(self) -> dict[str, Any]:
-        """Hyperparameters that were captured."""
-        return self._field("params")
+        """Hyperparameters, captured and given; None for one that was given as None."""
+        none = self.summary.get("none")
+        names = [name for name in none if type(name) is str] if isinstance(none, list) else []
+        return {**dict.fromkeys(names), **self._field("params")}
 
     @property
     def taxonomy(self) -> dict[str, Any]:
@@ -177,7 +179,11 @@ class Version:
 
     def tag(self, /, *unset: str, **tags: Any) -> Version:
         """Set tags by keyword (or `**{"odd key": value}`); positional keys are removed."""
-        return self._changed(self._event("tags.set", set=check_tags(tags), unset=list(unset)))
+        checked = check_tags(tags)
+        for key, value in checked.items():
+            if value is None:
+                raise InvalidInput(f"tag {key!r} cannot be None", hint=f"tag({key!r}) removes it")
+        return self._changed(self._event("tags.set", set=checked, unset=list(unset)))
 
     def annotate(self, /, **metrics: float) -> Version:
         """Set metrics: finite numbers, else `InvalidInput`."""

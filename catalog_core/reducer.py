@@ -15,6 +15,7 @@ from catalog_core.errors import Rejected
 from catalog_core.events import STAGES, Entry, Intent, known
 from catalog_core.names import check_alias, check_key, check_name
 from catalog_core.sqlite import sqlite3
+from catalog_core.values import word
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -27,7 +28,8 @@ CREATE TABLE versions (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, number IN
 CREATE UNIQUE INDEX versions_number ON versions (model, number);
 CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
 CREATE TABLE parted (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
-CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, PRIMARY KEY (version, key)) WITHOUT ROWID;
+CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, flag INTEGER,
+  PRIMARY KEY (version, key)) WITHOUT ROWID;
 CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
   PRIMARY KEY (version, name)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5(name, body, content='', columnsize=0, tokenize='unicode61');
@@ -52,7 +54,7 @@ CREATE INDEX IF NOT EXISTS events_model ON events (model, position);
 VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
 NEWEST = "UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?"
 ALIAS = "INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)"
-FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?)"
+FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)"
 TEXT = "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)"
 INTENT = "INSERT INTO intents VALUES (?, ?)"
 ENTRY = "INSERT INTO entries VALUES (?, ?)"
@@ -498,14 +500,13 @@ def _text(value: Any) -> str | None:
     return value
 
 
-def field_rows(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
-    """The rows of tags, metrics, parameters or taxonomy: key, text, and the number where it is one."""
-    rows: list[tuple[str, str, float | None]] = []
+def field_rows(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str, float | None, int | None]]:
+    """The rows of tags, metrics, parameters or taxonomy: key, text, number where it is one, 1 or 0 for a boolean."""
+    rows: list[tuple[str, str, float | None, int | None]] = []
     for key, value in values.items():
         _key(key, kind)
         number = value if type(value) in (int, float) else None
         if number is None and (kind == "metrics" or not isinstance(value, (str, bool))):
             raise Rejected(f"{kind} {key!r} cannot be {value!r}", code="metric" if kind == "metrics" else "value")
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        rows.append((f"{kind}.{key}", text, number))
+        rows.append((f"{kind}.{key}", word(value), number, int(value) if isinstance(value, bool) else None))
     return rows

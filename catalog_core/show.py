@@ -73,9 +73,9 @@ def state(past: Index) -> dict[str, Any]:
         "SELECT number, stage, manifest, created, id FROM versions WHERE deleted = 0 ORDER BY number"
     ):
         fields: dict[str, dict[str, Any]] = {"tags": {}, "metrics": {}}
-        for key, word, value in past.rows("SELECT key, text, number FROM fields WHERE version = ?", (identity,)):
+        for key, *value in past.rows("SELECT key, text, number, flag FROM fields WHERE version = ?", (identity,)):
             group, _, rest = key.partition(".")
-            fields.setdefault(group, {})[rest] = typed(word, value)
+            fields.setdefault(group, {})[rest] = typed(*value)
         versions.append(
             {"number": number, "stage": stage, "digest": manifest, "created": when(created).isoformat(), **fields}
         )

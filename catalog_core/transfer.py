@@ -53,7 +53,8 @@ def about(version: Version) -> dict[str, Any]:
         "time": version.created.isoformat(),
     }  # fmt: skip
     told = {
-        "text": published.get("text"), "tags": version.tags, "metrics": version.metrics, "params": version.params,
+        "text": published.get("text"), "tags": version.tags, "metrics": version.metrics,
+        "params": {key: value for key, value in version.params.items() if value is not None},  # `summary` names them
         "taxonomy": version.taxonomy, "summary": {"origin": origin, **published.get("summary", {})},
     }  # fmt: skip
     return {key: value for key, value in told.items() if value}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from catalog_core.digests import MAX_INTEGER, plain
 from catalog_core.errors import InvalidInput
 from catalog_core.names import check_key
 
@@ -15,37 +20,133 @@ MAX_TAG = 4096
 MAX_TAGS = 12 << 10
 
 
+def scalar(value: Any) -> Any:
+    """A value as Python's own type, where it is one number, text or boolean: a NumPy scalar, a 0-dimensional array or
+    tensor, a member of an enumeration; a path as text. Anything else is returned as it is."""
+    found = plain(value)
+    if getattr(found, "shape", None) == () and hasattr(found, "dtype") and hasattr(found, "item"):
+        try:
+            found = plain(found.item())
+        except Exception:  # a tensor without data
+            return value
+    if isinstance(found, os.PathLike):
+        return os.fspath(found)
+    return found
+
+
+def check_value(key: str, value: Any, kind: str = "tag") -> str | bool | int | float:
+    """Return `value` as it may be stored under `key`: a text, a boolean or a finite number that JSON holds, of at most
+    4 KiB. Raises `InvalidInput`."""
+    found = scalar(value)
+    if not isinstance(found, (str, bool, int, float)):
+        raise InvalidInput(
+            f"{kind} {key!r} is a {type(found).__name__}; texts, numbers and booleans are allowed",
+            hint="store it as text: str(value)",
+        )
+    if isinstance(found, float) and found - found != 0:
+        raise InvalidInput(f"{kind} {key!r} is {found}, which cannot be stored as JSON", hint="store it as text")
+    if isinstance(found, int) and abs(found) > MAX_INTEGER:
+        raise InvalidInput(f"{kind} {key!r} is an integer beyond ±(2^53-1)", hint="store it as text: str(value)")
+    size = _size(found)
+    if size > MAX_TAG:
+        raise InvalidInput(_too_large(kind, key, size), hint="long texts go into the card or an attachment")
+    return found
+
+
 def check_tags(tags: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
-    """Return `tags` if they may be stored: texts, finite numbers and booleans, 4 KiB each, 12 KiB in all."""
+    """Return `tags` as they may be stored: texts, booleans and finite numbers, 4 KiB each, 12 KiB in all.
+
+    A mapping in `tags` gives a key for each of its values, joined by dots (`{"optimizer": {"lr": 1}}` is
+    `optimizer.lr`); a list is a text, its JSON. None stays None: it says that there is no value, and no event holds it.
+    Raises `InvalidInput`, `InvalidName`.
+    """
     total = 0
-    for key, value in tags.items():
-        check_key(key, kind)
-        if not isinstance(value, (str, bool, int, float)):
-            raise InvalidInput(f"{kind} {key!r} is a {type(value).__name__}; texts, numbers and booleans are allowed")
-        if isinstance(value, float) and value - value != 0:
-            raise InvalidInput(f"{kind} {key!r} is {value}, which cannot be stored as JSON", hint="store it as text")
-        size = len(str(value).encode(errors="replace"))
+    result: dict[str, Any] = {}
+    for key, value in _leaves(tags, kind):
+        if key in result:
+            raise InvalidInput(f"{kind} {key!r} is given twice", hint="a nested mapping gives keys with dots")
+        result[key] = None if value is None else check_value(key, value, kind)
+        size = _size(result[key])
         total += size + len(key)
-        if size > MAX_TAG or total > MAX_TAGS:
-            raise InvalidInput(
-                f"{kind} {key!r} takes {size:,} bytes: {MAX_TAG:,} are allowed for one, {MAX_TAGS:,} for all",
-                hint="long texts go into the card or an attachment",
-            )
-    return dict(tags)
+        if total > MAX_TAGS:
+            raise InvalidInput(_too_large(kind, key, size), hint="long texts go into the card or an attachment")
+    return result
+
+
+def _size(value: Any) -> int:
+    return 0 if value is None else len(str(value).encode(errors="replace"))
+
+
+def _too_large(kind: str, key: str, size: int) -> str:
+    return f"{kind} {key!r} takes {size:,} bytes: {MAX_TAG:,} are allowed for one, {MAX_TAGS:,} for all"
+
+
+def _leaves(values: Any, kind: str) -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, each with the keys that lead to it, joined by dots."""
+    todo = [("", values)]
+    while todo:
+        path, item = todo.pop()
+        inner = members(item)
+        if path:
+            check_key(path, kind)
+            if inner is None or not inner:
+                yield path, (_listed(path, item, kind) if _is_nest(item) else item)
+                continue
+        for key, value in reversed(list((inner or {}).items())):
+            text = plain(key)
+            if path and type(text) is int:  # `vars(args)` and configurations number things
+                text = str(text)
+            if type(text) is not str or not text:
+                check_key(key, kind)
+            todo.append((f"{path}.{text}" if path else text, value))
+
+
+def members(value: Any) -> Mapping[Any, Any] | None:
+    """Names and values of a mapping, or of a namespace as `argparse` makes one; None for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    argparse = sys.modules.get("argparse")
+    if isinstance(value, SimpleNamespace) or (argparse is not None and isinstance(value, argparse.Namespace)):
+        return vars(value)
+    return None
+
+
+def _is_nest(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+    return listed or members(value) is not None
+
+
+def _listed(key: str, value: Any, kind: str) -> str:
+    """The JSON of a list, for people: what is in it must be plain."""
+
+    def inner(item: Any) -> Any:
+        if not _is_nest(item):
+            found = scalar(item)
+            return found if found is None or isinstance(found, float) else check_value(key, found, kind)
+        named = members(item)
+        return [inner(each) for each in item] if named is None else {str(k): inner(each) for k, each in named.items()}
+
+    try:
+        return json.dumps(inner(value), ensure_ascii=False)
+    except RecursionError as exc:
+        raise InvalidInput(f"{kind} {key!r} is nested too deep") from exc
 
 
 def check_metric(key: str, value: Any) -> float | int:
     """Return `value` if it may be a metric: a finite number. Raises `InvalidInput`."""
-    from catalog_core.digests import MAX_INTEGER
-
     check_key(key, "metric")
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    number: float | int = scalar(value)
+    if isinstance(number, (bool, str, bytes, complex)) or not hasattr(number, "__float__"):
         raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint="texts go into tags=")
-    number = value if isinstance(value, int) else float(value)
-    if number != number or number in (float("inf"), float("-inf")):
-        raise InvalidInput(f"metric {key!r} is {number}: only finite numbers can be compared", hint="leave it out")
-    if isinstance(number, int) and abs(number) > MAX_INTEGER:
-        raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)")
+    if not isinstance(number, int):
+        try:
+            number = float(number)
+        except Exception as exc:  # several numbers, or a date of NumPy
+            raise InvalidInput(f"metric {key!r} must be one number, not a {type(value).__name__}") from exc
+        if number - number != 0:
+            raise InvalidInput(f"metric {key!r} is {number}: only finite numbers can be compared", hint="leave it out")
+    elif abs(number) > MAX_INTEGER:
+        raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)", hint="float(value) rounds it")
     return number
 
 
@@ -63,8 +164,15 @@ def when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def typed(word: str, number: float | None) -> Any:
-    """A stored value as it was given: the number (whole where it was written so), else the text."""
+def word(value: str | bool | int | float) -> str:
+    """The text of a stored value: what a search compares with a text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def typed(text: str, number: float | None, flag: int | None) -> Any:
+    """A stored value as it was given: the boolean, the number (whole where it was written so), else the text."""
+    if flag is not None:
+        return bool(flag)
     if number is None:
-        return word
-    return int(number) if "." not in word and "e" not in word else number
+        return text
+    return int(number) if "." not in text and "e" not in text else number

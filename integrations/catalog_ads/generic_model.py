@@ -417,7 +417,8 @@ class GenericModel:
                 draft.metrics[item.key] = check_metric(item.key, item.value)
             elif isinstance(item.value, (str, bool, int, float)):
                 found[item.key] = item.value
-        draft.tags = check_tags({**draft.tags, **found})
+        tags = check_tags({**draft.tags, **found})
+        draft.tags = {key: value for key, value in tags.items() if value is not None}
         self._summary.set(summary.INTROSPECTED, "Not Applicable" if ignore_introspection else "Done")
         version = draft.save()
         self._draft, self.model_id = None, version.ref

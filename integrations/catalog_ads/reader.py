@@ -26,7 +26,7 @@ from catalog_core.about import DETAILS, taxonomy_of
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.names import check_component, check_file, check_name
 from catalog_core.records import Foreign, Stored
-from catalog_core.values import check_tags
+from catalog_core.values import check_tags, check_value
 from catalog_doors import files as door
 from catalog_doors.look import PICKLED, Looked, look
 
@@ -199,10 +199,9 @@ def plain_params(told: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in told.items():
         try:
-            check_tags({**kept, key: value}, "parameter")
+            kept = check_tags({**kept, key: check_value(key, value, "parameter")}, "parameter")
         except InvalidInput:
             continue
-        kept[key] = value
     return kept
 
 

@@ -15,6 +15,7 @@ import attrs
 
 from catalog_core.about import ORACLE_USE_CASES as USE_CASES
 from catalog_core.errors import InvalidInput
+from catalog_core.values import word
 
 Style = Literal["ads", "oci"]
 ATTACHMENT = "ads/metadata.json"  # of a version: custom metadata with descriptions and categories
@@ -128,7 +129,7 @@ def facts_of(version: Any, checks: Mapping[str, Any] | None = None) -> Facts:
     the custom metadata that the classes of ADS attached. `checks` are results, as `introspection.as_ads` gives them."""
     described = main_of(version.manifest.description)
     told = {key: str(described[key]) for key in ("framework", "framework_version", "algorithm") if described.get(key)}
-    custom = {key: Item(key, str(value), "", "Other") for key, value in version.tags.items()}
+    custom = {key: Item(key, word(value), "", "Other") for key, value in version.tags.items()}
     if ATTACHMENT in version.attachments:
         rows = json.loads(version.attachment(ATTACHMENT))["data"]
         custom |= {row["key"]: Item(**row) for row in rows if row["key"] not in version.metrics}

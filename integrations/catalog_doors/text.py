@@ -8,7 +8,7 @@ from typing import Any
 
 from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import InvalidInput, SerializationError
-from catalog_core.values import check_tags
+from catalog_core.values import check_tags, check_value
 
 MAX_TEXT = 1 << 20
 MAX_VALUES = 20_000
@@ -97,10 +97,9 @@ def tags(values: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
         if isinstance(value, list) and value and all(isinstance(item, (str, int)) for item in value):
             value = ", ".join(map(str, value))
         try:
-            check_tags({**kept, name: value}, kind)
+            kept = check_tags({**kept, name: check_value(name, value, kind)}, kind)
         except InvalidInput:
             continue
-        kept[name] = value
     return kept
 
 

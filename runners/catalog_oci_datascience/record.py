@@ -25,7 +25,7 @@ from catalog_ads.taxonomy import (
 )
 from catalog_core.about import taxonomy_of
 from catalog_core.errors import InvalidInput
-from catalog_core.values import check_tags
+from catalog_core.values import check_tags, check_value
 
 if TYPE_CHECKING:
     from catalog_core.handles import Version
@@ -306,7 +306,7 @@ def _storable(values: Mapping[str, Any], first: Mapping[str, Any] = MappingProxy
     kept = dict(first)
     for key, value in values.items():
         try:
-            kept = check_tags({**kept, key: value})
+            kept = check_tags({**kept, key: check_value(key, value)})
         except InvalidInput:
             continue
     return kept

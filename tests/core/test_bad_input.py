@@ -163,7 +163,29 @@ def test_a_reference_to_nothing_offers_what_there_is(
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("inf"), -float("inf"), "high", "0.9", None, True, 1 << 53, 1 << 2000, 1j, [1.0], {}, b"1"],
+    [
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        "high",
+        "0.9",
+        None,
+        True,
+        1 << 53,
+        1 << 2000,
+        1j,
+        [1.0],
+        {},
+        b"1",
+        np.bool_(True),
+        np.int64(1 << 60),
+        np.uint64((1 << 64) - 1),
+        np.float64("nan"),
+        np.str_("0.5"),
+        np.complex64(1),
+        np.array([1.0, 2.0]),
+        np.datetime64("2026-01-01"),
+    ],
     ids=lambda value: str(value)[:12],
 )
 def test_what_is_no_metric_is_refused(catalog: Catalog, value: Any) -> None:
@@ -186,8 +208,9 @@ def test_a_metric_that_is_no_number_is_one_line_of_the_command(
     "tags",
     [
         {"note": "x" * 10_000_000}, {f"k{n}": "x" * 4000 for n in range(2500)}, {"x" * 10_000_000: "1"}, {"": "1"},
-        {" a": "1"}, {"a\nb": "1"}, {"a": float("nan")}, {"a": None}, {"a": [1]}, {"a": b"x"}, {"a": 1 << 60},
-        {"a": "\udcff"}, {"\udcff": "a"}, {1: "a"},
+        {" a": "1"}, {"a\nb": "1"}, {"a": float("nan")}, {"a": {1}}, {"a": [b"x"]}, {"a": b"x"}, {"a": 1 << 60},
+        {"a": "\udcff"}, {"\udcff": "a"}, {1: "a"}, {"a": np.zeros(3)}, {"a": 10**4000}, {"a": {"b": 1}, "a.b": 2},
+        {"a": {"b": {"": 1}}}, {"a": {"1": 1, 1: 2}}, {"a": {1.5: 1}}, {"a": np.int64(1 << 60)}, {"a": dict},
     ],
     ids=lambda tags: repr(tags)[:20],
 )  # fmt: skip

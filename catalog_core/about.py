@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from catalog_core import folders
 from catalog_core.digests import MAX_INTEGER, check_digest
 from catalog_core.durable import translated
 from catalog_core.errors import InvalidInput
@@ -123,17 +124,35 @@ def dataset(name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Path):
         raise InvalidInput(f"data set {name!r} is a {type(given).__name__}", hint="a Path, a text, or a mapping")
     with translated(str(given)):
-        if given.is_file():
-            digest, size = _read(given)
-            return {"reference": given.name, "digest": digest, "size": size}
         if not given.is_dir():
-            raise InvalidInput(f"data set {name!r}: {given} does not exist")
-        state, total, count = hashlib.sha256(), 0, 0
-        for path in sorted(path for path in given.rglob("*") if path.is_file()):
+            ((file, path),) = folders.read(given).files.items()
             digest, size = _read(path)
-            state.update(f"{digest} {size} {path.relative_to(given).as_posix()}\n".encode())
+            return {"reference": file, "digest": digest, "size": size}
+        return {"reference": given.name, **_folder(given)}
+
+
+def _folder(folder: Path) -> dict[str, Any]:
+    """Digest, size and number of files of a folder: the digest is that of a line for each file and each empty folder,
+    in the order of their names. Links are followed; what could not be read is refused."""
+    state, total, count = hashlib.sha256(), 0, 0
+    for item in folders.walk(folder):
+        if item.kind == "file":
+            digest, size = _read(item.path)
+            state.update(_line(f"{digest} {size} ", item.name))
             total, count = total + size, count + 1
-        return {"reference": given.name, "digest": "sha256:" + state.hexdigest(), "size": total, "files": count}
+        elif item.kind == "empty":
+            state.update(_line("empty 0 ", item.name))
+        else:
+            raise folders.wrong(item, folder)
+    return {"digest": "sha256:" + state.hexdigest(), "size": total, "files": count}
+
+
+def _line(before: str, name: str) -> bytes:
+    """A line of the list, escaped as `sha256sum` does where a name holds what ends a line."""
+    if "\n" not in name:
+        return f"{before}{name}\n".encode(errors="surrogateescape")
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"\\{before}{escaped}\n".encode(errors="surrogateescape")
 
 
 def _read(path: Path) -> tuple[str, int]:

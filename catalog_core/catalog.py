@@ -626,6 +626,7 @@ class Catalog:
         from pathlib import Path
 
         from catalog_core.durable import translated
+        from catalog_core.folders import restore
 
         target = Path(folder)
         with translated(str(target)):
@@ -637,8 +638,9 @@ class Catalog:
         done, total = 0, sum(file.size for component in components for file in component.files)
         for component in components:
             reader = artifact.reader(component)
+            place = target / component.name if len(components) > 1 else target
             for name in reader.files:
-                path = (target / component.name if len(components) > 1 else target) / name
+                path = place / name
                 with translated(str(target)):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with path.open("wb") as file:
@@ -646,6 +648,8 @@ class Catalog:
                             done += file.write(piece)
                             if self.progress:
                                 self.progress(done, total)
+            with translated(str(target)):
+                restore(place, reader.meta, reader.files)
         return target
 
     def copy(self, ref: str | Version, target: Catalog, name: str | None = None) -> Version:

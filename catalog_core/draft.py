@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from catalog_core import about, capture
+from catalog_core import about, capture, folders
 from catalog_core import baseline as statistics
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
@@ -251,21 +251,21 @@ class Draft:
 
     def _stage_path(self, name: str, path: Path) -> Component:
         with translated(str(path)):
-            if not path.is_dir() and not path.is_file():
-                raise InvalidInput(f"{path} is no file or folder" if path.exists() else f"{path} does not exist")
-            found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            if not found:
+            found = folders.read(path)
+            if not found.files:
                 raise InvalidInput(f"folder {path} holds no files")
-            files = {check_file(p.relative_to(path).as_posix() if path.is_dir() else p.name): p for p in found}
-            result = [(name, self._writer.add(Source.of_file(file), cuts_of(file))) for name, file in files.items()]
+            for file in (*found.files, *found.empty):
+                check_file(file)
+            result = [(file, self._writer.add(Source.of_file(at), cuts_of(at))) for file, at in found.files.items()]
         kind = self.catalog._registry.serializer_for_suffix([file for file, _ in result]) or FILES
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
-        return _component(name, kind, directory, {})
+        return _component(name, kind, directory, found.meta)
 
     def _stage_stored(self, name: str, stored: Stored) -> Component:
         """Keep the files as they are; what the serializer makes of them is run, and described."""
-        kept = evolve(self._stage_path(name, stored.folder), serializer=stored.serializer, meta=dict(stored.meta))
+        staged = self._stage_path(name, stored.folder)
+        kept = evolve(staged, serializer=stored.serializer, meta={**stored.meta, **staged.meta})
         try:
             self._objects[name] = self._artifact(Manifest((kept,))).load(name)
         except NotTrusted:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from catalog_core import folders
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.names import check_alias, check_name, nearest
 from catalog_core.values import check_metric, check_tags, typed, when
@@ -27,14 +29,14 @@ Item = TypeVar("Item")
 TOGETHER = 200  # attachments in one entry
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    """The files below a folder, by their relative paths."""
-    found = [(path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [
-        (relative.as_posix(), path)
-        for relative, path in found
-        if not any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
-    ]
+def _files(folder: Path) -> dict[str, Path]:
+    """The files below a folder, by their relative paths; what is left out is said."""
+    found = folders.read(folder, skip=lambda name: name.startswith(".") or name == "__pycache__")
+    left = [*(f"{name} (hidden, or a cache)" for name in found.skipped), *(f"{name} (empty)" for name in found.empty)]
+    if left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        warnings.warn(f"not attached of {folder}: {', '.join(left[:5])}{more}", stacklevel=3)
+    return dict(found.files)
 
 
 class Version:
@@ -224,7 +226,7 @@ class Version:
             return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
         files: list[tuple[str, bytes | Path]] = [(name, source if isinstance(source, bytes) else Path(source))]
         if not isinstance(source, bytes) and os.path.isdir(source):
-            files = [(check_name(f"{name}/{path}", "attachment"), full) for path, full in _files(Path(source))]
+            files = [(check_name(f"{name}/{path}", "attachment"), full) for path, full in _files(Path(source)).items()]
             if not files:
                 raise InvalidInput(f"folder {source} holds no files")
         elif not isinstance(source, bytes) and not os.path.isfile(source):

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from catalog_core import folders
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, SerializationError
 from catalog_core.names import check_file
 
@@ -30,18 +31,12 @@ BLOCK = 1 << 20
 def files_of(folder: Path) -> dict[str, Path]:
     """Every file by its name in the folder, sorted, less `__pycache__`. Raises `SerializationError` for a link, or a
     name that could not be stored."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if "__pycache__" in path.parts:
-            continue
-        if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise SerializationError(f"{name[:200]} of the artifact is a link, or no file")
-        if path.is_file():
-            found[check_file(name)] = path
-        if len(found) > MAX_FILES:
-            raise SerializationError(f"the artifact holds more than {MAX_FILES:,} files")
-    return found
+    found = folders.read(folder, follow=False, skip=lambda name: name == "__pycache__", error=SerializationError)
+    for name in found.files:
+        check_file(name)
+    if len(found.files) > MAX_FILES:
+        raise SerializationError(f"the artifact holds more than {MAX_FILES:,} files")
+    return dict(found.files)
 
 
 def digest(path: Path) -> tuple[str, int]:
@@ -120,7 +115,7 @@ def pack(folder: Path, file: Path) -> None:
         for name, path in files_of(folder).items():
             info = zipfile.ZipInfo(name, DATE)
             info.create_system = 3  # Unix, on every system
-            info.external_attr = 0o644 << 16
+            info.external_attr = (0o755 if path.stat().st_mode & 0o100 else 0o644) << 16
             info.file_size = path.stat().st_size
             with path.open("rb") as source, archive.open(info, "w") as target:
                 shutil.copyfileobj(source, target, BLOCK)
@@ -182,3 +177,5 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> N
             file.write(block)
     if left:
         raise SerializationError(f"member {info.filename[:80]!r} is shorter than it says")
+    if info.external_attr >> 16 & 0o100:
+        path.chmod(path.stat().st_mode | 0o100)

@@ -17,6 +17,7 @@ from catalog_ads import introspection, schema
 from catalog_ads.archive import DATE, MANIFEST, RUNTIME, SCORE, write_manifest
 from catalog_ads.runtime import INFERENCE, TRAINING, read_runtime, write_runtime
 from catalog_core.errors import InvalidInput, NotTrusted
+from catalog_core.folders import restore
 from catalog_core.records import Component, EntryPoint, Manifest, step_of
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def _copy(artifact: StoredArtifact, component: Component, folder: Path) -> None:
         with path.open("wb") as file:
             for piece in reader.pieces(name):
                 file.write(piece)
+    restore(folder, reader.meta, reader.files)
 
 
 def _write_keras(model: Any, path: Path, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import mmap
 import os
 import stat
@@ -13,11 +14,13 @@ from typing import Any
 
 import attrs
 
+from catalog_core import folders
 from catalog_core.errors import CatalogError, InvalidInput, NotFound, NotTrusted, SerializationError
 from catalog_core.names import check_file
 from catalog_doors import text
 from catalog_scan.scanner import File, Finding, Report, Scanner
 
+log = logging.getLogger("catalog_core")
 MAX_FILES = 100_000
 MAX_TOLD = 20  # findings that the provenance repeats; the attachment has all of them
 BROKEN = frozenset(
@@ -33,33 +36,31 @@ def tree(root: Path, inside: Path | None = None) -> dict[str, Path]:
     default). Raises `SerializationError` for other links, and for what is no file."""
     limit = (inside or root).resolve()
     found: dict[str, Path] = {}
-    for folder, folders, names in os.walk(root, onerror=_raise):  # it would leave out what cannot be listed
-        for name in sorted(folders):
-            if (Path(folder) / name).is_symlink():
-                raise SerializationError(f"{_below(root, folder, name)} is a link to a folder, which is not followed")
-        for name in sorted(names):
-            shown, path = _below(root, folder, name), Path(folder) / name
-            target = path.resolve()
-            if path.is_symlink() and not target.is_relative_to(limit):
+    empty: list[str] = []
+    for item in folders.walk(root, follow=False):
+        target = Path(os.path.realpath(item.path))
+        if item.kind == "empty":
+            empty.append(item.name)
+            continue
+        if item.kind == "link":
+            if target.is_dir():
+                raise SerializationError(f"{item.name} is a link to a folder, which is not followed")
+            if not target.is_relative_to(limit):
                 raise SerializationError(
-                    f"{shown} is a link that leads out of {limit.name}", hint="copy the file there"
+                    f"{item.name} is a link that leads out of {limit.name}", hint="copy the file there"
                 )
             if not target.is_file():
-                raise SerializationError(f"{shown} is no file", hint="remove it, or mend the link")
-            found[check_file(shown)] = target
-            if len(found) > MAX_FILES:
-                raise InvalidInput(f"{root} holds more than {MAX_FILES:,} files")
+                raise SerializationError(f"{item.name} is no file", hint="remove it, or mend the link")
+        elif item.kind != "file":
+            raise folders.wrong(item, root, SerializationError)
+        found[check_file(item.name)] = target
+        if len(found) > MAX_FILES:
+            raise InvalidInput(f"{root} holds more than {MAX_FILES:,} files")
     if not found:
         raise InvalidInput(f"{root} holds no files")
+    if empty:
+        log.warning("%s: folders that hold nothing are left out: %s", root.name, ", ".join(empty[:10]))
     return found
-
-
-def _raise(exc: OSError) -> None:
-    raise exc
-
-
-def _below(root: Path, folder: str, name: str) -> str:
-    return (Path(folder) / name).relative_to(root).as_posix()
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core import tensors
+from catalog_core import folders, tensors
 from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.names import check_file
 from catalog_scan import hdf5, pickles, wire
@@ -69,29 +69,36 @@ class Report:
 
 
 def scan_path(path: Path) -> Report:
-    """Look at a file, or at all files of a folder. Links are findings, and not followed."""
+    """Look at a file, or at all files of a folder. Links, and folders that cannot be listed, are findings."""
     scanner = Scanner()
-    found = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [path]
-    names = [item.relative_to(path).as_posix() if item != path else item.name for item in found]
-    for item, name in zip(found, names, strict=True):
+    found = list(folders.walk(path, follow=False)) if path.is_dir() and not path.is_symlink() else [_alone(path)]
+    names = [item.name for item in found if item.kind == "file"]
+    for item in found:
+        name = item.name
         try:
-            mode = item.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                continue
-            if not stat.S_ISREG(mode):
-                scanner.find(
-                    name, "link", "it is a link, and was not followed" if stat.S_ISLNK(mode) else "it is no file"
-                )
-            elif item.stat().st_size == 0:
+            if item.kind == "unreadable":
+                scanner.find(name, "cannot read", item.cause)
+            elif item.kind == "link":
+                scanner.find(name, "link", "it is a link, and was not followed")
+            elif item.kind == "special":
+                scanner.find(name, "link", "it is no file")
+            elif item.kind == "file" and item.path.stat().st_size == 0:
                 scanner.files.append(File(name, "empty"))
-            else:
-                with item.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            elif item.kind == "file":
+                with item.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                     scanner.look_mapped(name, mapped, names)
         except OSError as exc:
             scanner.find(name, "cannot read", str(exc.strerror or exc))
     if not scanner.files and not scanner.findings:
         raise InvalidInput(f"{path} holds no files")
     return scanner.report()
+
+
+def _alone(path: Path) -> folders.Item:
+    """A path that is no folder."""
+    mode = path.lstat().st_mode
+    kind: folders.Kind = "link" if stat.S_ISLNK(mode) else "file" if stat.S_ISREG(mode) else "special"
+    return folders.Item(path.name, path, kind)
 
 
 class Scanner:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from catalog_core import folders
 from catalog_core.errors import IntegrityError, InvalidInput, NotTrusted
 from catalog_core.names import check_file
 
@@ -39,9 +40,9 @@ def measure(path: Path) -> Packed:
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """The files below a folder by their relative names, in the order of these."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return dict(sorted(found.items()))
+    """The files below a folder by their relative names, in the order of these. Raises `InvalidInput` for links and for
+    what is no file."""
+    return dict(sorted(folders.read(folder, follow=False).files.items()))
 
 
 def pack(folder: Path, path: Path) -> Packed:
@@ -53,7 +54,7 @@ def pack(folder: Path, path: Path) -> Packed:
     with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, source in found.items():
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.external_attr = 0o100644 << 16
+            info.external_attr = (0o100755 if source.stat().st_mode & 0o100 else 0o100644) << 16
             info.file_size = source.stat().st_size  # decides whether ZIP64 is needed
             with source.open("rb") as file, archive.open(info, "w") as target:
                 shutil.copyfileobj(file, target, BLOCK)
@@ -72,6 +73,8 @@ def unpack(path: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as source, target.open("xb") as file:
                     shutil.copyfileobj(source, file, BLOCK)
+                if info.external_attr >> 16 & 0o100:
+                    target.chmod(target.stat().st_mode | 0o100)
     except (
         zipfile.BadZipFile,
         zlib.error,

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from catalog_core import folders
 from catalog_core.errors import NotTrusted, SerializationError
 
 SCORE = "score.py"
@@ -91,15 +92,12 @@ def _takes_model(folder: Path) -> bool:
 
 def files_of(folder: Path) -> dict[str, Path]:
     """Every file of the folder by its name in it, less `__pycache__`. Raises `SerializationError` for a link."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if "__pycache__" in path.parts:
-            continue
-        if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise SerializationError(f"{path} is a link or no file", hint="a folder is published with what is in it")
-        if path.is_file():
-            found[path.relative_to(folder).as_posix()] = path
-    return found
+    return dict(content(folder).files)
+
+
+def content(folder: Path) -> folders.Folder:
+    """The same, with what may be executed and which folders are empty."""
+    return folders.read(folder, follow=False, skip=lambda name: name == "__pycache__", error=SerializationError)
 
 
 def arrays(result: Any) -> dict[str, Any]:

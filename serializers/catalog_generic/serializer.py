@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog_core.errors import BackendError, CatalogError, NotTrusted, SerializationError
+from catalog_core.folders import restore
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.names import check_file
 from catalog_core.records import Description, TensorSpec
@@ -35,9 +36,10 @@ class GenericSerializer:
         """Write every file of the folder."""
         folder = self._folder(obj)
         inputs = model.parameters(folder)
-        for name, path in model.files_of(folder).items():
+        content = model.content(folder)
+        for name, path in content.files.items():
             shutil.copyfile(path, directory.path(name))
-        return {"inputs": inputs}
+        return {"inputs": inputs, **content.meta}
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """A `GenericModel`: runs the author's `score.py`, so only with `trust`."""
@@ -58,6 +60,7 @@ class GenericSerializer:
             path.parent.mkdir(parents=True, exist_ok=True)
             with reader.open(name) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
+        restore(Path(folder.name), reader.meta, reader.files)
         return GenericModel(folder.name, trust=True, keep=folder)
 
     def describe(self, obj: Any) -> Description:

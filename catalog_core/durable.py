@@ -222,12 +222,10 @@ def open_range(path: Path, key: str, backend: str, start: int = 0, length: int |
         except FileNotFoundError as exc:
             raise BlobMissing(f"{key} is not in the store: there is no {path}", backend=backend) from exc
         try:
-            file.seek(start)
-            if length is None:
-                return file
-            if length > BLOCK:
-                return io.BufferedReader(_Range(file, length), BLOCK)
+            if length is None or length > BLOCK:
+                return io.BufferedReader(_Range(file, start, length), BLOCK)
             with file:
+                file.seek(start)
                 return io.BytesIO(file.read(length))
         except BaseException:
             file.close()
@@ -235,20 +233,39 @@ def open_range(path: Path, key: str, backend: str, start: int = 0, length: int |
 
 
 class _Range(io.RawIOBase):
-    """The next `left` bytes of a file, which is closed with it."""
+    """`length` bytes of a file from `start`, or all that follow; the file is closed with it. It keeps its own place:
+    that of the file is one with a forked child's, or its parent's."""
 
-    def __init__(self, file: BinaryIO, left: int) -> None:
+    def __init__(self, file: BinaryIO, start: int, length: int | None) -> None:
         self._file = file
-        self._left = left
+        self._start = self._at = start
+        size = os.fstat(file.fileno()).st_size
+        self._end = size if length is None else min(start + length, size)
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(offset + {io.SEEK_SET: self._start, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence], 0)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._at - self._start
+
     def readinto(self, buffer: Any, /) -> int:
-        part = self._file.read(min(len(buffer), self._left))
-        buffer[: len(part)] = part
-        self._left -= len(part)
-        return len(part)
+        want = max(min(len(buffer), self._end - self._at), 0)
+        if hasattr(os, "preadv"):
+            count = os.preadv(self._file.fileno(), [memoryview(buffer)[:want]], self._at)
+        else:
+            self._file.seek(self._at)
+            part = self._file.read(want)
+            count = len(part)
+            buffer[:count] = part
+        self._at += count
+        return count
 
     def close(self) -> None:
         self._file.close()

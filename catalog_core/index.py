@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from catalog_core import forks
 from catalog_core.digests import parse
 from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
 from catalog_core.events import SWEEPS, Entry, read_entry
@@ -44,6 +45,52 @@ class Index:
         self.held: set[str] = set()  # keys of small blobs that this process has seen in the store
         self.head: Head | None = None
         self.closed = False
+        self._db: sqlite3.Connection | None = None
+        self._held = False  # whether `before_fork` has the lock
+        self._open_or_begin_anew()
+        forks.watch(self)
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The open file; opened again after a fork."""
+        if self._db is None:
+            self._reopen()
+        assert self._db is not None
+        return self._db
+
+    @property
+    def _reducer(self) -> Reducer:
+        if self._db is None:
+            self._reopen()
+        return self._reduces
+
+    def _reopen(self) -> None:
+        with self.lock:
+            if self.closed:
+                raise BackendError(f"{self.place} was closed", hint="open it again")
+            if self._db is None:
+                self._open_or_begin_anew()
+
+    def before_fork(self) -> None:
+        """See `forks.Forks`: the file is closed, and opened again on the next use."""
+        self._held = self.lock.acquire(timeout=forks.WAIT)
+        ours = self._db is not None and self.path is not None and not self.closed
+        if self._held and ours and not self.db.in_transaction:
+            self.db.close()
+            self._db = None
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forks`."""
+        if child:
+            self.lock = threading.RLock()
+            if self._db is not None and not self.closed and (self.path is not None or not self._held):  # in use there
+                forks.INHERITED.append(self._db)
+                self._db = None
+        elif self._held:
+            self.lock.release()
+        self._held = False
+
+    def _open_or_begin_anew(self) -> None:
         try:
             self._open()
         except sqlite3.DatabaseError as exc:
@@ -55,14 +102,14 @@ class Index:
 
     def _open(self) -> None:
         self.head = None
-        self.db = sqlite3.connect(
+        self._db = sqlite3.connect(
             self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=60, cached_statements=256
         )
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
         self.db.execute("PRAGMA cache_size=-65536")
         check_search(self.db)
-        self._reducer = Reducer(self.db)
+        self._reduces = Reducer(self.db)
         if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
             self._create()
         elif self.meta("schema") != SCHEMA:
@@ -84,8 +131,8 @@ class Index:
 
     def discard(self) -> None:
         """Remove the file: it cannot be used, and comes back from the journal."""
-        if hasattr(self, "db"):
-            self.db.close()
+        if self._db is not None:
+            self._db.close()
         if self.path:
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -93,8 +140,8 @@ class Index:
     def move_to_memory(self) -> None:
         """Begin anew in memory: the file cannot be written, as on a full disk, and may be good later."""
         with self.lock:
-            if hasattr(self, "db"):
-                self.db.close()
+            if self._db is not None:
+                self._db.close()
             self.path = None
             self._open()
 
@@ -107,7 +154,8 @@ class Index:
     def close(self) -> None:
         """Close the file."""
         self.closed = True
-        self.db.close()
+        if self._db is not None:
+            self._db.close()
 
     @property
     def time(self) -> int:
@@ -116,7 +164,8 @@ class Index:
 
     def meta(self, key: str) -> Any:
         """A value of the table `meta`, or None."""
-        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        with self.lock:
+            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row and row[0]
 
     # -- transactions -------------------------------------------------------------------------------------------
@@ -239,7 +288,8 @@ class Index:
         """The storage key of a digest: `digest`, or `digest~k` after k sweeps of that content."""
         if not self._reducer.swept:
             return digest
-        row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
+        with self.lock:
+            row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
         return f"{digest}~{row[0]}" if row else digest
 
     def relies(self, key: str) -> bool:

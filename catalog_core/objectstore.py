@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import attrs
 
 from catalog_core.digests import checksum
 from catalog_core.errors import BackendError, BlobMissing, InvalidInput
+from catalog_core.forks import Lock
 from catalog_core.interfaces.backend import Capabilities
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore, Replicated
 from catalog_core.journal import StoreJournal
@@ -83,7 +83,7 @@ class _Throttle:
     def __init__(self, bandwidth: int) -> None:
         self._bandwidth = bandwidth
         self._due = 0.0
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def wait(self, count: int) -> None:
         """Come back when `count` more bytes may move."""

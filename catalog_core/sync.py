@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from catalog_core import forks
 from catalog_core.branches import awaited
 from catalog_core.epochs import read_epochs, write_epoch
 from catalog_core.errors import (
@@ -376,9 +377,18 @@ class Follower:
         self._catalog = catalog
         self._durability = replicated(catalog).durability
         self._copies: dict[str, Copy] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._more = threading.Event()
         self._thread: threading.Thread | None = None
+        forks.watch(self)
+
+    def before_fork(self) -> None:
+        """See `forks.Forks`."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forks`: the thread stayed with the parent, which completes what it began."""
+        if child:
+            self._thread, self._more, self._copies = None, threading.Event(), {}
 
     def follow(self) -> None:
         """A change was committed. Raises `NotReplicated` with `sync`, where a replica could not follow."""

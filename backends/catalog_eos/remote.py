@@ -21,9 +21,11 @@ from XRootD.client import finalize
 from XRootD.client.env import EnvPutInt
 from XRootD.client.flags import DirListFlags, MkDirFlags, OpenFlags, QueryCode, StatInfoFlags
 
+from catalog_core import forks
 from catalog_core.errors import BackendError, CatalogError, ConfigError, InvalidInput
 from catalog_eos import status
 from catalog_eos.calls import BLOCK, Found, Interrupted, Patience, block
+from catalog_eos.gate import ENDED, GATE
 from catalog_eos.options import Options
 
 # The client's defaults wait 480 s for a dead server, and refuse for half an hour (StreamErrorWindow) to connect to one
@@ -114,7 +116,8 @@ class Remote:
         """Make a call that may be repeated: 0 and its answer, or one of the numbers to `accept`."""
         left = Patience(patience)
         while True:
-            answer, value = call()
+            with GATE:
+                answer, value = call()
             found = status.number(answer)
             if found == 0 or found in accept:
                 return found, value
@@ -272,9 +275,9 @@ class Remote:
         except BaseException:
             for future, _part in pending:  # the client must not outlive its buffers
                 future.result()
-            _safely(file.close, timeout=1)  # may well say that all is fine
+            _end_of(file)  # may well say that all is fine
             raise
-        answer, _ = _safely(file.close, timeout=self.patient + size // SLOW)
+        answer, _ = _end_of(file, self.patient + size // SLOW)
         if not answer.ok:
             raise self.failure(answer, what, writing=True)
         return adler
@@ -314,6 +317,7 @@ class Remote:
 
         def call() -> tuple[Any, Any]:
             files.append(client.File())  # one that failed to open stays broken
+            ENDED.append(files[-1])
             answer: tuple[Any, Any] = files[-1].open(url, flags, mode, timeout=self._timeout)
             return answer
 
@@ -333,6 +337,7 @@ class Reader(io.BufferedIOBase):
         self._was: Found | None = None
         self._pending: deque[tuple[Future[Any], int, int]] = deque()
         self._block = memoryview(b"")
+        self._process = forks.process()
         self.left = self._size = 0  # bytes that were not handed out yet, and all of them
 
     def readable(self) -> bool:
@@ -396,7 +401,7 @@ class Reader(io.BufferedIOBase):
             error = self._remote.failure(answer, f"read {self._path}")
             if not isinstance(error, Interrupted) or not left.again():
                 raise error
-            _safely(self._file.close, timeout=1)
+            _end_of(self._file)
             try:
                 found = self.reopen(0)
             except Interrupted:
@@ -409,6 +414,7 @@ class Reader(io.BufferedIOBase):
 
     def _take(self, size: int) -> memoryview:
         """At most `size` of the next bytes; none at the end."""
+        forks.check(self._process, self._path, "eos")
         if not self._block and self.left:
             self._fill()
         part = self._block[:size]
@@ -442,9 +448,9 @@ class Reader(io.BufferedIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        if not self.closed and self._file is not None:
+        if not self.closed and self._file is not None and self._process == forks.process():
             self._drain()
-            _safely(self._file.close, timeout=1)
+            _end_of(self._file)
         super().close()
 
 
@@ -481,13 +487,20 @@ class _Closed:
 def _safely(call: Callable[..., tuple[Any, Any]], *arguments: Any, timeout: int) -> tuple[Any, Any]:
     """Make a call of a file."""
     try:
-        return call(*arguments, timeout=timeout)
+        with GATE:
+            return call(*arguments, timeout=timeout)
     except ValueError:
         return _Closed, None
 
 
+def _end_of(file: Any, timeout: int = 1) -> tuple[Any, Any]:
+    """Close a file."""
+    ENDED.append(file)
+    return _safely(file.close, timeout=timeout)
+
+
 @cache
-def _pool(process: int) -> ThreadPoolExecutor:
+def _pool(process: object) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, "xrootd")
 
 
@@ -497,4 +510,4 @@ def _later(call: Callable[..., tuple[Any, Any]], *arguments: Any, timeout: int) 
     Threads of ours wait for the answer: a callback would run in a thread of the client and take the interpreter's lock
     there, while a fork anywhere in this process holds that lock and waits for the client's threads.
     """
-    return _pool(os.getpid()).submit(_safely, call, *arguments, timeout=timeout)
+    return _pool(forks.process()).submit(_safely, call, *arguments, timeout=timeout)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
+from catalog_core import forks
 from catalog_core.errors import BackendError, CatalogError, ConfigError, DeadlineExceeded, NoSpace, ReadOnly
 from catalog_oci.login import log_in
 from catalog_oci.options import Options
@@ -30,18 +29,24 @@ class Calls:
         self.namespace = namespace
         self.bucket = bucket
         self.options = options
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._login: Any = None
         self._idle: list[Any] = []
-        self._pid = os.getpid()
+        forks.watch(self)
+
+    def before_fork(self) -> None:
+        """See `forks.Forks`."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forks`: a child must not talk on its parent's connections."""
+        if child:
+            self._idle = []
 
     @contextmanager
     def client(self) -> Iterator[Any]:
         """A client that no other thread uses meanwhile: the SDK closes a client's connections after some answers
         (412, 413), under whoever else is using them."""
         with self._lock:
-            if self._pid != os.getpid():  # a forked child must not talk on its parent's connections
-                self._idle, self._pid = [], os.getpid()
             client = self._idle.pop() if self._idle else None
         if client is None:
             client = self._new()

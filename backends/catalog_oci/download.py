@@ -6,6 +6,7 @@ import io
 import time
 from typing import Any
 
+from catalog_core import forks
 from catalog_core.errors import BackendError, DeadlineExceeded
 from catalog_oci.calls import SLOWEST, Calls, reason
 
@@ -26,6 +27,7 @@ class Download(io.RawIOBase):
         self._left = 0
         self._etag: str | None = None
         self._body: Any = None
+        self._process = forks.process()
         self.found = self._open()
         self._patience = calls.options.deadline + self._left / SLOWEST  # seconds of waiting, in all
 
@@ -91,6 +93,10 @@ class Download(io.RawIOBase):
         from urllib3.exceptions import HTTPError
 
         problem: Exception | None = None
+        if self._process is not forks.process():  # the connection is the parent's, who reads on
+            forks.INHERITED.append(self._body)
+            self._body, self._process = None, forks.process()
+            self._open()
         try:
             data: bytes = self._body.read1(want)
             if data:

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import attrs
-import obstore
-from obstore import exceptions
 
+from catalog_core import forks
 from catalog_core.durable import BLOCK, blocks
 from catalog_core.errors import BackendError, BlobMissing, InvalidInput, KeyTaken, NoSpace, NotFound, ReadOnly
 from catalog_core.interfaces.store import BlobInfo, Mode
+from catalog_s3.library import LIBRARY
 
 SINGLE = 64 * BLOCK  # what is larger goes up in parts
 PART = 16 * BLOCK
@@ -103,21 +103,30 @@ class S3Store:
             },
             **({"endpoint": endpoint} if endpoint else {}), **({"region": options.region} if options.region else {}),
         }  # fmt: skip
-        self._clients: dict[int, Any] = {}
-        self._reader = self._connect(86400, read_timeout=timedelta(seconds=options.timeout))
+        self._clients: dict[tuple[object, int], Any] = {}
+        self._reader()
 
     def _connect(self, seconds: float, **limits: Any) -> Any:
         connect = timedelta(seconds=min(5, self._options.timeout))
         limits |= {"allow_http": self._http, "connect_timeout": connect, "timeout": timedelta(seconds=seconds)}
-        return obstore.store.S3Store(**self._config, client_options=limits)
+        return LIBRARY.package.store.S3Store(**self._config, client_options=limits)
+
+    def _reader(self) -> Any:
+        """The client for bodies of answers: it waits for each piece, not for the end."""
+        return self._kept(-1, lambda: self._connect(86400, read_timeout=timedelta(seconds=self._options.timeout)))
+
+    def _kept(self, step: int, make: Callable[[], Any]) -> Any:
+        """The client `step` of this process: those of its parent are left alone, and never closed here."""
+        key = forks.process(), step
+        if key not in self._clients:
+            self._clients[key] = make()
+        return self._clients[key]
 
     def _client(self, size: int = 0) -> Any:
         """The client for requests that send `size` bytes: its deadline grows with the power of two above. (One for all,
         with a limit on idle time only, is no way: obstore counts sending as waiting for the answer.)"""
         step = (size // BLOCK).bit_length()
-        if step not in self._clients:
-            self._clients[step] = self._connect(self._options.timeout + (1 << step))
-        return self._clients[step]
+        return self._kept(step, lambda: self._connect(self._options.timeout + (1 << step)))
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""
@@ -130,7 +139,7 @@ class S3Store:
             create = {"mode": "create", "attributes": {"writer": mine}} if mode == "exclusive" else {}
             try:
                 self._client(size).put(key, data, use_multipart=False, **create)
-            except (exceptions.AlreadyExistsError, exceptions.GenericError):
+            except (LIBRARY.exceptions.AlreadyExistsError, LIBRARY.exceptions.GenericError):
                 if not create or self._writer(key) != mine:  # it may be there by our own put, whose answer was lost
                     raise
 
@@ -149,8 +158,8 @@ class S3Store:
                 self._client().head(key)
                 return io.BytesIO()
             try:
-                found = self._reader.get(key, options=options if start or length else {})
-            except exceptions.GenericError as exc:
+                found = self._reader().get(key, options=options if start or length else {})
+            except LIBRARY.exceptions.GenericError as exc:
                 if "status code: 416 " not in str(exc).partition("<")[0]:
                     raise
                 return io.BytesIO()  # it ends before `start`
@@ -193,11 +202,13 @@ class _Body(io.RawIOBase):
 
     def __init__(self, key: str, found: Any) -> None:
         self._key, self._stream, self._rest = key, iter(found.stream(min_chunk_size=BLOCK)), memoryview(b"")
+        self._process = forks.process()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        forks.check(self._process, self._key, "s3")
         if not self._rest:
             with translated(self._key):
                 self._rest = memoryview(next(self._stream, b""))
@@ -213,9 +224,10 @@ def translated(what: str, writing: bool = False) -> Iterator[None]:
         yield
     except FileNotFoundError as exc:
         raise BlobMissing(f"{what} is not in the bucket", backend="s3") from exc
-    except exceptions.AlreadyExistsError as exc:
+    except LIBRARY.exceptions.AlreadyExistsError as exc:
         raise KeyTaken(f"{what} is taken", backend="s3") from exc
-    except exceptions.BaseError as exc:
+    except LIBRARY.exceptions.BaseError as exc:
+        exceptions = LIBRARY.exceptions
         text = str(exc)
         code = next(iter(re.findall(r"(?:<Code>|\(code: )([A-Za-z]+)", text)), "")
         said = re.sub(r"\s+", " ", text.partition("Debug source")[0].partition("<")[0])[:300].strip()

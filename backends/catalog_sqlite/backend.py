@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from catalog_core import durable
+from catalog_core import durable, forks
 from catalog_core.digests import digest_of
 from catalog_core.errors import (
     BackendError,
@@ -69,24 +69,59 @@ class SqliteBackend:
         self.blobs = _Blobs(self)
         self.files = self.blobs
         self.lock = threading.RLock()
-        path = folder / DATABASE
+        self._db: sqlite3.Connection | None = None
+        self._held = False  # whether `before_fork` has the lock
+        self._closed = False
+        self._connect()
+        forks.watch(self)
+
+    def _connect(self) -> None:
+        path = self.folder / DATABASE
         with self.translated():
-            if writable:
-                self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT)
+            if self.capabilities.writable:
+                self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT)
                 self._patiently("PRAGMA journal_mode=WAL")
-                self.db.execute("PRAGMA synchronous=FULL")
+                self._db.execute("PRAGMA synchronous=FULL")
                 self._migrate()
             else:
-                still = "&immutable=1" if _cannot_change(folder) else ""
-                self.db = sqlite3.connect(
+                still = "&immutable=1" if _cannot_change(self.folder) else ""
+                self._db = sqlite3.connect(
                     f"{path.as_uri()}?mode=ro{still}",
                     uri=True,
                     isolation_level=None,
                     check_same_thread=False,
                     timeout=WAIT,
                 )
-                self.db.execute("SELECT 1 FROM entries LIMIT 1")
+                self._db.execute("SELECT 1 FROM entries LIMIT 1")
                 self._check_schema()
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The open database; opened again after a fork."""
+        if self._db is None:
+            with self.lock:
+                if self._db is None:
+                    self._connect()
+        assert self._db is not None
+        return self._db
+
+    def before_fork(self) -> None:
+        """See `forks.Forks`: the database is closed, and opened again on the next use."""
+        self._held = self.lock.acquire(timeout=forks.WAIT)
+        if self._held and self._db is not None and not self._closed and not self._db.in_transaction:
+            self._db.close()
+            self._db = None
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forks`."""
+        if child:
+            self.lock = threading.RLock()
+            if self._db is not None and not self._closed:  # its parent is at work with it
+                forks.INHERITED.append(self._db)
+                self._db = None
+        elif self._held:
+            self.lock.release()
+        self._held = False
 
     def _check_schema(self) -> bool:
         """Whether the file has the schema of this release. Raises `UpgradeRequired` where it has a later one."""
@@ -238,7 +273,10 @@ class SqliteBackend:
 
     def close(self) -> None:
         """See `interfaces.backend.Backend.close`."""
-        self.db.close()
+        self._closed = True
+        if self._db is None:  # a fork closed it
+            self._db = sqlite3.connect(":memory:")
+        self._db.close()
 
 
 class _Blobs:

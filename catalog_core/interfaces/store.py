@@ -1,7 +1,8 @@
 """ObjectStore: the five verbs from which the core makes a backend.
 
 Keys are relative paths of `[A-Za-z0-9._~-]` segments joined by `/`, made by the core, at most 200 characters.
-A store may be used from several threads and processes at once.
+A store may be used from several threads and processes at once, and by a process that was forked while it was open
+(`catalog_core.forks`).
 """
 
 from __future__ import annotations

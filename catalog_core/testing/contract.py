@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import signal
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +25,7 @@ from catalog_core.interfaces.store import LocalFiles, ObjectStore
 from catalog_core.testing import golden
 from catalog_core.testing.serializers import SerializerContract
 
-__all__ = ["BackendContract", "ObjectStoreContract", "SerializerContract"]
+__all__ = ["BackendContract", "ObjectStoreContract", "SerializerContract", "forked"]
 
 CONTENT = bytes(range(256)) * 1200  # 300 kB: more than any backend keeps among its rows
 
@@ -29,6 +33,55 @@ CONTENT = bytes(range(256)) * 1200  # 300 kB: more than any backend keeps among 
 def key_of(content: bytes) -> str:
     """The key of a blob."""
     return digest_of(content)
+
+
+def forked(work: Callable[[], object]) -> str | None:
+    """Do `work` in a forked child; None where it went well, else what it raised. A child that hangs is killed."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        try:
+            work()
+            told = "well"
+        except BaseException:
+            told = traceback.format_exc()[-4000:]
+        os.write(write, told.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        told = pipe.read().decode()
+    os.waitpid(child, 0)
+    return None if told == "well" else told or "the child hung"
+
+
+def _forks_beside(at_work: Callable[[int], object], child: Callable[[int], object]) -> None:
+    """Fork five times while a thread is at work; both must go on."""
+    errors: list[BaseException] = []
+    begun, stop = threading.Event(), threading.Event()
+
+    def run() -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                at_work(number)
+                begun.set()
+                number += 1
+        except BaseException as exc:
+            errors.append(exc)
+            begun.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    begun.wait()
+    try:
+        told = [forked(lambda number=number: child(number)) for number in range(5)]  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+    assert told == [None] * 5, told
+    assert not errors, errors
 
 
 def _soon() -> float:
@@ -130,9 +183,78 @@ class ObjectStoreContract:
         store.put("a", io.BytesIO(b"y"), 1, "exclusive")
         assert store.get("a").read() == b"y"
 
+    forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+    @forks
+    def test_a_forked_child_and_its_parent_both_go_on(self, store: ObjectStore) -> None:
+        """`multiprocessing` forks by default on Linux before Python 3.14."""
+        store.put("parent", io.BytesIO(CONTENT), len(CONTENT), "content")
+
+        def work(number: int) -> None:
+            assert store.get("parent").read() == CONTENT
+            store.put(f"child/{number}", io.BytesIO(b"child"), 5, "exclusive")
+            store.put(f"child/{number}-large", io.BytesIO(CONTENT), len(CONTENT), "content")
+            with pytest.raises(KeyTaken):
+                store.put(f"child/{number}", io.BytesIO(b"other"), 5, "exclusive")
+            assert store.get(f"child/{number}-large", 7, 11).read() == CONTENT[7:18]
+            assert [info.key for info in store.list(f"child/{number}-")] == [f"child/{number}-large"]
+            assert store.stat("missing") is None
+
+        for number in range(2):
+            assert forked(lambda number=number: work(number)) is None  # type: ignore[misc]
+            work(number + 10)
+        assert forked(lambda: forked(lambda: work(20)) and pytest.fail("the grandchild failed")) is None
+        work(30)
+
+    @forks
+    def test_a_stream_that_was_open_at_a_fork_is_still_the_parents(self, store: ObjectStore) -> None:
+        """A child that reads on gets the right bytes or an error, and takes none away from its parent."""
+        content = CONTENT * 10
+        store.put("long", io.BytesIO(content), len(content), "content")
+        stream = store.get("long")
+        begun = stream.read(1000)
+
+        def read_on() -> None:
+            try:
+                rest = stream.read()
+            except BackendError:
+                rest = store.get("long", 1000).read()
+            assert begun + rest == content
+
+        assert forked(read_on) is None
+        assert begun + stream.read() == content
+        stream.close()
+
+    @forks
+    def test_a_child_forked_while_a_thread_is_at_work_goes_on(self, store: ObjectStore) -> None:
+        def work(key: str) -> None:
+            store.put(key, io.BytesIO(CONTENT), len(CONTENT), "content")
+            assert store.get(key).read() == CONTENT
+
+        _forks_beside(lambda number: work(f"parent/{number % 3}"), lambda number: work(f"child/{number}"))
+
 
 class BackendContract:
     """Inherit, and define the fixture `backend`: a new, empty backend for each test."""
+
+    forks = ObjectStoreContract.forks
+
+    @forks
+    def test_a_forked_child_and_its_parent_both_append(self, backend: Backend) -> None:
+        def work(text: bytes) -> None:
+            key = key_of(text)
+            backend.blobs.put(key, io.BytesIO(text), len(text))
+            assert backend.blobs.open(key).read() == text
+            position, data = backend.journal.append(lambda head: b'"%b"' % text, {}, _soon())
+            assert next(iter(backend.journal.read(position))) == (position, data)
+
+        work(b"parent")
+        for number in range(2):
+            assert forked(lambda number=number: work(b"child %d" % number)) is None  # type: ignore[misc]
+            work(b"parent %d" % number)
+        _forks_beside(lambda number: work(b"thread %d" % number), lambda number: work(b"beside %d" % number))
+        work(b"end")
+        assert [position for position, _ in backend.journal.read(0)] == list(range(len(list(backend.journal.read(0)))))
 
     def test_an_empty_journal(self, backend: Backend) -> None:
         assert backend.journal.head() is None

@@ -25,13 +25,13 @@ Examples:
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Literal
 
 from catalog_core.errors import BackendError
+from catalog_core.forks import Lock
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore
 
 Verb = Literal["put", "get", "stat", "list", "delete"]
@@ -53,7 +53,7 @@ class FaultyStore:
         self.calls: Counter[str] = Counter()
         self._faults: dict[tuple[str, int], tuple[When, Exception]] = {}
         self._death: tuple[int, When] | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def fail(self, verb: Verb, nth: int = 1, when: When = "before", error: Exception | None = None) -> None:
         """Let the `nth` next call of `verb` raise `error` (a `BackendError` if None), once: `before` it did anything,

@@ -12,13 +12,13 @@ Examples:
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from catalog_core.durable import blocks
 from catalog_core.errors import BlobMissing, KeyTaken
+from catalog_core.forks import Lock
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, float]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
         """See `ObjectStore.put`."""

@@ -31,7 +31,7 @@ for number in range(1000):
 """
 
 
-@pytest.fixture(params=["hybrid", "reverse"])
+@pytest.fixture(params=["hybrid", pytest.param("reverse", marks=pytest.mark.campaign)])
 def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[places.Place]:
     """Two servers of the test's own, which it may kill."""
     with places.start(request.param) as place:

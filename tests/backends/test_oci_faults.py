@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,22 @@ def new(server: OCIServer, deadline: float) -> OCIStore:
     return open_store(url, {**options, "deadline": deadline}, False)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("verb", VERBS)
+HANGS = ("put exclusive small", "put content parts", "get", "list")  # each takes a second: the others in a campaign
+
+
+def met(faults: Sequence[str]) -> pytest.MarkDecorator:
+    """Each verb with each fault."""
+    cases = [(verb, fault) for verb in VERBS for fault in faults]
+    return pytest.mark.parametrize(
+        ("verb", "fault"),
+        [
+            pytest.param(*case, marks=pytest.mark.campaign if case[1] == "hang" and case[0] not in HANGS else [])
+            for case in cases
+        ],
+    )
+
+
+@met(FAULTS)
 def test_one_fault_is_got_over(server: OCIServer, verb: str, fault: str) -> None:
     """At each of the verb's requests in turn."""
     do, result, changes = VERBS[verb]
@@ -101,16 +115,15 @@ def test_one_fault_is_got_over(server: OCIServer, verb: str, fault: str) -> None
         if unused:
             assert nth > 0  # it struck at least once
             return
-        if fault == "hang" and nth == 2:
+        if fault == "hang" and nth == 1:
             return  # each takes a second
     raise AssertionError("a verb of more than 20 requests")
 
 
-@pytest.mark.parametrize("fault", ["503", "429", "404", "drop", "after", "hang"])
-@pytest.mark.parametrize("verb", VERBS)
+@met(["503", "429", "404", "drop", "after", "hang"])
 def test_a_fault_that_stays_is_one_clear_error(server: OCIServer, verb: str, fault: str) -> None:
     do, result, changes = VERBS[verb]
-    store = new(server, 0.6)
+    store = new(server, 0.4)
     server.fault({"fault": fault, "times": -1, "rate": 1.0})
     with pytest.raises(CatalogError) as caught:
         do(store)

@@ -13,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 KILLS = {"eos": 20, "eos-sss": 6, "eos-tokens": 6, "oci": 16, "s3": 8}
 CASES = [
-    *[pytest.param(name, 1, id=name) for name in ("eos", "oci", "s3", "hybrid")],
+    pytest.param("hybrid", 1, id="hybrid"),  # it writes to EOS and to OCI
     *[pytest.param(name, KILLS.get(name, 8), id=f"{name}-long", marks=pytest.mark.campaign) for name in places.REMOTE],
 ]
 

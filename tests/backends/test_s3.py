@@ -208,11 +208,11 @@ def test_a_server_killed_in_the_middle_loses_nothing_it_acknowledged() -> None:
     with S3Server() as own, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(own.credentials))
         url, options = own.fresh()
-        store = open_store(url, {**options, "timeout": 5}, True)
+        store = open_store(url, {**options, "timeout": 2}, True)
         rng = np.random.default_rng(1)
         with memory_catalog(store) as catalog:
             first = catalog.save("m", {"w": rng.standard_normal(500_000)})
-            for delay in (0.02, 0.1, 0.2):
+            for delay in (0.05, 0.2):
                 killer = threading.Timer(delay, own.kill)
                 killer.start()
                 with suppress(CatalogError):

@@ -74,9 +74,13 @@ def run(*command: str, **environment: str | None) -> subprocess.CompletedProcess
 # -- homes ------------------------------------------------------------------------------------------------------------
 
 
+SHORT = "found_and_loaded or another_process or cannot_damage or the_past or index_comes_back or collects_orphans"
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("chosen", [SHORT, pytest.param("not large and not gc_collects", marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("home", ["cannot be made", "far", "far, as everything that could hold an index"])
-def test_the_suite_runs_whatever_the_home(tmp_path: Path, home: str) -> None:
+def test_the_suite_runs_whatever_the_home(tmp_path: Path, home: str, chosen: str) -> None:
     folder = tmp_path / "home"
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -91,7 +95,7 @@ def test_the_suite_runs_whatever_the_home(tmp_path: Path, home: str) -> None:
     mounts.write_text("\n".join(lines) + "\n")
     done = run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "tests"),
-        "-k", "not large and not gc_collects", str(SUITE),
+        "-k", chosen, str(SUITE),
         HOME=str(folder), TMPDIR=str(temporary), CATALOG_TEST_MOUNTS=str(mounts), CATALOG_TEST_PLACES="1",
         CATALOG_CACHE_DIR=None, XDG_CACHE_HOME=None, XDG_DATA_HOME=None, XDG_CONFIG_HOME=None,
         PYTEST_ADDOPTS=None, PYTEST_XDIST_WORKER=None,

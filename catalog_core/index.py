@@ -17,7 +17,7 @@ from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 from catalog_core.sqlite import check_search, sqlite3
 
-SCHEMA = 8
+SCHEMA = 9
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;

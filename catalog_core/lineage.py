@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -93,63 +94,94 @@ def lineage(version: Version) -> Lineage:
     """The tree of a version, from what the publish events in this catalog say. A copy's parents are looked for among
     the copies of the same catalog; no other catalog is asked."""
     family = _Family(version.catalog)
-    parents = family.grow(version, family.parents, set(), 0)
-    children = family.grow(version, family.children, set(), 0)
+    parents = family.grow(version, family.parents, set())
+    children = family.grow(version, family.children, set())
     return Lineage(version.ref, parents, children, family.whole)
 
 
 Name = tuple[str, str]  # of a version, for all time: id of the catalog where it was published first, reference there
+Edges = Callable[[Name], list[Name]]
 
 
 class _Family:
-    """Who names whom, read once."""
+    """Who names whom, looked up where the tree goes."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.whole = True
-        self.parents: dict[Name, list[Name]] = {}
-        self.children: dict[Name, list[Name]] = {}
-        self._here: dict[Name, str] = {}
+        self._own = str(catalog.id)
         self._chunks: dict[str, Mapping[str, int] | None] = {}
         self._left = MAX_RELATIVES
         self._shared_left = MAX_SHARED
-        rows = catalog._index.rows(
-            "SELECT v.name, v.number, v.position FROM versions v JOIN entries e ON e.position = v.position"
-            ' WHERE instr(e.data, CAST(\'"parents":["\' AS BLOB)) OR instr(e.data, CAST(\'"origin":{\' AS BLOB))'
-            " ORDER BY v.position"
+        self.parents: Edges = functools.cache(self._parents)
+        self.children: Edges = functools.cache(self._children)
+
+    def _name(self, ref: str) -> Name:
+        """The name of what is called `ref` here: where a copy comes from, else `ref` itself."""
+        model, _, number = ref.rpartition("@")
+        rows = self.catalog._index.rows(
+            "SELECT o.catalog, o.ref FROM versions v JOIN origins o ON o.version = v.id"
+            " WHERE v.name = ? AND v.number = ?",
+            (model, number),
         )
-        own = str(catalog.id)
-        names: dict[str, Name] = {}
-        for model, number, position in rows:  # parents come before their children
-            summary = catalog._index.published(position, model, number).get("summary", {})
-            ref = f"{model}@{number}"
-            name = names[ref] = self._name(ref, summary)
-            self._here[name] = ref
-            for parent in filter(lambda item: isinstance(item, str), summary.get("parents", ())):
-                # a copy keeps the names that its parents had where it comes from
-                known = names.get(parent, (own, parent)) if name[0] == own else (name[0], parent)
-                if known != name and known not in self.parents.setdefault(name, []):
-                    self.parents[name].append(known)
-                    self.children.setdefault(known, []).append(name)
+        return rows[0] if rows else (self._own, ref)
 
-    def _name(self, ref: str, summary: Mapping[str, Any]) -> Name:
-        origin = summary.get("origin")
-        if isinstance(origin, dict) and isinstance(origin.get("catalog"), str) and isinstance(origin.get("ref"), str):
-            return origin["catalog"], origin["ref"]
-        return str(self.catalog.id), ref
+    def _refs(self, name: Name) -> list[str]:
+        """What the versions of that name are called here, the oldest first."""
+        rows = self.catalog._index.rows(
+            "SELECT v.id, v.name, v.number FROM origins o JOIN versions v ON v.id = o.version"
+            " WHERE o.catalog = ? AND o.ref = ?",
+            name,
+        )
+        if name[0] == self._own and self._name(name[1]) == name:
+            model, _, number = name[1].rpartition("@")
+            lookup = "SELECT id, name, number FROM versions WHERE name = ? AND number = ?"
+            rows += self.catalog._index.rows(lookup, (model, number))
+        return [f"{model}@{number}" for _, model, number in sorted(set(rows))]
 
-    def grow(
-        self, start: Version, edges: Mapping[Name, list[Name]], seen: set[Name], depth: int
-    ) -> tuple[Relative, ...]:
+    def _named(self, child: Name, parent: str) -> Name:
+        """Whom a version means by `parent`: a copy keeps the names that its parents had where it comes from."""
+        return self._name(parent) if child[0] == self._own else (child[0], parent)
+
+    def _parents(self, name: Name) -> list[Name]:
+        found: dict[Name, None] = {}
+        for ref in self._refs(name):
+            model, _, number = ref.rpartition("@")
+            for (parent,) in self.catalog._index.rows(
+                "SELECT p.ref FROM versions v JOIN parents p ON p.version = v.id WHERE v.name = ? AND v.number = ?"
+                " ORDER BY p.ordinal",
+                (model, number),
+            ):
+                found[self._named(name, parent)] = None
+        found.pop(name, None)
+        return list(found)
+
+    def _children(self, name: Name) -> list[Name]:
+        refs = {name[1], *self._refs(name)}
+        rows = self.catalog._index.rows(
+            "SELECT p.ref, v.name, v.number, o.catalog, o.ref FROM parents p JOIN versions v ON v.id = p.version"
+            f" LEFT JOIN origins o ON o.version = v.id WHERE p.ref IN ({', '.join('?' * len(refs))})"
+            " ORDER BY v.id LIMIT ?",
+            (*sorted(refs), 2 * MAX_RELATIVES + 1),
+        )
+        self.whole = self.whole and len(rows) <= 2 * MAX_RELATIVES
+        found: dict[Name, None] = {}
+        for parent, model, number, catalog, ref in rows:
+            child = (catalog, ref) if catalog else (self._own, f"{model}@{number}")
+            if child != name and self._named(child, parent) == name:
+                found[child] = None
+        return list(found)
+
+    def grow(self, start: Version, edges: Edges, seen: set[Name]) -> tuple[Relative, ...]:
         """The relatives of a version along `edges`, each followed once."""
-        return self._grow(self._name(start.ref, start.summary), start, edges, seen, depth)
+        return self._grow(self._name(start.ref), start, edges, seen, 0)
 
     def _grow(
-        self, name: Name, version: Version | None, edges: Mapping[Name, list[Name]], seen: set[Name], depth: int
+        self, name: Name, version: Version | None, edges: Edges, seen: set[Name], depth: int
     ) -> tuple[Relative, ...]:
         seen.add(name)
         found = []
-        for other in edges.get(name, ()):
+        for other in edges(name):
             if depth >= MAX_DEPTH or self._left <= 0:
                 self.whole = False
                 break
@@ -160,17 +192,17 @@ class _Family:
                 total, shared = self._shared(child, parent)
                 relative = attrs.evolve(relative, bytes=total, shared_bytes=shared)
             if other in seen:
-                relative = attrs.evolve(relative, again=bool(edges.get(other)))
+                relative = attrs.evolve(relative, again=bool(edges(other)))
             else:
                 relative = attrs.evolve(relative, relatives=self._grow(other, there, edges, seen, depth + 1))
             found.append(relative)
         return tuple(found)
 
     def _relative(self, name: Name) -> tuple[Relative, Version | None]:
-        own = name[0] == str(self.catalog.id)
-        ref = self._here.get(name, name[1] if own else None)
-        if ref is None:
+        refs = self._refs(name)
+        if not refs and name[0] != self._own:
             return Relative(name[1], "elsewhere", catalog=name[0]), None
+        ref = refs[-1] if refs else name[1]
         try:
             version = self.catalog.version(ref, deleted=True)
         except CatalogError:

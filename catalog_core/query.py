@@ -5,14 +5,12 @@ A query without any operator is full text. Errors point at a column.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
-import lark
 
 from catalog_core.errors import InvalidQuery
 from catalog_core.names import nearest
@@ -25,40 +23,22 @@ CONDITIONS = 500
 DEPTH = 20
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "like", "~"]
 
-GRAMMAR = r"""
-start: [either] [order] [limit]
-?either: both (_OR both)*
-?both: negated (_AND negated)*
-?negated: _NOT negated -> negation | "(" either ")" | condition
-condition: field OPERATOR value -> comparison
-  | field _IN "(" value ("," value)* ")" -> membership
-  | field _NOT _IN "(" value ("," value)* ")" -> exclusion
-  | field _LIKE value -> similar
-  | field _NOT _LIKE value -> dissimilar
-  | _HAS "(" field ")" -> presence
-field: NAME ("." (KEY | STRING))?
-value: STRING -> string | NUMBER -> number | WORD -> word
-order: _ORDER _BY key ("," key)*
-key: field DIRECTION?
-limit: _LIMIT NUMBER
-OPERATOR: "==" | "!=" | "<=" | ">=" | "=" | "<" | ">" | "~"
-DIRECTION.3: /(asc|desc)\b/i
-_OR.3: /or\b/i
-_AND.3: /and\b/i
-_NOT.3: /not\b/i
-_IN.3: /in\b/i
-_LIKE.3: /like\b/i
-_HAS.3: /has(?=\s*\()/i
-_ORDER.3: /order(?=\s+by\b)/i
-_BY.3: /by\b/i
-_LIMIT.3: /limit(?=\s+\d)/i
-NUMBER.2: /[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w:.\/-])/
-STRING: /"(\\.|[^"\\])*"|'(\\.|[^'\\])*'/
-NAME: /[^\W\d]\w*/
-KEY: /\w[\w.:\/+@-]*/
-WORD: /\w[\w.:\/+@-]*/
-%ignore /\s+/
-"""
+_NUMBER_RULE = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w:./-])"
+_STRING_RULE = r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+_WORD_RULE = r"(?P<word>\w[\w.:/+@-]*)"
+_NUMBER = re.compile(_NUMBER_RULE)
+_VALUE = re.compile(f"(?P<number>{_NUMBER_RULE})|{_STRING_RULE}|{_WORD_RULE}")
+_KEY = re.compile(f"{_STRING_RULE}|{_WORD_RULE}")
+_NAME = re.compile(r"[^\W\d]\w*")
+_OPERATOR = re.compile(r"==|!=|<=|>=|[=<>~]")
+_OPEN, _CLOSE, _COMMA, _DOT = (re.compile(re.escape(mark)) for mark in "(),.")
+_OR, _AND, _NOT, _IN, _LIKE, _ORDER, _BY, _ASC, _DESC = (
+    re.compile(rf"{word}\b", re.IGNORECASE)
+    for word in ("or", "and", "not", "in", "like", r"order(?=\s+by\b)", "by", "asc", "desc")
+)
+_HAS = re.compile(r"has(?=\s*\()", re.IGNORECASE)
+_LIMIT = re.compile(r"limit(?=\s+\d)", re.IGNORECASE)
+_BLANK = re.compile(r"\s*")
 
 
 @attrs.frozen
@@ -118,11 +98,6 @@ class Query:
     limit: int | None = None
 
 
-@functools.cache
-def _parser() -> lark.Lark:
-    return lark.Lark(GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=False, propagate_positions=True)
-
-
 def parse(text: str) -> Query:
     """Parse a query. Raises `InvalidQuery` with the column (from 1)."""
     try:
@@ -133,27 +108,7 @@ def parse(text: str) -> Query:
     plain = _plain_text(text)
     if plain is not None:
         return Query(Compare(Field("text"), "~", plain) if plain else None)
-    try:
-        tree = _parser().parse(text)
-    except lark.exceptions.UnexpectedEOF as exc:
-        raise InvalidQuery(f"the query ends too early: {text[-60:]!r}", column=len(text) + 1) from exc
-    except lark.exceptions.UnexpectedInput as exc:
-        at = exc.pos_in_stream or 0
-        ended = isinstance(exc, lark.exceptions.UnexpectedToken) and exc.token.type == "$END"
-        if ended or not 0 <= at < len(text):
-            raise InvalidQuery(f"the query ends too early: {text[-60:]!r}", column=len(text) + 1) from exc
-        raise InvalidQuery(
-            f"column {at + 1}: {text[at : at + 20]!r} is not understood here", column=at + 1,
-            hint='like: framework = "torch" and metrics.auc > 0.9',
-        ) from exc  # fmt: skip
-    try:
-        query: Query = _Builder().transform(tree)
-    except RecursionError as exc:
-        raise InvalidQuery(f"a query is nested at most {DEPTH} deep", hint="split the query") from exc
-    except lark.exceptions.VisitError as exc:
-        if isinstance(exc.orig_exc, InvalidQuery):
-            raise exc.orig_exc from None
-        raise
+    query = _Parser(text).query()
     _check_size(query.where, 0, [CONDITIONS])
     return query
 
@@ -184,95 +139,182 @@ class _Value:
     column: int
 
 
-class _Builder(lark.Transformer[lark.Token, Any]):
-    def start(self, items: list[Any]) -> Query:
-        where, order, limit = None, (), None
-        for item in items:
-            if isinstance(item, tuple) and item[0] == "order":
-                order = item[1]
-            elif isinstance(item, tuple) and item[0] == "limit":
-                limit = item[1]
-            else:
-                where = item
+class _Parser:
+    """A reader of the grammar in `docs/reference/query.md`, by recursive descent: one method a rule. What a word means
+    (a keyword, a field, a value) depends on where it stands."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+
+    def query(self) -> Query:
+        where: Node | None = None
+        order: tuple[tuple[Field, bool], ...] = ()
+        limit: int | None = None
+        if not (self._ahead(_ORDER) or self._ahead(_LIMIT) or self._ended()):
+            where = self._either()
+        if self._take(_ORDER):
+            order = self._order()
+        if self._take(_LIMIT):
+            limit = self._limit()
+        if not self._ended():
+            raise self._wrong()
         return Query(where, order, limit)
 
-    def either(self, items: list[Any]) -> Node:
-        return Either(tuple(items))
+    # -- where it stands ----------------------------------------------------------------------------------------
 
-    def both(self, items: list[Any]) -> Node:
-        return Both(tuple(items))
+    def _ahead(self, pattern: re.Pattern[str]) -> bool:
+        return pattern.match(self._text, self._skip()) is not None
 
-    def negation(self, items: list[Any]) -> Node:
-        return Not(items[0])
+    def _take(self, pattern: re.Pattern[str]) -> bool:
+        found = pattern.match(self._text, self._skip())
+        if found:
+            self._at = found.end()
+        return found is not None
 
-    def field(self, items: list[lark.Token]) -> Field:
-        first = items[0]
-        group, column = str(first).lower(), (_column(first))
-        if len(items) == 2:
+    def _skip(self) -> int:
+        """The position behind the blanks."""
+        return _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
+
+    def _ended(self) -> bool:
+        return self._skip() == len(self._text)
+
+    def _wrong(self) -> InvalidQuery:
+        at, text = self._skip(), self._text
+        if at == len(text):
+            return InvalidQuery(f"the query ends too early: {text[-60:]!r}", column=len(text) + 1)
+        return InvalidQuery(
+            f"column {at + 1}: {text[at : at + 20]!r} is not understood here", column=at + 1,
+            hint='like: framework = "torch" and metrics.auc > 0.9',
+        )  # fmt: skip
+
+    def _expect(self, pattern: re.Pattern[str]) -> None:
+        if not self._take(pattern):
+            raise self._wrong()
+
+    # -- conditions ---------------------------------------------------------------------------------------------
+
+    def _either(self) -> Node:
+        nodes = [self._both()]
+        while self._take(_OR):
+            nodes.append(self._both())
+        return nodes[0] if len(nodes) == 1 else Either(tuple(nodes))
+
+    def _both(self) -> Node:
+        nodes = [self._negated()]
+        while self._take(_AND):
+            nodes.append(self._negated())
+        return nodes[0] if len(nodes) == 1 else Both(tuple(nodes))
+
+    def _negated(self) -> Node:
+        self._depth += 1
+        if self._depth > 5 * DEPTH:  # brackets around brackets are no depth of the query, but take the stack
+            raise InvalidQuery(f"a query is nested at most {DEPTH} deep", hint="split the query")
+        try:
+            if self._take(_NOT):
+                return Not(self._negated())
+            if self._take(_OPEN):
+                node = self._either()
+                self._expect(_CLOSE)
+                return node
+            return self._condition()
+        finally:
+            self._depth -= 1
+
+    def _condition(self) -> Node:
+        if self._take(_HAS):
+            self._expect(_OPEN)
+            field = self._field()
+            self._expect(_CLOSE)
+            return Has(field)
+        field = self._field()
+        operator = _OPERATOR.match(self._text, self._skip())
+        if operator:
+            self._at = operator.end()
+            return _compare(field, "=" if operator[0] == "==" else operator[0], self._value())
+        negated = self._take(_NOT)
+        node: Node
+        if self._take(_IN):
+            node = Either(tuple(_compare(field, "=", value) for value in self._values()))
+        elif self._take(_LIKE):
+            node = _compare(field, "like", self._value())
+        else:
+            raise self._wrong()
+        return Not(node) if negated else node
+
+    def _values(self) -> list[_Value]:
+        self._expect(_OPEN)
+        values = [self._value()]
+        while self._take(_COMMA):
+            values.append(self._value())
+        self._expect(_CLOSE)
+        return values
+
+    def _value(self) -> _Value:
+        found = _VALUE.match(self._text, self._skip())
+        if found is None:
+            raise self._wrong()
+        self._at = found.end()
+        column = found.start() + 1
+        if found["string"]:
+            text = _unquote(found["string"])
+            return _Value(text, text, column)
+        if found["word"]:
+            return _Value(found["word"], found["word"], column)
+        text = found["number"]
+        value = float(text)
+        whole = text.lstrip("+-").isdigit() and abs(value) < 2**53
+        return _Value(int(text) if whole else value, text, column)
+
+    def _field(self) -> Field:
+        found = _NAME.match(self._text, self._skip())
+        if found is None:
+            raise self._wrong()
+        self._at = found.end()
+        group, column = found[0].lower(), found.start() + 1
+        if self._take(_DOT):
+            key = _KEY.match(self._text, self._skip())
+            if key is None:
+                raise self._wrong()
+            self._at = key.end()
             if group not in GROUPS:
                 raise InvalidQuery(f"column {column}: {group!r} has no keys", column=column, hint=", ".join(GROUPS))
-            key = str(items[1])
-            return Field(group, _unquote(key) if key[0] in "\"'" else key)
-        if group in ("owner", "number", "created"):
-            group = {"owner": "author", "number": "version", "created": "time"}[group]
+            return Field(group, _unquote(key[0]) if key["string"] else key[0])
+        group = {"owner": "author", "number": "version", "created": "time"}.get(group, group)
         if group not in COLUMNS:
             known = [*COLUMNS, *[f"{name}." for name in GROUPS]]
             raise InvalidQuery(
-                f"column {column}: there is no field {str(first)!r}", column=column,
+                f"column {column}: there is no field {found[0]!r}", column=column,
                 hint=nearest(group, known) or f"fields: {', '.join(known)}",
             )  # fmt: skip
         return Field(group)
 
-    def string(self, items: list[lark.Token]) -> _Value:
-        text = _unquote(str(items[0]))
-        return _Value(text, text, _column(items[0]))
+    # -- order and limit ----------------------------------------------------------------------------------------
 
-    def number(self, items: list[lark.Token]) -> _Value:
-        text = str(items[0])
-        value = float(text)
-        whole = text.lstrip("+-").isdigit() and abs(value) < 2**53
-        return _Value(int(text) if whole else value, text, _column(items[0]))
+    def _order(self) -> tuple[tuple[Field, bool], ...]:
+        self._expect(_BY)
+        keys = [self._order_key()]
+        while self._take(_COMMA):
+            keys.append(self._order_key())
+        return tuple(keys)
 
-    def word(self, items: list[lark.Token]) -> _Value:
-        return _Value(str(items[0]), str(items[0]), _column(items[0]))
+    def _order_key(self) -> tuple[Field, bool]:
+        column = self._skip() + 1
+        field = self._field()
+        if field.group in ("alias", "text"):
+            raise InvalidQuery(f"results cannot be ordered by {field.group}", column=column)
+        return field, not self._take(_ASC) and self._take(_DESC)
 
-    def comparison(self, items: list[Any]) -> Node:
-        field, operator, value = items
-        return _compare(field, "=" if operator == "==" else str(operator), value)
-
-    def similar(self, items: list[Any]) -> Node:
-        return _compare(items[0], "like", items[1])
-
-    def dissimilar(self, items: list[Any]) -> Node:
-        return Not(self.similar(items))
-
-    def membership(self, items: list[Any]) -> Node:
-        return Either(tuple(_compare(items[0], "=", value) for value in items[1:]))
-
-    def exclusion(self, items: list[Any]) -> Node:
-        return Not(self.membership(items))
-
-    def presence(self, items: list[Any]) -> Node:
-        return Has(items[0])
-
-    @lark.v_args(meta=True)
-    def key(self, meta: Any, items: list[Any]) -> tuple[Field, bool]:
-        if items[0].group in ("alias", "text"):
-            raise InvalidQuery(f"results cannot be ordered by {items[0].group}", column=meta.start_pos + 1)
-        return items[0], len(items) > 1 and items[1].lower() == "desc"
-
-    def order(self, items: list[Any]) -> tuple[str, tuple[tuple[Field, bool], ...]]:
-        return "order", tuple(items)
-
-    def limit(self, items: list[lark.Token]) -> tuple[str, int]:
-        if not str(items[0]).isdigit() or int(items[0]) < 1:
-            column = _column(items[0])
+    def _limit(self) -> int:
+        column = self._skip() + 1
+        found = _NUMBER.match(self._text, column - 1)
+        if found is None:
+            raise self._wrong()
+        self._at = found.end()
+        if not found[0].isdigit() or int(found[0]) < 1:
             raise InvalidQuery(f"column {column}: limit is a whole number from 1", column=column)
-        return "limit", int(items[0])
-
-
-def _column(token: lark.Token) -> int:
-    return (token.start_pos or 0) + 1
+        return int(found[0])
 
 
 def _unquote(text: str) -> str:

@@ -30,6 +30,8 @@ CREATE TABLE aliases (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (mo
 CREATE TABLE parted (model INTEGER, alias TEXT, number INTEGER, PRIMARY KEY (model, alias)) WITHOUT ROWID;
 CREATE TABLE fields (version INTEGER, key TEXT, text TEXT, number REAL, flag INTEGER,
   PRIMARY KEY (version, key)) WITHOUT ROWID;
+CREATE TABLE parents (version INTEGER, ordinal INTEGER, ref TEXT, PRIMARY KEY (version, ordinal)) WITHOUT ROWID;
+CREATE TABLE origins (version INTEGER PRIMARY KEY, catalog TEXT, ref TEXT);
 CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
   PRIMARY KEY (version, name)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5(name, body, content='', columnsize=0, tokenize='unicode61');
@@ -45,16 +47,27 @@ CREATE INDEX erased_prefix ON erased (prefix);
 CREATE TABLE inlined (key TEXT PRIMARY KEY, data TEXT) WITHOUT ROWID;
 """
 # made when the first entries are in: sorting all rows once is faster than finding a place for each
-INDEXES = """
-CREATE INDEX IF NOT EXISTS fields_number ON fields (key, number, version);
-CREATE INDEX IF NOT EXISTS fields_text ON fields (key, text, version);
-CREATE INDEX IF NOT EXISTS events_model ON events (model, position);
-"""
+INDEXES = (
+    "fields (key, coalesce(number, text), version)",  # in the order of their values: numbers, then texts
+    "fields (key, text, version)",
+    "fields (key, version)",
+    "aliases (alias)",
+    "parents (ref)",
+    "origins (catalog, ref)",
+    "events (model, position)",
+    "versions (name, number)",
+    *(
+        f"versions ({column})"
+        for column in ("number", "stage", "author", "created", "framework", "algorithm", "size", "verification")
+    ),
+)
 # what the reducer keeps back and writes many rows at a time
 VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
 NEWEST = "UPDATE models SET newest = ?, updated = ?, deleted = 0 WHERE id = ?"
 ALIAS = "INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)"
 FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)"
+PARENT = "INSERT INTO parents VALUES (?, ?, ?)"
+ORIGIN = "INSERT INTO origins VALUES (?, ?, ?)"
 TEXT = "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)"
 INTENT = "INSERT INTO intents VALUES (?, ?)"
 ENTRY = "INSERT INTO entries VALUES (?, ?)"
@@ -67,7 +80,7 @@ BROKEN = (
     Rejected, ValueError, KeyError, TypeError, AttributeError,
     sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
 )  # fmt: skip
-REDUCED = (VERSION, NEWEST, FIELD, ALIAS, TEXT)
+REDUCED = (VERSION, NEWEST, FIELD, ALIAS, PARENT, ORIGIN, TEXT)
 KEEP = (*REDUCED, INTENT, ENTRY, EVENT)
 GROUPS = ("tags", "metrics", "params", "taxonomy")
 STATE = (
@@ -125,8 +138,8 @@ class Reducer:
         self.write_back()
         self._ids = None
         if empty:
-            for statement in INDEXES.strip().split(";\n"):
-                self.db.execute(statement)
+            for number, columns in enumerate(INDEXES):
+                self.db.execute(f"CREATE INDEX IF NOT EXISTS lookup_{number} ON {columns}")
 
     def apply(self, entry: Entry, data: bytes, *, strict: bool) -> None:
         """Take one entry in. What breaks a rule is skipped and kept as rejected; with `strict` it is raised."""
@@ -279,6 +292,7 @@ class Reducer:
         if type(event["size"]) is not int:
             raise Rejected(f"the size of {name}@{number} is no number", code="size")
         named = [_alias(alias) for alias in aliases]
+        parents, origin = _relatives(summary)
         if known is None:
             row = self.db.execute(
                 "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id",
@@ -297,6 +311,9 @@ class Reducer:
         kept[NEWEST].append((number, now, model))
         kept[FIELD] += [(version, *row) for row in fields]
         kept[ALIAS] += [(model, alias, number) for alias in named]
+        kept[PARENT] += [(version, place, parent) for place, parent in enumerate(parents)]
+        if origin is not None:
+            kept[ORIGIN].append((version, *origin))
         kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
 
     def is_erased(self, key: str) -> bool:
@@ -498,6 +515,16 @@ def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise Rejected(f"{str(value)[:60]!r} is no text", code="text")
     return value
+
+
+def _relatives(summary: Mapping[str, Any]) -> tuple[list[str], tuple[str, str] | None]:
+    """What a publish event says of where its version comes from: references of parents, and the catalog and reference
+    that it was copied from. What is no text is passed over."""
+    parents, origin = summary.get("parents"), summary.get("origin")
+    named = [parent for parent in parents if isinstance(parent, str)] if isinstance(parents, list) else []
+    if isinstance(origin, dict) and isinstance(origin.get("catalog"), str) and isinstance(origin.get("ref"), str):
+        return named, (origin["catalog"], origin["ref"])
+    return named, None
 
 
 def field_rows(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str, float | None, int | None]]:

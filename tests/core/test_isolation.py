@@ -14,7 +14,7 @@ import catalog_core
 
 pytestmark = pytest.mark.unit
 ROOT = Path(catalog_core.__file__).parents[1]
-HEAVY = {"numpy", "torch", "numba", "sqlite_utils", "rich", "lark"}
+HEAVY = {"numpy", "torch", "numba", "sqlite_utils", "rich"}
 
 
 def run(code: str, *arguments: str, **more: str) -> str:

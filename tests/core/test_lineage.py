@@ -124,6 +124,22 @@ def test_a_notebook_shows_the_tree(family: Catalog) -> None:
     assert repr(family.lineage("tuned")) == "<Lineage tuned@1: 1 parents, 1 children>"
 
 
+def test_no_look_at_relatives_reads_what_has_none(family: Catalog, tmp_path: Path) -> None:
+    """Every statement finds its rows by an index, however many versions there are."""
+    with Catalog.open(tmp_path / "site") as site:
+        family.copy("merged", site)
+        family.copy("tuned", site, "ours/tuned")
+        said: list[str] = []
+        site._index.db.set_trace_callback(said.append)
+        site.lineage("merged")
+        site._index.db.set_trace_callback(None)
+        looks = [line for line in said if (line.startswith("SELECT") and "parents" in line) or "origins" in line]
+        assert len(looks) > 3
+        for line in looks:
+            plan = [row[3] for row in site._index.rows(f"EXPLAIN QUERY PLAN {line}")]
+            assert not [step for step in plan if step.startswith("SCAN")], (line, plan)
+
+
 def test_long_and_wide_families_are_cut(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.save("m", {"w": np.zeros(1)})
     for number in range(1, 8):

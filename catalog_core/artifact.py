@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from catalog_core.content import ComponentReader, Content
 from catalog_core.digests import parse
@@ -13,6 +13,7 @@ from catalog_core.names import nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
 from catalog_core.session import fit, running
+from catalog_core.values import refuse_pickle
 
 
 class StoredArtifact:
@@ -74,6 +75,9 @@ class StoredArtifact:
         with running(component, method):
             return fit(values, list(serializer.inputs(obj, method) or ()))
 
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, "catalog.artifact(reference)")
+
     def release(self) -> None:
         """See `interfaces.runtime.Artifact.release`."""
         self._loaded.clear()
@@ -133,6 +137,9 @@ class Components(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._artifact.manifest.components)
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, f"catalog.load({self._artifact.what!r}), or dict(components) here, which loads them all")
 
     def __repr__(self) -> str:
         return f"<Components {', '.join(self)}>"

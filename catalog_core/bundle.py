@@ -133,16 +133,13 @@ def _index_of(catalog: Catalog, versions: Sequence[Version], places: dict[str, C
     for version in versions:
         layout = catalog._artifact(version).layout
         manifest = catalog._content.blob(version.digest, f"manifest of {version.ref}")
-        attached = catalog._index.rows(
-            "SELECT name, digest, size FROM attachments WHERE version = ? ORDER BY name", (version._id,)
-        )
         places |= {chunk.digest: chunk for chunks in layout.values() for chunk in chunks}
         plain = {digest: tuple(Chunk(c.digest, c.length) for c in chunks) for digest, chunks in layout.items()}
         listed.append(
             {
                 "number": version.number, "manifest": place(version.digest, len(manifest)),
                 "layout": write_layout(plain), "about": transfer.about(version), "aliases": version.aliases,
-                "attachments": {name: place(digest, size) for name, digest, size in attached},
+                "attachments": {name: place(*held) for name, held in version._attached.items()},
                 "history": [
                     {"position": e.position, "time": e.time.isoformat(), "actor": e.actor, "event": e.data}
                     for e in events if e.number in (None, version.number)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from catalog_core.errors import (
     BackendError,
@@ -19,9 +19,9 @@ from catalog_core.errors import (
     ReadOnly,
     UpgradeRequired,
 )
-from catalog_core.handles import Model, Page, Version
+from catalog_core.handles import Model, Page, Version, read_models, read_versions
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
-from catalog_core.values import check_limit
+from catalog_core.values import check_limit, refuse_pickle
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,6 +79,7 @@ class Catalog:
         self.actor = actor or platform.actor()
         self.progress: Progress | None = None
         self._newer: UpgradeRequired | None = None
+        self._id: str | None = None
         remote = backend.capabilities.remote
         self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
         self._checked = -1e9
@@ -224,6 +225,7 @@ class Catalog:
                         hint=f"are its parts mounted? If this is on purpose, delete {index.path} and open it again",
                     )
                 index.reset()
+                self._id = None
         if index.head is None:  # who reads all of it also looks behind the end: a writer must not fill a hole
             self._newer = index.follow(journal)
         self._epoch = epoch
@@ -321,8 +323,14 @@ class Catalog:
         """Store a blob, and commit the event that names it (`digest`)."""
         self._commit_blobs(kind, [(source, fields)])
 
-    def _commit_blobs(self, kind: str, items: Iterable[tuple[bytes | Path, dict[str, Any]]]) -> None:
-        """Store blobs, and commit the events that name them, at once; again, where a sweep came between."""
+    def _commit_blobs(
+        self,
+        kind: str,
+        items: Iterable[tuple[bytes | Path, dict[str, Any]]],
+        check: Callable[[Any], None] = lambda index: None,
+    ) -> None:
+        """Store blobs, and commit the events that name them, at once; again, where a sweep came between. `check` may
+        refuse by the index that they are written on."""
         from catalog_core.digests import digest_of_parts
         from catalog_core.errors import Rejected
         from catalog_core.events import event, relies_on
@@ -345,8 +353,13 @@ class Catalog:
                 else:
                     self._backend.blobs.put(self._index.key(digest), content.stream(), content.size)
                 told.append(event(kind, digest=digest, **fields, **relies_on([digest], head)))
+
+            def checked(index: Any, told: list[dict[str, Any]] = told) -> list[dict[str, Any]]:
+                check(index)
+                return told
+
             try:
-                self._commit(*told, blobs=blobs)
+                self._commit(events=checked, blobs=blobs)
                 return
             except Rejected as exc:
                 if exc.code != "swept" or attempt == 4:
@@ -401,7 +414,9 @@ class Catalog:
     @property
     def id(self) -> str:
         """The random id that the first entry fixed."""
-        return str(self._index.meta("catalog"))
+        if self._id is None:
+            self._id = self._index.meta("catalog")
+        return str(self._id)
 
     @property
     def position(self) -> int:
@@ -471,10 +486,10 @@ class Catalog:
         """The model called `name`. Raises `NotFound` with the nearest names."""
         check_name(name)
         self._refresh()
-        rows = self._index.rows(f"SELECT {Model.COLUMNS} FROM models WHERE name = ?", (name,))
-        if not rows or (rows[0][7] and not deleted):
+        found = read_models(self, "WHERE name = ?", (name,))
+        if not found or (found[0].deleted and not deleted):
             raise self._no_model(name)
-        return Model(self, rows[0])
+        return found[0]
 
     def _no_model(self, name: str) -> NotFound:
         names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
@@ -488,27 +503,24 @@ class Catalog:
         """Models by name, a page of at most `limit` (1 to a million), behind the name `after`."""
         check_limit(limit)
         self._refresh()
-        rows = self._index.rows(
-            f"SELECT {Model.COLUMNS} FROM models WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?",
-            (after, limit + 1),
-        )
-        items = [Model(self, row) for row in rows[:limit]]
-        more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(rows) > limit else None
+        found = read_models(self, "WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?", (after, limit + 1))
+        items = found[:limit]
+        more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(found) > limit else None
         return Page(items, more, items[-1].name if more else None)
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model that are not deleted, newest first."""
         model = self.model(name)
-        rows = self._index.rows(
-            f"SELECT {Version.COLUMNS} FROM versions v WHERE model = ? AND deleted = 0 ORDER BY number DESC",
-            (model._id,),
-        )
-        return [Version(self, row) for row in rows]
+        return read_versions(self, "versions v WHERE model = ? AND deleted = 0 ORDER BY number DESC", (model._id,))
 
     def version(self, ref: str | Reference | Version, *, deleted: bool = False) -> Version:
-        """The version a reference points at; a bare name is the newest one that is neither deleted nor archived.
-        Raises `NotFound` with the nearest names, `InvalidReference`."""
+        """The version a reference points at; a bare name is the newest one that is neither deleted nor archived. Of a
+        `Version`, the same one as it is now: a version of another catalog stands for its bytes, and what has them here
+        is taken. Raises `NotFound` with the nearest names, `InvalidReference`, `InvalidInput` (nothing here has them).
+        """
         self._refresh()
+        if isinstance(ref, Version):
+            return self._held(ref, deleted=deleted)
         parsed = parse_reference(ref)
         if parsed.catalog is not None and parsed.catalog != self.name:
             raise InvalidInput(
@@ -524,21 +536,56 @@ class Catalog:
             rows = self._found("AND v.manifest >= ? AND v.manifest <= ?", parsed.name, parsed.digest, end)
         else:
             rows = self._found("AND v.deleted = 0 AND v.stage <> 'archived'", parsed.name)
-        if not rows or (rows[0][9] and not deleted):
+        if not rows or (rows[0].deleted and not deleted):
             raise self._no_version(parsed, deleted=bool(rows))
-        return Version(self, rows[0])
+        return rows[0]
 
-    def _found(self, which: str, *values: Any, source: str = "") -> list[tuple[Any, ...]]:
-        """The newest version of the model `values[0]` that meets a condition on `v` (and `source`), as a row."""
-        same = "AND v.number = a.number" if source else ""
-        return self._index.rows(
-            f"SELECT {Version.COLUMNS} FROM models m {source} JOIN versions v ON v.model = m.id {same}"
-            f" WHERE m.name = ? {which} ORDER BY v.number DESC LIMIT 1",
-            values,
+    def _held(self, version: Version, *, deleted: bool = False) -> Version:
+        """What has the bytes of a handle here: the version itself; else, where the handle is of another catalog or its
+        number was given away by a failover, one of the same digest. Never another one that is called the same."""
+        if self._is_own(version):
+            found = self._found("AND v.number = ? AND v.manifest = ?", version.model, version.number, version.digest)
+        else:
+            found = []
+        found = found or read_versions(
+            self, "versions v WHERE v.manifest = ? ORDER BY v.deleted > 0, v.name <> ?, v.number DESC LIMIT 1",
+            (version.digest, version.model),
+        )  # fmt: skip
+        if found and (deleted or not found[0].deleted):
+            return found[0]
+        if found:
+            raise self._no_version(parse_reference(found[0].ref), deleted=True)
+        if self._is_own(version):
+            raise NotFound(
+                f"{version.ref} of {self.name} is not {version.digest} any more, and nothing else here is",
+                hint=f"look it up again: catalog.version({version.model!r})", reference=version.ref,
+            )  # fmt: skip
+        raise InvalidInput(
+            f"{version.ref} is a version of catalog {version.catalog.name!r}, and {self.name!r} holds no copy of it",
+            hint="use its own methods, or copy it first: version.catalog.copy(version, this_catalog)",
         )
 
+    def _is_own(self, version: Version) -> bool:
+        return version.catalog is self or version.catalog.id == self.id
+
+    def _pointed(self, ref: str | Reference | Version) -> tuple[Version, str | None]:
+        """The version, and the component that the reference names, or None."""
+        if isinstance(ref, Version):
+            return self.version(ref), None
+        parsed = parse_reference(ref)
+        return self.version(parsed), parsed.component
+
+    def _found(self, which: str, *values: Any, source: str = "") -> list[Version]:
+        """The newest version of the model `values[0]` that meets a condition on `v` (and `source`), if there is one."""
+        same = "AND v.number = a.number" if source else ""
+        return read_versions(
+            self, f"models m {source} JOIN versions v ON v.model = m.id {same}"
+            f" WHERE m.name = ? {which} ORDER BY v.number DESC LIMIT 1",
+            values,
+        )  # fmt: skip
+
     def _version(self, name: str, number: int) -> Version:
-        return Version(self, self._found("AND v.number = ?", name, number)[0])
+        return self._found("AND v.number = ?", name, number)[0]
 
     def _no_version(self, ref: Reference, *, deleted: bool) -> NotFound:
         if not self._index.rows("SELECT 1 FROM models WHERE name = ?", (ref.name,)):
@@ -563,8 +610,7 @@ class Catalog:
         return query_sql.page(
             statement,
             self._index,
-            Version.COLUMNS,
-            lambda row: Version(self, row),
+            lambda source, ids: {version._id: version for version in read_versions(self, source, ids)},
             lambda following: self.search(text, limit=limit, cursor=following),
         )
 
@@ -598,8 +644,11 @@ class Catalog:
         `trust=True` allows the recorded class to be imported; `copy=True` gives private memory. Every byte is checked
         by the catalog's policy. Raises `NotFound`, `IntegrityError`, `NotTrusted`, `SerializationError`.
         """
-        parsed = parse_reference(ref)
-        return self._load(self.version(parsed), component or parsed.component, device=device, into=into, **options)
+        version, named = self._pointed(ref)
+        if component is not None and not isinstance(component, str):
+            hint = f"a version is {version.model}@{component}" if isinstance(component, int) else "its name"
+            raise InvalidInput(f"a component is named by text, not by {component!r}", hint=hint)
+        return self._load(version, component or named, device=device, into=into, **options)
 
     def _load(self, version: Version, component: str | None, **options: Any) -> Any:
         from catalog_core.artifact import Components
@@ -632,8 +681,8 @@ class Catalog:
         with translated(str(target)):
             if target.exists() and (not target.is_dir() or any(target.iterdir())):
                 raise InvalidInput(f"{target} exists and is not an empty folder")
-        artifact = self.artifact(ref)
-        wanted = parse_reference(ref).component
+        version, wanted = self._pointed(ref)
+        artifact = self._artifact(version)
         components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
         done, total = 0, sum(file.size for component in components for file in component.files)
         for component in components:
@@ -684,11 +733,10 @@ class Catalog:
         if format != foreign.BUNDLE:
             return foreign.export(self.version(ref), Path(path), self._registry.format(format))
 
-        parsed = parse_reference(ref)
-        one = parsed.number or parsed.alias or parsed.digest
-        versions = [self.version(ref)] if one else self.versions(parsed.name)[::-1]
+        name = None if isinstance(ref, Version) else parse_reference(ref)
+        versions = [self.version(ref)] if name is None or name.selector else self.versions(name.name)[::-1]
         if not versions:
-            raise NotFound(f"{parsed.name} has no versions", reference=parsed.name)
+            raise NotFound(f"{ref} has no versions", reference=str(ref))
         return bundle.export(self, versions, Path(path))
 
     def import_(
@@ -767,11 +815,14 @@ class Catalog:
         return show.state(past)
 
     def compare(self, first: str | Version, second: str | Version) -> Comparison:
-        """Two versions side by side: metadata, metrics, files, and tensor by tensor; see `compare.Comparison`."""
+        """Two versions side by side: metadata, metrics, files, and tensor by tensor; see `compare.Comparison`. A
+        `Version` of another catalog is read there."""
         from catalog_core import compare
 
-        one, two = self.version(first, deleted=True), self.version(second, deleted=True)
-        return compare.compare(one, two, self._artifact(one), self._artifact(two), self.progress)
+        one, two = (
+            (ref.catalog if isinstance(ref, Version) else self).version(ref, deleted=True) for ref in (first, second)
+        )
+        return compare.compare(one, two, one.catalog._artifact(one), two.catalog._artifact(two), self.progress)
 
     def lineage(self, ref: str | Version) -> Lineage:
         """The parents and children of a version and theirs, as a tree; see `lineage.Lineage`."""
@@ -809,7 +860,12 @@ class Catalog:
         `ReadOnly`, `Conflict`."""
         from catalog_core import maintain
 
-        return maintain.erase(self, self.version(ref, deleted=True), reason)
+        version = self.version(ref, deleted=True)
+        if isinstance(ref, Version) and ref != version:  # it is for good: no other one of the same bytes will do
+            raise InvalidInput(
+                f"{ref.ref} is no version of {self.name!r}", hint=f"erase {version.ref!r} by its reference"
+            )
+        return maintain.erase(self, version, reason)
 
     # -- replicas -----------------------------------------------------------------------------------------------
 
@@ -855,6 +911,8 @@ class Catalog:
 
     def close(self) -> None:
         """Release files and connections; replicas that are to follow have some seconds to do so."""
+        if not self._index.closed:
+            _ = self.id  # handles are compared by it, also later
         if self._parts is not None and self._parts.lacked:
             with suppress(BackendError, IntegrityError):
                 self._refresh(force=True)
@@ -871,12 +929,19 @@ class Catalog:
     ) -> None:
         self.close()
 
-    def __contains__(self, ref: str) -> bool:
+    def __contains__(self, ref: str | Version) -> bool:
         try:
             self.version(ref)
         except NotFound:
             return False
+        except InvalidInput:
+            if isinstance(ref, Version):
+                return False
+            raise
         return True
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, f"Catalog.open({self.url!r})")
 
     def __repr__(self) -> str:
         return f"<Catalog {self.name} {self.url}>"

@@ -31,7 +31,8 @@ class Difference:
 
 @attrs.frozen
 class Comparison:
-    """All differences between `first` and `second` (references). `same` counts tensors that are equal, bit by bit."""
+    """All differences between `first` and `second`: references, with the catalog's name where there are two catalogs.
+    `same` counts tensors that are equal, bit by bit."""
 
     first: str
     second: str
@@ -86,7 +87,9 @@ def compare(
         for artifact in (first, second)
     ]
     shared = sum(length for digest, length in chunks[1].items() if digest in chunks[0])
-    return Comparison(one.ref, two.ref, tuple(found), same, shared, sum(chunks[1].values()))
+    apart = one.catalog.id != two.catalog.id
+    names = [f"{version.catalog.name}:{version.ref}" if apart else version.ref for version in (one, two)]
+    return Comparison(names[0], names[1], tuple(found), same, shared, sum(chunks[1].values()))
 
 
 def _mapping(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import evolve
 
@@ -37,7 +37,7 @@ from catalog_core.names import check_alias, check_component, check_file, check_n
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, TensorSpec, step_of
 from catalog_core.session import fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
-from catalog_core.values import check_metric, check_tags, members, scalar
+from catalog_core.values import check_metric, check_tags, members, refuse_pickle, scalar
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -538,6 +538,9 @@ class Draft:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, "catalog.prepare(…)")
 
     def __repr__(self) -> str:
         return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"

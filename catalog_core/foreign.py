@@ -52,7 +52,7 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
             version = version.attach(key, content)
         if found.card is not None and version.catalog.model(chosen).card is None:  # one that is there stays
             version.catalog.model(chosen).set_card(found.card)
-            version = catalog.version(version.ref)
+            version = catalog.version(version)
     return version
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from catalog_core import folders
-from catalog_core.errors import InvalidInput, NotFound
-from catalog_core.names import check_alias, check_name, nearest
-from catalog_core.values import check_metric, check_tags, typed, when
+from catalog_core.errors import Conflict, InvalidInput, NotFound
+from catalog_core.names import check_alias, check_key, check_name, nearest
+from catalog_core.values import check_metric, check_tags, given, refuse_pickle, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from catalog_core.catalog import Catalog
     from catalog_core.compare import Comparison
+    from catalog_core.index import Index
     from catalog_core.lineage import Lineage
     from catalog_core.records import Check, Manifest
     from catalog_core.show import Event
@@ -27,6 +28,41 @@ Item = TypeVar("Item")
 
 
 TOGETHER = 200  # attachments in one entry
+FIELDS = ("title", "description", "owner")  # of a model
+
+
+def read_versions(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> list[Version]:
+    """The versions that `FROM {source}` selects as `v`, with all that may change of them, at one position."""
+    index = catalog._index
+    with index.reading():
+        rows = index.rows(f"SELECT {Version.COLUMNS}, v.model FROM {source}", params)
+        fields: dict[int, list[Sequence[Any]]] = {}
+        attached: dict[int, dict[str, tuple[str, int]]] = {}
+        for start in range(0, len(rows), 500):
+            ids = [row[0] for row in rows[start : start + 500]]
+            among = f"WHERE version IN ({','.join('?' * len(ids))})"
+            for version, *field in index.rows(
+                f"SELECT version, key, text, number, flag FROM fields {among} ORDER BY 1, 2", ids
+            ):
+                fields.setdefault(version, []).append(field)
+            for version, name, digest, size in index.rows(f"SELECT * FROM attachments {among} ORDER BY 1, 2", ids):
+                attached.setdefault(version, {})[name] = digest, size
+        aliases = {model: _aliases_of(index, model) for model in {row[-1] for row in rows}}
+    return [
+        Version(catalog, row[:-1], fields.get(row[0], ()), attached.get(row[0], {}), aliases[row[-1]]) for row in rows
+    ]
+
+
+def read_models(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> list[Model]:
+    """The models that `FROM models {source}` selects, with their aliases, at one position."""
+    index = catalog._index
+    with index.reading():
+        rows = index.rows(f"SELECT {Model.COLUMNS} FROM models {source}", params)
+        return [Model(catalog, row, _aliases_of(index, row[0])) for row in rows]
+
+
+def _aliases_of(index: Index, model: int) -> dict[str, int]:
+    return dict(index.rows("SELECT alias, number FROM aliases WHERE model = ? ORDER BY alias", (model,)))
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -41,9 +77,14 @@ def _files(folder: Path) -> dict[str, Path]:
 
 class Version:
     """A published version: `model`, `number`, `digest` (of its manifest), `stage`, `author`, `created`, `size`
-    (bytes), and, read on use, `tags`, `metrics`, `params`, `aliases`, `attachments`, `manifest`."""
+    (bytes), `aliases`, `tags`, `metrics`, `params`, `attachments`, all as they were when it was looked up.
+
+    It belongs to its catalog and its digest: no method looks its name up again. What others change meanwhile it does
+    not show, and a change made on top of that is a `Conflict`; `catalog.version(version)` gives it as it is now."""
 
     __slots__ = (
+        "_aliases",
+        "_attached",
         "_fields",
         "_id",
         "_layout",
@@ -63,7 +104,14 @@ class Version:
         "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.position"
     )
 
-    def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        row: Sequence[Any],
+        fields: Iterable[Sequence[Any]],
+        attached: Mapping[str, tuple[str, int]],
+        aliases: Mapping[str, int],
+    ) -> None:
         self.catalog = catalog
         (
             self._id,
@@ -78,7 +126,9 @@ class Version:
             self.deleted,
             self._position,
         ) = row
-        self._fields: dict[str, dict[str, Any]] | None = None
+        self._fields = fields  # rows of the index: key, text, number, flag
+        self._attached = attached  # name → digest, size
+        self._aliases = aliases  # of the model: alias → number
 
     @property
     def ref(self) -> str:
@@ -97,14 +147,14 @@ class Version:
         return dict(event.get("summary", {}))
 
     def _field(self, kind: str) -> dict[str, Any]:
-        if self._fields is None:
-            self._fields = {"tags": {}, "metrics": {}, "params": {}, "taxonomy": {}}
-            for key, *value in self.catalog._index.rows(
-                "SELECT key, text, number, flag FROM fields WHERE version = ? ORDER BY key", (self._id,)
-            ):
-                group, _, name = key.partition(".")
-                self._fields[group][name] = typed(*value)
-        return dict(self._fields[kind])
+        begin = f"{kind}."
+        return {key.removeprefix(begin): typed(*value) for key, *value in self._fields if key.startswith(begin)}
+
+    @property
+    def description(self) -> str | None:
+        """The sentence that it was saved with, for full-text search."""
+        text: str | None = self.catalog._index.published(self._position, self.model, self.number).get("text")
+        return text
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -131,11 +181,7 @@ class Version:
     @property
     def aliases(self) -> list[str]:
         """The aliases that point here."""
-        rows = self.catalog._index.rows(
-            "SELECT alias FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND number = ? ORDER BY 1",
-            (self.model, self.number),
-        )
-        return [row[0] for row in rows]
+        return sorted(alias for alias, number in self._aliases.items() if number == self.number)
 
     @property
     def manifest(self) -> Manifest:
@@ -144,23 +190,41 @@ class Version:
 
     def load(self, component: str | None = None, **options: Any) -> Any:
         """See `Catalog.load`."""
-        return self.catalog.load(self.ref, component, **options)
+        return self.catalog.load(self, component, **options)
 
     def download(self, folder: str | os.PathLike[str]) -> Path:
         """See `Catalog.download`."""
-        return self.catalog.download(self.ref, folder)
+        return self.catalog.download(self, folder)
 
     def session(self, device: str = "cpu", **options: Any) -> Any:
         """See `Catalog.session`."""
-        return self.catalog.session(self.ref, device, **options)
+        return self.catalog.session(self, device, **options)
 
-    def verify(self) -> Report:
-        """Run the checks on the stored version in a fresh process."""
-        return self.catalog.verify(self.ref)
+    def verify(self, *, trust: bool = False) -> Report:
+        """Run the checks on the stored version in a fresh process; see `Catalog.verify`."""
+        return self.catalog.verify(self, trust=trust)
+
+    def _check_standing(self, index: Index) -> None:
+        """Raise `Conflict` where the journal has another version of this number: what this one was given went to
+        another one when a failover abandoned the branch that it stood in."""
+        rows = index.rows(
+            "SELECT v.manifest FROM models m JOIN versions v ON v.model = m.id WHERE m.name = ? AND v.number = ?",
+            (self.model, self.number),
+        )
+        now = rows[0][0] if rows else None
+        if now != self.digest:
+            raise Conflict(
+                f"{self.ref} is {now or 'nothing'} by now; this handle is of {self.digest}",
+                seen=self.digest, actual=now, hint=f"look it up again: catalog.version({self.model!r})",
+            )  # fmt: skip
 
     def _changed(self, *events: dict[str, Any]) -> Version:
-        self.catalog._commit(*events)
-        return self.catalog.version(self.ref, deleted=True)
+        def standing(index: Index) -> list[dict[str, Any]]:
+            self._check_standing(index)
+            return list(events)
+
+        self.catalog._commit(events=standing)
+        return self.catalog.version(self, deleted=True)
 
     def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
         from catalog_core.events import event
@@ -168,29 +232,45 @@ class Version:
         return event(kind, model=self.model, number=self.number, **fields)
 
     def alias(self, name: str) -> Version:
-        """Point alias `name` here. Raises `Conflict` if it moved since it was last seen."""
-        rows = self.catalog._index.rows(
-            "SELECT number FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ? AND alias = ?",
-            (self.model, check_alias(name)),
-        )
-        return self._changed(self._event("alias.set", alias=name, seen=rows[0][0] if rows else None))
+        """Point alias `name` here. Raises `Conflict` if it moved since this handle was read."""
+        return self._changed(self._event("alias.set", alias=check_alias(name), seen=self._aliases.get(name)))
 
     def promote(self, stage: str) -> Version:
-        """Move to another stage. Raises `Rejected` for an unknown one, `Conflict` if it changed meanwhile."""
+        """Move to another stage. Raises `Rejected` for an unknown one, `Conflict` if it changed since this handle was
+        read."""
         return self._changed(self._event("stage.set", stage=stage, seen=self.stage))
 
-    def tag(self, /, *unset: str, **tags: Any) -> Version:
-        """Set tags by keyword (or `**{"odd key": value}`); positional keys are removed."""
-        checked = check_tags(tags)
-        for key, value in checked.items():
+    def tag(self, /, *pair: Any, **tags: Any) -> Version:
+        """Set tags: `tag("team", "cms")`, `tag({"odd key": 1})` or `tag(team="cms")`; others stay as they are. Raises
+        `InvalidInput` for what cannot be stored, or where nothing is set."""
+        values = check_tags(given("tag", "untag", pair, tags))
+        for key, value in values.items():
             if value is None:
-                raise InvalidInput(f"tag {key!r} cannot be None", hint=f"tag({key!r}) removes it")
-        return self._changed(self._event("tags.set", set=checked, unset=list(unset)))
+                raise InvalidInput(f"tag {key!r} cannot be None", hint=f"untag({key!r}) removes it")
+        return self._changed(self._event("tags.set", set=values, unset=[]))
 
-    def annotate(self, /, **metrics: float) -> Version:
-        """Set metrics: finite numbers, else `InvalidInput`."""
-        checked = {key: check_metric(key, value) for key, value in metrics.items()}
+    def untag(self, *keys: str) -> Version:
+        """Remove tags. Raises `NotFound` for one that this handle does not have, and the nearest."""
+        return self._changed(self._event("tags.set", set={}, unset=self._known("tag", keys, self.tags)))
+
+    def annotate(self, /, *pair: Any, **metrics: Any) -> Version:
+        """Set metrics, as `tag` sets tags: finite numbers, else `InvalidInput`."""
+        values = given("annotate", "unannotate", pair, metrics)
+        checked = {key: check_metric(key, value) for key, value in values.items()}
         return self._changed(self._event("metrics.set", set=checked, unset=[]))
+
+    def unannotate(self, *keys: str) -> Version:
+        """Remove metrics. Raises `NotFound` for one that this handle does not have, and the nearest."""
+        return self._changed(self._event("metrics.set", set={}, unset=self._known("metric", keys, self.metrics)))
+
+    def _known(self, kind: str, keys: tuple[str, ...], known: Mapping[str, Any]) -> list[str]:
+        if not keys:
+            raise InvalidInput(f"name the {kind}s to be removed", hint=f"it has {', '.join(known) or 'none'}")
+        for key in keys:
+            if check_key(key, kind) not in known:
+                hint = nearest(key, known) or f"it has {', '.join(known) or 'none'}"
+                raise NotFound(f"{self.ref} has no {kind} {key!r}", hint=hint, reference=self.ref)
+        return list(keys)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -202,43 +282,48 @@ class Version:
     @property
     def attachments(self) -> dict[str, int]:
         """Files that came later, not part of what the version is: name → size in bytes."""
-        return dict(
-            self.catalog._index.rows("SELECT name, size FROM attachments WHERE version = ? ORDER BY 1", (self._id,))
-        )
+        return {name: size for name, (_, size) in self._attached.items()}
 
     def attachment(self, name: str) -> bytes:
         """The checked bytes of an attachment. Raises `NotFound` with the nearest names."""
-        rows = self.catalog._index.rows(
-            "SELECT digest FROM attachments WHERE version = ? AND name = ?", (self._id, name)
-        )
-        if not rows:
-            known = self.attachments
-            hint = nearest(name, known) or f"it has {', '.join(known) or 'none'}"
-            raise NotFound(f"{self.ref} has no attachment {name!r}", hint=hint, reference=self.ref)
-        return self.catalog._content.blob(rows[0][0], f"attachment {name} of {self.ref}")
+        self._check_attached(name)
+        return self.catalog._content.blob(self._attached[name][0], f"attachment {name} of {self.ref}")
 
-    def attach(self, name: str, source: bytes | str | os.PathLike[str] | None) -> Version:
-        """Attach bytes or a file (a plot, a log, a notebook) under `name`, in place of one of that name; None removes
-        it. Of a folder (code, configuration) all files are attached, as `name/path`, but for hidden ones and
-        `__pycache__`. The version itself does not change."""
+    def _check_attached(self, name: str) -> None:
+        if check_name(name, "attachment") not in self._attached:
+            hint = nearest(name, self._attached) or f"it has {', '.join(self._attached) or 'none'}"
+            raise NotFound(f"{self.ref} has no attachment {name!r}", hint=hint, reference=self.ref)
+
+    def attach(self, name: str, source: bytes | str | os.PathLike[str]) -> Version:
+        """Attach bytes or a file (a plot, a log, a notebook) under `name`, in place of one of that name. Of a folder
+        (code, configuration) all files are attached, as `name/path`, but for hidden ones and `__pycache__`. The version
+        itself does not change; `detach` removes what was attached."""
         check_name(name, "attachment")
-        if source is None:
-            return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
+        if not isinstance(source, (bytes, str, os.PathLike)):
+            hint = "detach(name) removes one" if source is None else "bytes, or the path of a file or folder"
+            raise InvalidInput(f"attachment {name!r} cannot be a {type(source).__name__}", hint=hint)
         files: list[tuple[str, bytes | Path]] = [(name, source if isinstance(source, bytes) else Path(source))]
         if not isinstance(source, bytes) and os.path.isdir(source):
             files = [(check_name(f"{name}/{path}", "attachment"), full) for path, full in _files(Path(source)).items()]
             if not files:
                 raise InvalidInput(f"folder {source} holds no files")
         elif not isinstance(source, bytes) and not os.path.isfile(source):
-            raise InvalidInput(f"{source} is no file or folder")
+            raise InvalidInput(
+                f"{source} is no file or folder", hint="attach(name, path); a text goes as text.encode()"
+            )
         same = {"model": self.model, "number": self.number}
         for start in range(0, len(files), TOGETHER):
             items = []
             for key, content in files[start : start + TOGETHER]:
                 size = len(content) if isinstance(content, bytes) else content.stat().st_size
                 items.append((content, {**same, "name": key, "size": size}))
-            self.catalog._commit_blobs("attachment.set", items)
-        return self.catalog.version(self.ref, deleted=True)
+            self.catalog._commit_blobs("attachment.set", items, self._check_standing)
+        return self.catalog.version(self, deleted=True)
+
+    def detach(self, name: str) -> Version:
+        """Remove an attachment. Raises `NotFound` with the nearest names."""
+        self._check_attached(name)
+        return self._changed(self._event("attachment.set", name=name, digest=None, size=None))
 
     def start_card(self) -> str:
         """A model card to be completed by a person, made of what is known of this version."""
@@ -263,10 +348,22 @@ class Version:
         return self.catalog.compare(self, other)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Version) and (other.ref, other.digest) == (self.ref, self.digest)
+        """The same version of the same catalog, whatever was changed of it between."""
+        if not isinstance(other, Version) or (other.ref, other.digest) != (self.ref, self.digest):
+            return False
+        return other.catalog is self.catalog or other.catalog.id == self.catalog.id
 
     def __hash__(self) -> int:
         return hash((self.ref, self.digest))
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, f"Catalog.open({self.catalog.name!r}).version({self.ref!r})")
+
+    def __copy__(self) -> Version:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Version:
+        return self
 
     def __repr__(self) -> str:
         return f"<Version {self.ref} {self.digest[:19]} {self.stage}>"
@@ -283,9 +380,11 @@ class Version:
 
 
 class Model:
-    """A name with versions: `name`, `title`, `description`, `owner`, `newest` (the highest number ever given)."""
+    """A name with versions: `name`, `title`, `description`, `owner`, `aliases`, and `newest` (the highest number that
+    is not deleted, or None), all as they were when it was looked up."""
 
     __slots__ = (
+        "_aliases",
         "_id",
         "card_digest",
         "catalog",
@@ -299,9 +398,12 @@ class Model:
         "updated",
     )
     kind = "model"
-    COLUMNS = "id, name, title, description, owner, created, updated, deleted, card, newest"
+    COLUMNS = (
+        "id, name, title, description, owner, created, updated, deleted, card,"
+        " (SELECT max(number) FROM versions v WHERE v.model = models.id AND v.deleted = 0)"
+    )
 
-    def __init__(self, catalog: Catalog, row: Sequence[Any]) -> None:
+    def __init__(self, catalog: Catalog, row: Sequence[Any], aliases: Mapping[str, int]) -> None:
         self.catalog = catalog
         (
             self._id,
@@ -315,17 +417,16 @@ class Model:
             self.card_digest,
             self.newest,
         ) = row
+        self._aliases = aliases
 
     @property
     def aliases(self) -> dict[str, int]:
         """Alias → number."""
-        return dict(
-            self.catalog._index.rows("SELECT alias, number FROM aliases WHERE model = ? ORDER BY alias", (self._id,))
-        )
+        return dict(self._aliases)
 
     @property
     def versions(self) -> list[Version]:
-        """All versions that are not deleted, newest first."""
+        """All versions that are not deleted, newest first; asked for anew each time, as `history` is."""
         return self.catalog.versions(self.name)
 
     @property
@@ -346,41 +447,48 @@ class Model:
         except InvalidInput:
             return {}
 
-    def update(self, **values: str | None) -> Model:
-        """Set `title`, `description`, `owner`. Raises `Conflict` if one changed since this handle was read."""
+    def update(self, /, *pair: Any, **values: Any) -> Model:
+        """Set `title`, `description`, `owner`: `update(title="A GAN")`, `update({"title": "A GAN"})` or
+        `update("title", "A GAN")`; None removes one. Raises `Conflict` if one changed since this handle was read."""
         from catalog_core.events import event
 
-        seen = {key: getattr(self, key, None) for key in values}
-        self.catalog._commit(event("model.updated", model=self.name, set=values, seen=seen))
-        return self.catalog.model(self.name)
+        told = given("update", None, pair, values)
+        for key in told:
+            if key not in FIELDS:
+                hint = nearest(key, FIELDS) if isinstance(key, str) else None
+                raise InvalidInput(f"a model has no {key!r}", hint=hint or f"it has {', '.join(FIELDS)}")
+        seen = {key: getattr(self, key) for key in told}
+        self.catalog._commit(event("model.updated", model=self.name, set=told, seen=seen))
+        return self.catalog.model(self.name, deleted=True)
 
     def set_card(self, text: str) -> Model:
         """Replace the model card."""
         if not isinstance(text, str):
-            raise InvalidInput(f"a card is text, not a {type(text).__name__}")
+            raise InvalidInput(f"a card is text, not a {type(text).__name__}", hint="Path(…).read_text() of a file")
         try:
             data = text.encode()
         except UnicodeEncodeError as exc:
             raise InvalidInput(f"the card of {self.name} holds half a surrogate pair, which is not Unicode") from exc
         self.catalog._commit_blob(data, "card.set", model=self.name, seen=self.card_digest)
-        return self.catalog.model(self.name)
+        return self.catalog.model(self.name, deleted=True)
 
     def unalias(self, name: str) -> Model:
-        """Remove an alias. Raises `Conflict` if it moved since this handle was read."""
+        """Remove an alias. Raises `NotFound` with the nearest, `Conflict` if it moved since this handle was read."""
         from catalog_core.events import event
 
-        aliases = self.aliases
-        if check_alias(name) not in aliases:
-            have = f"it has {', '.join(aliases) or 'none'}"
-            raise NotFound(f"{self.name} has no alias {name!r}", hint=nearest(name, aliases) or have)
-        self.catalog._commit(event("alias.set", model=self.name, alias=name, number=None, seen=aliases[name]))
-        return self.catalog.model(self.name)
+        if check_alias(name) not in self._aliases and name not in self.catalog.model(self.name, deleted=True)._aliases:
+            have = f"it has {', '.join(self._aliases) or 'none'}"
+            raise NotFound(f"{self.name} has no alias {name!r}", hint=nearest(name, self._aliases) or have)
+        seen = self._aliases.get(name)
+        self.catalog._commit(event("alias.set", model=self.name, alias=name, number=None, seen=seen))
+        return self.catalog.model(self.name, deleted=True)
 
-    def delete(self) -> None:
+    def delete(self) -> Model:
         """Hide the model and its versions; `restore` brings them back until their bytes are collected."""
         from catalog_core.events import event
 
         self.catalog._commit(event("model.deleted", model=self.name))
+        return self.catalog.model(self.name, deleted=True)
 
     def restore(self) -> Model:
         """Undo a delete."""
@@ -393,8 +501,26 @@ class Model:
         """Every event of the model, oldest first."""
         return self.catalog.history(self.name)
 
+    def __eq__(self, other: object) -> bool:
+        """The same name in the same catalog."""
+        if not isinstance(other, Model) or other.name != self.name:
+            return False
+        return other.catalog is self.catalog or other.catalog.id == self.catalog.id
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, f"Catalog.open({self.catalog.name!r}).model({self.name!r})")
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Model:
+        return self
+
     def __repr__(self) -> str:
-        return f"<Model {self.name} newest @{self.newest}>"
+        return f"<Model {self.name} {f'newest @{self.newest}' if self.newest else 'without versions'}>"
 
     def _repr_html_(self) -> str:
         from catalog_core import show

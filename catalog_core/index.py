@@ -321,6 +321,19 @@ class Index:
                 raise BackendError(f"{self.place} was closed", hint="open it again")
             return self.db.execute(sql, tuple(params)).fetchall()
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let several reads see one state, whatever other processes apply between them."""
+        with self.lock:
+            begin = not self.closed and not self.db.in_transaction
+            if begin:
+                self.db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if begin and self.db.in_transaction:
+                    self.db.execute("COMMIT")
+
     def dump(self) -> dict[str, list[list[Any]]]:
         """The whole state, table by table, for comparison. Row numbers are left out."""
         result: dict[str, list[list[Any]]] = {}

@@ -139,7 +139,6 @@ def parse_reference(text: object) -> Reference:
     """Parse `[catalog:]name[@N | @alias | @sha256:hex≥12][#component]`. Raises `InvalidReference` or `InvalidName`."""
     if isinstance(text, Reference):
         return text
-    text = getattr(text, "ref", text)  # a version
     if not isinstance(text, str) or not text:
         raise InvalidReference(f"a reference is text like 'calo/3dgan@7', not {_shown(text)}")
     if "://" in text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -227,30 +227,27 @@ def _leading(node: Node) -> _Source:
 
 
 def page(
-    statement: Statement, index: Index, columns: str, make: Callable[[Sequence[Any]], Version],
+    statement: Statement, index: Index, read: Callable[[str, Sequence[int]], Mapping[int, Version]],
     following: Callable[[str], Page[Version]],
 ) -> Page[Version]:  # fmt: skip
-    """Run a statement; the page, and how to get the next one."""
-    rows = index.rows(statement.sql, statement.params)
-    ids = [row[-1] for row in rows[: statement.limit]]
+    """Run a statement; the page, whose versions `read` gives by id for `versions v WHERE …`, and how to get the next
+    one."""
+    with index.reading():
+        rows = index.rows(statement.sql, statement.params)
+        ids = [row[-1] for row in rows[: statement.limit]]
+        found: dict[int, Version] = {}
+        for start in range(0, len(ids), 500):
+            part = ids[start : start + 500]
+            found.update(read(f"versions v WHERE v.id IN ({','.join('?' * len(part))})", part))
     if not ids:
         return Page([])
-    found = {
-        row[0]: row
-        for start in range(0, len(ids), 500)
-        for row in index.rows(
-            f"SELECT {columns} FROM versions v WHERE v.id IN ({','.join('?' * len(ids[start : start + 500]))})",
-            ids[start : start + 500],
-        )
-    }
-    items = [make(found[number]) for number in ids]
     more = token = None
     shown = statement.shown + len(ids)
     if len(rows) > statement.limit and (statement.total is None or shown < statement.total):
         text = json.dumps([shown, *rows[statement.limit - 1]])
         token = base64.urlsafe_b64encode(text.encode()).decode()
         more = lambda: following(token)  # noqa: E731
-    return Page(items, more, token)
+    return Page([found[number] for number in ids], more, token)
 
 
 def _read_cursor(cursor: str, count: int) -> list[Any]:

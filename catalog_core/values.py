@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from catalog_core.digests import MAX_INTEGER, plain
 from catalog_core.errors import InvalidInput
@@ -148,6 +148,39 @@ def check_metric(key: str, value: Any) -> float | int:
     elif abs(number) > MAX_INTEGER:
         raise InvalidInput(f"metric {key!r} is an integer beyond ±(2^53-1)", hint="float(value) rounds it")
     return number
+
+
+def given(verb: str, opposite: str | None, pair: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """What a call `verb(key, value)`, `verb({key: value})` or `verb(key=value)` sets; `opposite` is the verb that
+    removes. Raises `InvalidInput` for any other call, and where nothing is set."""
+    ways = f'{verb}("key", value), {verb}({{"key": value}}) or {verb}(key=value)'
+    if len(pair) == 2:
+        values = {pair[0]: pair[1]}
+    elif len(pair) == 1 and (named := members(pair[0])) is not None:
+        values = dict(named)
+    elif len(pair) == 1 and isinstance(pair[0], str):
+        remove = f"; {opposite}({pair[0]!r}) removes it" if opposite else ""
+        raise InvalidInput(f"{verb}({pair[0]!r}) has no value", hint=f"{verb}({pair[0]!r}, value) sets it{remove}")
+    elif pair:
+        what = f"a {type(pair[0]).__name__}" if len(pair) == 1 else f"{len(pair)} arguments"
+        raise InvalidInput(f"{verb} cannot take {what}", hint=ways)
+    else:
+        values = {}
+    twice = values.keys() & keywords.keys()
+    if twice:
+        raise InvalidInput(f"{verb} is given {sorted(twice)[0]!r} twice")
+    values.update(keywords)
+    if not values:
+        raise InvalidInput(f"{verb} sets nothing", hint=ways)
+    return values
+
+
+def refuse_pickle(thing: object, instead: str) -> NoReturn:
+    """Raise the `InvalidInput` of something that holds an open catalog: `instead` is what makes it anew elsewhere."""
+    raise InvalidInput(
+        f"{thing!r} cannot be pickled: it holds an open catalog, with files, connections and locks of this process",
+        hint=f"send the name, and there call {instead}",
+    )
 
 
 def check_limit(limit: int) -> int:

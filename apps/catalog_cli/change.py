@@ -52,20 +52,36 @@ def promote_command(ctx: click.Context, ref: str, stage: str) -> None:
 @json_option
 @click.pass_context
 def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tuple[str, ...]) -> None:
-    """Set tags of REF, or remove them."""
-    version = opened(ctx).version(ref).tag(*unset, **pairs(tags, "tag"))
-    put(ctx, version, lines=[f"{key}={text(value)}" for key, value in version.tags.items()])
+    """Set tags of REF, or remove them; without any, show those that it has."""
+    version = opened(ctx).version(ref)
+    if unset:
+        version = version.untag(*unset)
+    if tags:
+        version = version.tag(pairs(tags, "tag"))
+    put(
+        ctx,
+        version,
+        lines=[f"{key}={text(value)}" for key, value in version.tags.items()] or [f"{version.ref} has no tags"],
+    )
 
 
 @click.command("annotate")
 @reference("ref")
-@click.argument("metrics", nargs=-1, required=True, metavar="K=NUMBER...")
+@click.argument("metrics", nargs=-1, metavar="[K=NUMBER]...")
+@click.option("--unset", multiple=True, metavar="K", help="A metric to remove.")
 @json_option
 @click.pass_context
-def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...]) -> None:
-    """Set metrics of REF."""
-    version = opened(ctx).version(ref).annotate(**pairs(metrics, "metric", numbers=True))
-    put(ctx, version, lines=[f"{key}={text(value)}" for key, value in version.metrics.items()])
+def annotate_command(ctx: click.Context, ref: str, metrics: tuple[str, ...], unset: tuple[str, ...]) -> None:
+    """Set metrics of REF, or remove them; without any, show those that it has."""
+    version = opened(ctx).version(ref)
+    if unset:
+        version = version.unannotate(*unset)
+    if metrics:
+        version = version.annotate(pairs(metrics, "metric", numbers=True))
+    put(
+        ctx, version,
+        lines=[f"{key}={text(value)}" for key, value in version.metrics.items()] or [f"{version.ref} has no metrics"],
+    )  # fmt: skip
 
 
 @click.command("card")
@@ -139,8 +155,7 @@ def attach_command(
     if get and name is not None:
         _fetch(version, name, file or Path(Path(name).name))
     elif remove and name is not None:
-        version.attachment(name)
-        version = version.attach(name, None)
+        version = version.detach(name)
     elif file is not None:
         version = version.attach(name or file.name, file)
     listed = [f"{key}  {size(count)}" for key, count in version.attachments.items()]

@@ -100,11 +100,12 @@ def _model(catalog: Catalog, name: str) -> dict[str, Any]:
         bare = catalog.version(name).number
     except NotFound:
         bare = None
+    newest: int = catalog._index.rows("SELECT newest FROM models WHERE name = ?", (name,))[0][0]  # ever given
     return {
         "title": model.title, "description": model.description, "owner": model.owner, "card": model.card_digest,
         "created": round(model.time * 1000), "updated": round(model.updated * 1000), "deleted": bool(model.deleted),
-        "newest": model.newest, "aliases": model.aliases, "bare": bare,
-        "versions": {str(number): _version(catalog, f"{name}@{number}") for number in range(1, model.newest + 1)},
+        "newest": newest, "aliases": model.aliases, "bare": bare,
+        "versions": {str(number): _version(catalog, f"{name}@{number}") for number in range(1, newest + 1)},
     }  # fmt: skip
 
 

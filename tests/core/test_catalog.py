@@ -135,11 +135,12 @@ def test_a_stale_handle_meets_a_conflict_that_shows_both(catalog: Catalog) -> No
 
 def test_tags_merge_and_history_tells(catalog: Catalog) -> None:
     version = catalog.save("m", weights(), tags={"a": "1"})
-    version.tag(b="2").tag("a", c=3)
+    version.tag(b="2").untag("a").tag("c", 3)
     version.annotate(auc=0.5)
     assert catalog.version("m").tags == {"b": "2", "c": 3}
     assert [event.type for event in catalog.history("m")] == [
         "version.published",
+        "tags.set",
         "tags.set",
         "tags.set",
         "metrics.set",
@@ -351,7 +352,7 @@ def test_attachments_come_and_go_without_changing_the_version(catalog: Catalog, 
         after.attach("../x", b"")
     catalog.gc(grace=-1)
     assert catalog.fsck().clean
-    assert after.attach("train.log", None).attachments == {"plots/loss.png": 4}
+    assert after.detach("train.log").attachments == {"plots/loss.png": 4}
     assert catalog.gc(grace=-1).bytes >= 300_000
     assert catalog.version("m").attachment("plots/loss.png") == b"\x89PNG"
 
@@ -360,7 +361,7 @@ def test_attachments_come_and_go_without_changing_the_version(catalog: Catalog, 
 def test_a_blob_that_is_swept_while_it_is_named_is_stored_again(catalog: Catalog, url: str, what: str) -> None:
     version = catalog.save("m", weights())
     text = "A card. " * 50_000
-    version.attach("old", text.encode()).attach("old", None)
+    version.attach("old", text.encode()).detach("old")
     commit = catalog._commit
 
     def swept_between(*events: object, **more: object) -> int:
@@ -440,7 +441,7 @@ def test_aliases_come_back_with_what_is_restored_unless_they_were_given_away(cat
     second = catalog.save("m", weights(2))
     first.delete()
     assert catalog.model("m").aliases == {}
-    second.alias("champion")
+    catalog.version(second).alias("champion")
     catalog.version("m@1", deleted=True).restore()
     assert catalog.model("m").aliases == {"champion": 2, "stable": 1}
     catalog.model("m").delete()

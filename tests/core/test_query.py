@@ -345,7 +345,9 @@ def test_sql_matches_what_a_plain_evaluator_matches(index: Index, node: Node, ra
         patched.setattr(query_sql, "RARE", rare)
         while cursors and len(found) <= len(ROWS):
             statement = query_sql.compile(parsed, limit=limit, cursor=cursors.pop(), index=index)
-            page = query_sql.page(statement, index, "v.id", lambda row: row[0], lambda more: cursors.append(more))
+            page = query_sql.page(
+                statement, index, lambda source, ids: {number: number for number in ids}, cursors.append
+            )
             found += page
             if len(page) == limit:
                 _ = page.next

@@ -235,12 +235,19 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO, data=st.data(), tags=st.dictionaries(KEYS, TAGS), unset=st.sets(KEYS))
     def tag(self, who: int, data: st.DataObject, tags: dict[str, Any], unset: set[str]) -> None:
         name, number, version = self.some(data)
-        changed = self.catalogs[who].version(f"{name}@{number}", deleted=True).tag(*sorted(unset), **tags)
-        version.tags = {key: value for key, value in {**version.tags, **tags}.items() if key not in unset}
+        changed = self.catalogs[who].version(f"{name}@{number}", deleted=True)
+        if tags:
+            changed = changed.tag(tags)
+            version.tags = {**version.tags, **tags}
+            self.noted()
+        gone = unset & version.tags.keys()
+        if gone:
+            changed = changed.untag(*sorted(gone))
+            version.tags = {key: value for key, value in version.tags.items() if key not in gone}
+            self.noted()
         assert changed.tags == {key: shown(value) for key, value in version.tags.items()}
-        self.noted()
 
-    @rule(who=WHO, data=st.data(), metrics=st.dictionaries(METRICS, NUMBERS))
+    @rule(who=WHO, data=st.data(), metrics=st.dictionaries(METRICS, NUMBERS, min_size=1))
     def annotate(self, who: int, data: st.DataObject, metrics: dict[str, Any]) -> None:
         name, number, version = self.some(data)
         assert self.catalogs[who].version(f"{name}@{number}", deleted=True).annotate(**metrics)
@@ -288,12 +295,13 @@ class Machine(RuleBasedStateMachine):
         handle = self.catalogs[who].version(f"{ref}@{number}", deleted=True)
         if size is None and name not in version.attached:
             return
-        handle.attach(name, None if size is None else b"y" * size)
+        changed = handle.detach(name) if size is None else handle.attach(name, b"y" * size)
+        assert (name in handle.attachments) == (name in version.attached)  # the handle keeps what it saw
         version.attached.pop(name, None)
         if size is not None:
             version.attached[name] = b"y" * size
         self.noted()
-        assert handle.attachments == {key: len(content) for key, content in sorted(version.attached.items())}
+        assert changed.attachments == {key: len(content) for key, content in sorted(version.attached.items())}
 
     @rule(who=WHO, data=st.data())
     def read_attachments(self, who: int, data: st.DataObject) -> None:

@@ -151,7 +151,7 @@ def test_publishing_again_finds_the_model_without_a_note_and_long_after(
     server.catalog.tokens.clear()
     with other(tmp_path) as there:
         copied = catalog.copy(version.ref, there)
-        copied = copied.tag(*copied.tags) if copied.tags else copied
+        copied = copied.untag(*copied.tags) if copied.tags else copied
         second = ods.publish(copied, options=options, **PLACE)
         assert second.ocid == first.ocid
         assert there.version("calo/gan@1").tags[note_of(COMPARTMENT, PROJECT)] == first.ocid
@@ -247,7 +247,7 @@ def test_what_was_published_from_a_catalog_is_not_pulled_into_it(
     with other(tmp_path) as there:
         copied = catalog.copy(version.ref, there)
         if copied.tags:
-            copied = copied.tag(*copied.tags)
+            copied = copied.untag(*copied.tags)
         assert ods.pull(there, done.ocid, options=options) == copied
         assert there.version(copied.ref).tags == {note_of(COMPARTMENT, PROJECT): done.ocid}
     assert len(catalog.versions("calo/gan")) == 1

@@ -144,7 +144,9 @@ def test_answers_on_the_way_through_a_bucket_are_lost(
 ) -> None:
     for method in ("POST", "PUT", "GET", "HEAD"):
         server.calm()
-        catalog.version("calo/gan").tag(*catalog.version("calo/gan").tags) if catalog.version("calo/gan").tags else None
+        catalog.version("calo/gan").untag(*catalog.version("calo/gan").tags) if catalog.version(
+            "calo/gan"
+        ).tags else None
         server.fault({"fault": fault, "times": 4, "method": method, "chance": 0.5})
         done = publish(catalog, Options(**server.login(deadline=30.0)), bucket)
         server.fault()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from catalog_core.digests import digest_of, digest_of_stream
 from catalog_core.errors import ConfigError, NoSpace
 
 LIMIT = 20 << 30
+AGAIN = 30.0  # seconds for which nothing is looked for that could make room, where nothing could
+FULL = "free space on that disk, `catalog cache trim --to 0`, or set CATALOG_CACHE_DIR to a folder on another one"
 DAY = 86400.0
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 
@@ -66,6 +69,7 @@ class Cache:
         given = os.environ.get("CATALOG_CACHE_SIZE")
         self.limit = limit if limit is not None else parse_size(given, "CATALOG_CACHE_SIZE") if given else LIMIT
         self._added = 0
+        self._refused = -1e9
 
     def _file(self, digest: str) -> Path:
         name = digest.partition(":")[2]
@@ -74,9 +78,21 @@ class Cache:
     def staging(self) -> Path:
         """An existing folder for what is being written."""
         folder = self.folder / "tmp"
-        with durable.translated(str(folder)):
+        with durable.translated(str(folder), full=FULL):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def make_room(self, size: int) -> bool:
+        """Remove what was not used for longest, about `size` bytes; whether something went. Nothing goes where all of
+        it would not be enough. Pinned files stay."""
+        if time.monotonic() - self._refused < AGAIN:
+            return False
+        usage = self.usage()
+        loose = usage.bytes - usage.pinned_bytes
+        if shutil.disk_usage(self.staging()).free + loose >= size and self.trim(max(usage.bytes - size, 0))[0]:
+            return True
+        self._refused = time.monotonic()
+        return False
 
     def path(self, digest: str) -> Path | None:
         """The file that holds `digest`, not checked; None where it is not here. Its time is that of its last use, to
@@ -89,16 +105,19 @@ class Cache:
             return None
         return path
 
-    def add(self, digest: str, write: Callable[[BinaryIO], None]) -> None:
-        """Keep what `write` writes into a new file; it has checked that these are the bytes of `digest`."""
+    def add(self, digest: str, write: Callable[[BinaryIO], None], size: int = 0) -> None:
+        """Keep what `write` writes into a new file; it has checked that these are the bytes of `digest`. Where it is
+        known, `size` is set aside first, so that a full disk (`NoSpace`) is noticed before anything is fetched."""
         final = self._file(digest)
         path, file = durable.stage(self.staging())
         try:
-            with durable.translated(str(path)), file:
+            with durable.translated(str(path), full=FULL), file:
+                if size and hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
                 write(file)
                 os.fchmod(file.fileno(), 0o444)
                 size = file.tell()
-            with durable.translated(str(final)):
+            with durable.translated(str(final), full=FULL):
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, final)
         finally:
@@ -140,7 +159,7 @@ class Cache:
         """Keep the digests, whatever else goes."""
         path = self._pin_file(pin.ref, pin.url)
         data = json.dumps({"ref": pin.ref, "url": pin.url, "digests": sorted(pin.digests)}).encode()
-        with durable.translated(str(path)):
+        with durable.translated(str(path), full=FULL):
             path.parent.mkdir(parents=True, exist_ok=True)
             staged = self.staging() / (path.name + f".{os.getpid()}")
             staged.write_bytes(data)

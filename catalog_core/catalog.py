@@ -69,7 +69,7 @@ class Catalog:
         from catalog_core import platform, plugins
         from catalog_core.cache import Cache
         from catalog_core.content import Content
-        from catalog_core.index import Index
+        from catalog_core.index import Index, index_file
 
         if policy not in ("always", "first-use", "never"):
             raise InvalidInput(f"policy {policy!r} is not known", hint="always, first-use, never")
@@ -89,15 +89,8 @@ class Catalog:
         self._epoch: int | None = None  # that of the journal when the index was held against it
         self._offline = remote and platform.offline()
         place, self.index_place = platform.cache_dir()
-        path: Path | None = None
-        if place is not None:
-            from catalog_core.digests import digest_of
-
-            folder = place / "index"
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{digest_of(backend.url.encode())[7:31]}.db"
-        self._index = Index(path, backend.url)
-        self.cache = None if place is None or not remote else Cache(place / "cache")
+        self._index = Index(index_file(place, backend.url), backend.url)
+        self.cache = None if place is None or not remote else Cache(platform.own_folder(place / "cache"))
         self._content = Content(backend, self._index, policy, self.cache, lambda: self.progress)
         self._parts = self._replicated()
         self._follower = self._follow()
@@ -678,6 +671,7 @@ class Catalog:
         from catalog_core.folders import restore
 
         target = Path(folder)
+        full = "free space on that disk, or choose a folder on another one"
         with translated(str(target)):
             if target.exists() and (not target.is_dir() or any(target.iterdir())):
                 raise InvalidInput(f"{target} exists and is not an empty folder")
@@ -690,7 +684,7 @@ class Catalog:
             place = target / component.name if len(components) > 1 else target
             for name in reader.files:
                 path = place / name
-                with translated(str(target)):
+                with translated(str(target), full=full):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with path.open("wb") as file:
                         for piece in reader.pieces(name):
@@ -798,8 +792,14 @@ class Catalog:
             raise InvalidInput(f"{moment!r} is not a time", hint="a datetime, '2026-06-01T00:00Z', or '#1234'")
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        rows = self._index.rows("SELECT max(position) FROM events WHERE time <= ?", (moment.timestamp(),))
-        return -1 if rows[0][0] is None else int(rows[0][0])
+        seconds = moment.timestamp()
+        rows = self._index.rows("SELECT max(position) FROM events WHERE time <= ?", (seconds,))
+        position = -1 if rows[0][0] is None else int(rows[0][0])
+        if self._index.time / 1000 > time.time():  # behind an entry with a wrong time only its own tells an entry's
+            own = "json_extract(CAST(data AS TEXT), '$.time') <= ?"
+            rows = self._index.rows(f"SELECT max(position) FROM entries WHERE {own}", (seconds * 1000,))
+            position = max(position, -1 if rows[0][0] is None else rows[0][0])
+        return position
 
     def as_of(self, name: str, moment: str | datetime) -> dict[str, Any]:
         """A model as it stood at a past moment (see `resolve_time`): title, aliases, versions with stage, tags and

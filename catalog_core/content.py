@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 import attrs
 
+from catalog_core import durable
 from catalog_core.cache import Cache
 from catalog_core.digests import digest_of, digest_of_parts
 from catalog_core.errors import BlobMissing, IntegrityError
@@ -98,13 +99,14 @@ class Content:
                 self.remote.cache.add_bytes(digest, data)
         return data
 
-    def fetch(self, chunks: Sequence[Chunk], what: str) -> None:
-        """Bring the chunks of a remote store near, several at a time; nothing to do for a local one."""
+    def fetch(self, chunks: Sequence[Chunk], what: str, *, keep: bool = False) -> None:
+        """Bring the chunks of a remote store near, several at a time; nothing to do for a local one. See
+        `Fetcher.fetch` for `keep`."""
         if self.remote is None or self.remote.cache is None:
             return
         far = [chunk for chunk in chunks if self._lies_alone(chunk) and self.remote.path(chunk.digest) is None]
         if far:
-            self.remote.fetch(far, what)
+            self.remote.fetch(far, what, keep=keep)
             for chunk in far:
                 path = self.remote.path(chunk.digest)
                 if path is not None:
@@ -219,6 +221,8 @@ class ComponentReader:
                     inode = os.fstat(file.fileno()).st_ino
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ)
             except (OSError, ValueError) as exc:
+                if self._content.remote is not None and not path.exists():
+                    return None  # it left the cache meanwhile
                 name = self._content.backend.name
                 raise BlobMissing(
                     f"{self._what}: {key} cannot be opened in {name}: {exc}", hint="catalog fsck", backend=name
@@ -351,7 +355,8 @@ class ComponentReader:
                     os.link(whole, target)
                     return target
             self.fetch(name)
-            with target.open("wb") as file:
+            full = "free space on that disk, or set TMPDIR to a folder on another one"
+            with durable.translated(str(target), full=full), target.open("wb") as file:
                 for piece in self.pieces(name):
                     file.write(piece)
             target.chmod(0o444)

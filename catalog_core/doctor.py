@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from catalog_core import config, platform, plugins
+from catalog_core import clock, config, platform, plugins
 from catalog_core.backends import connect, places
+from catalog_core.digests import parse
 from catalog_core.errors import KeyTaken
+from catalog_core.index import Index, index_file
 from catalog_core.interfaces.store import ObjectStore
 from catalog_core.objectstore import PROBE
 from catalog_core.records import Check, checked
+from catalog_core.show import clean
+from catalog_core.values import AHEAD
 
 PROCESSES = 3
 ROUNDS = 30
@@ -36,6 +40,7 @@ def examine(target: config.Target, *, write: bool = True, rounds: int = ROUNDS) 
         return
     backend = opened[0]
     try:
+        yield checked("times", lambda: _times(backend))
         if spec.doctor is not None:
             more = {"parts": places(spec, target)} if spec.parts else {}
             own = list(plugins.registry().load(spec.doctor, spec.extra)(target.url, dict(target.options), **more))
@@ -60,6 +65,30 @@ def _machine() -> Iterator[Check]:
     told = "; ".join(f"{problem.plugin}: {problem.message}" for problem in problems)
     yield Check("plug-ins", "warned" if problems else "passed", 0.0, told)
     yield Check("governance", "passed", 0.0, "advisory: no root keys, an actor is only a name")
+
+
+def _times(backend: Any) -> tuple[str, str]:
+    """Whether the journal holds times that have not come yet: the first entry that has one, and whose it is."""
+    index = Index(index_file(platform.cache_dir()[0], backend.url), backend.url)
+    try:
+        index.follow(backend.journal)
+        limit = time.time() + AHEAD
+        rows = index.rows(
+            "SELECT e.position, e.data FROM entries e JOIN events v ON v.position = e.position WHERE v.time > ?"
+            " ORDER BY e.position LIMIT 1",
+            (limit,),
+        )
+        if index.time / 1000 <= limit:
+            return "passed", ""
+        entry = parse(rows[0][1]) if rows else {}
+        who = ", ".join(dict.fromkeys(clean(str(intent["actor"])) for intent in entry.get("intents", ())))
+        at = f"journal entry {rows[0][0]} (by {who})" if rows else "the newest journal entry"
+        return "warned", (
+            f"{at} was written by a clock that was {clock.told(index.time / 1000 - time.time())} ahead: times from "
+            "there on are shown as now until then; nothing else depends on them"
+        )
+    finally:
+        index.close()
 
 
 def _timed(name: str, ask: Callable[[], str | None]) -> Check:

@@ -17,16 +17,20 @@ from catalog_core.errors import BackendError, BlobMissing, CatalogError, KeyTake
 BLOCK = 1 << 20
 
 
+STORE_FULL = "free space, or `catalog gc`; nothing was published"
+
+
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn an `OSError` into an error of ours: `NoSpace`, `ReadOnly` or `BackendError`, naming `what`."""
+def translated(what: str, *, full: str = STORE_FULL) -> Iterator[None]:
+    """Turn an `OSError` into an error of ours: `NoSpace`, `ReadOnly` or `BackendError`, naming `what`. `full` says what
+    to do where no space is left: what helps depends on whose place it is."""
     try:
         yield
     except CatalogError:
         raise
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"{what}: no space left", hint="free space, or `catalog gc`; nothing was published") from exc
+            raise NoSpace(f"{what}: no space left", hint=full) from exc
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ReadOnly(
                 f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder"
@@ -70,6 +74,16 @@ def stage(folder: Path) -> tuple[Path, BinaryIO]:
     path = folder / f"tmp-{secrets.token_hex(12)}"
     with translated(str(folder)):
         return path, path.open("xb", buffering=0)
+
+
+def clock(folder: Path) -> float:
+    """The time, in seconds since 1970, that the file system gives a new file."""
+    path, file = stage(folder)
+    try:
+        with file, translated(str(path)):
+            return os.fstat(file.fileno()).st_mtime
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def write_all(file: BinaryIO, part: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from catalog_core import durable
-from catalog_core.cache import Cache
+from catalog_core.cache import FULL, Cache
 from catalog_core.digests import digest_of
-from catalog_core.errors import BackendError, BlobMissing, IntegrityError
+from catalog_core.errors import BackendError, BlobMissing, IntegrityError, NoSpace
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import Chunk
 from catalog_core.parallel import in_order
 from catalog_core.platform import offline
 
+log = logging.getLogger("catalog_core")
 PARALLEL = 4  # transfers at a time; each holds at most one chunk in memory
 BLOCK = 1 << 20
 TRIES = 4  # of one chunk, when its stream breaks off
@@ -53,6 +55,7 @@ class Fetcher:
         progress: Callable[[], Callable[[int, int], None] | None] = lambda: None,
     ) -> None:
         self._progress = progress
+        self._told = False  # that the cache is full
         self.backend = backend
         self.index = index
         self.cache = cache
@@ -70,12 +73,14 @@ class Fetcher:
             return None
         return data if data is not None and digest_of(data) == digest else None
 
-    def fetch(self, chunks: Iterable[Chunk], what: str) -> None:
+    def fetch(self, chunks: Iterable[Chunk], what: str, *, keep: bool = False) -> None:
         """Bring chunks into the cache. Raises `IntegrityError`, `BlobMissing`, `BackendError`; what came whole stays,
-        so that a second try goes on where this one stopped."""
+        so that a second try goes on where this one stopped. Where its disk is full, what was not used for longest goes;
+        if that is not enough either, the rest is not kept (it is read into memory), or, with `keep`, raises
+        `NoSpace`."""
         todo = {chunk.digest: chunk for chunk in chunks}.values()
         done, total, tell = 0, sum(chunk.length for chunk in todo), self._progress()
-        for length in in_order(lambda chunk: self._to_cache(chunk, what), todo, PARALLEL, PARALLEL):
+        for length in in_order(lambda chunk: self._to_cache(chunk, what, keep), todo, PARALLEL, PARALLEL):
             done += length
             if tell:
                 tell(done, total)
@@ -99,9 +104,20 @@ class Fetcher:
         self._receive(Chunk(digest, 0), what, sink, whole=True)
         return sink.getvalue()
 
-    def _to_cache(self, chunk: Chunk, what: str) -> int:
-        assert self.cache is not None
-        self.cache.add(chunk.digest, lambda file: self._receive(chunk, what, file))
+    def _to_cache(self, chunk: Chunk, what: str, keep: bool) -> int:
+        cache, room = self.cache, True
+        assert cache is not None
+        while room:
+            try:
+                cache.add(chunk.digest, lambda file: self._receive(chunk, what, file), chunk.length)
+                return chunk.length
+            except NoSpace:
+                room = cache.make_room(chunk.length)
+                if keep and not room:
+                    raise
+        if not self._told:
+            self._told = True
+            log.warning("no space left for the cache %s: what is loaded stays in memory; %s", cache.folder, FULL)
         return chunk.length
 
     def _receive(self, chunk: Chunk, what: str, sink: memoryview | BinaryIO, *, whole: bool = False) -> None:
@@ -129,7 +145,6 @@ class Fetcher:
             state, at = sha256(), 0
             if not isinstance(sink, memoryview):
                 sink.seek(0)
-                sink.truncate()
             try:
                 with self.backend.blobs.open(key, start, length) as stream:
                     while length is None or at < length:
@@ -142,6 +157,8 @@ class Fetcher:
                         else:
                             durable.write_all(sink, block)
                         at += len(block)
+                if not isinstance(sink, memoryview):
+                    sink.truncate()  # only now: space was set aside, and another try may have brought more
                 return "sha256:" + state.hexdigest()
             except BackendError:
                 if attempt == TRIES - 1:

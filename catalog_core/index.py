@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from catalog_core import forks
-from catalog_core.digests import parse
+from catalog_core.digests import digest_of, parse
 from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
 from catalog_core.events import SWEEPS, Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
+from catalog_core.platform import others_can_change, own_folder
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 from catalog_core.sqlite import check_search, sqlite3
 
@@ -35,6 +36,23 @@ def cannot_write(exc: sqlite3.Error) -> bool:
     )  # fmt: skip
 
 
+def index_file(place: Path | None, url: str) -> Path | None:
+    """The index of the catalog at `url` below the folder `place` of `platform.cache_dir`; None for memory."""
+    if place is None:
+        return None
+    try:
+        folder = own_folder(place / "index")
+        file = folder / f"{digest_of(url.encode())[7:31]}.db"
+        if others_can_change(folder):
+            return None
+        if file.exists() and others_can_change(file):  # it comes back from the journal
+            for path in folder.glob(f"{file.name}*"):
+                path.unlink()
+    except OSError:
+        return None
+    return file
+
+
 class Index:
     """One index file, or memory where `path` is None. Safe to use from several threads and processes."""
 
@@ -46,6 +64,7 @@ class Index:
         self.head: Head | None = None
         self.closed = False
         self._db: sqlite3.Connection | None = None
+        self.compared: tuple[float, float, float] | None = None  # clocks (clock.check)
         self._held = False  # whether `before_fork` has the lock
         self._open_or_begin_anew()
         forks.watch(self)

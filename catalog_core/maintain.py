@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core import clock, durable
 from catalog_core.branches import awaited
 from catalog_core.cache import Pin
 from catalog_core.content import Content
@@ -200,9 +201,12 @@ def pin(catalog: Catalog, version: Version) -> Pin:
         raise InvalidInput(f"{catalog.url} is a local catalog: there is nothing to fetch", reference=version.ref)
     artifact = catalog._artifact(version)
     chunks = [chunk for parts in artifact.layout.values() for chunk in parts]
-    content.fetch(chunks, version.ref)
+    content.fetch(chunks, version.ref, keep=True)
     for digest in {chunk.digest for chunk in chunks if not content._lies_alone(chunk)}.union(artifact.manifest.notes):
-        content.blob(digest, version.ref)
+        data = content.blob(digest, version.ref)
+        inlined = catalog._index.rows("SELECT 1 FROM inlined WHERE key = ?", (catalog._index.key(digest),))
+        if not inlined and cache.path(digest) is None:  # its disk is full
+            cache.add(digest, lambda file, data=data: durable.write_all(file, data))  # type: ignore[misc]
     needed = {version.digest, version._layout, *[chunk.digest for chunk in chunks]}
     kept = Pin(version.ref, catalog.url, frozenset(needed))
     cache.pin(kept)
@@ -255,6 +259,8 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
     """
     catalog._check_writable()
     backend, index = catalog._backend, catalog._index
+    if not dry_run:
+        clock.check(backend, index)  # the ages of what is there are by the store's
     for _ in range(20):
         catalog._refresh(force=True)
         head = index.head

@@ -19,6 +19,7 @@ from catalog_core.interfaces.backend import Capabilities
 from catalog_core.interfaces.store import BlobInfo, LocalFiles, ObjectStore, Replicated
 from catalog_core.journal import StoreJournal
 
+CLOCK = "probes/clock"  # a hint, and empty: what counts is the time that the store gives it
 PROBE = "probes/exclusive"  # a hint: the result of the race of `catalog doctor`, as JSON
 _KEY = re.compile(r"sha256:([0-9a-f]{2})([0-9a-f]{62}(?:~[0-9]+)?)\Z")
 
@@ -29,6 +30,16 @@ def blob_key(key: str) -> str:
     if not match:
         raise InvalidInput(f"not the key of a blob: {key[:100]!r}")
     return f"blobs/sha256/{match[1]}/{match[1]}{match[2]}"
+
+
+def clock_of(store: Any) -> float | None:
+    """The time of a store, in seconds since 1970: what it says itself, else what it gives a new object."""
+    if hasattr(store, "clock"):
+        told: float | None = store.clock()
+        return told
+    store.put(CLOCK, io.BytesIO(b""), 0, "hint")
+    info = store.stat(CLOCK)
+    return None if info is None else info.time
 
 
 def proven(store: ObjectStore) -> bool:
@@ -64,6 +75,10 @@ class ObjectStoreBackend:
         """Whether several writers at a time are safe, as far as anybody has shown. May ask the store."""
         many = getattr(self.store, "many_writers", True)
         return proven(self.store) if many is None else bool(many)
+
+    def clock(self) -> float | None:
+        """The time of the store, in seconds since 1970; None where it does not tell."""
+        return clock_of(self.store)
 
     def sweep_uploads(self, older_than: float) -> int:
         """Remove what killed writers left, older than so many seconds, where the store can; return how many."""

@@ -74,13 +74,51 @@ def config_dir() -> Path:
     return _home("XDG_CONFIG_HOME", ".config", "Application Support")
 
 
+def others_can_change(path: Path) -> str | None:
+    """Why a file or folder that we rely on may be changed by another user, or None."""
+    if not hasattr(os, "getuid"):
+        return None
+    info = path.stat()
+    if info.st_uid != os.getuid():
+        return f"belongs to another user (uid {info.st_uid})"
+    if info.st_mode & 0o002 or (info.st_mode & 0o020 and not _is_private(info.st_gid)):
+        return f"can be written by other users (mode {stat.S_IMODE(info.st_mode):o}; chmod go-w)"
+    return None
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is that of this user alone, as most distributions make one for each (with a umask of 002)."""
+    try:
+        import grp
+        import pwd
+
+        user, found = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
+    except (ImportError, KeyError):
+        return False
+    return user.pw_gid == group and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder that no other user can read or change, whatever the umask; made, with those above it, where it is not
+    there. Raises `OSError`."""
+    for missing in [path for path in (*reversed(folder.parents), folder) if not path.is_dir()]:
+        missing.mkdir(exist_ok=True, mode=0o700)
+    if others_can_change(folder) and folder.stat().st_uid == os.getuid():  # an older release followed the umask
+        folder.chmod(0o700)
+    return folder
+
+
 def _usable(folder: Path, *, private: bool = False) -> str | None:
     """Why a folder cannot hold SQLite files, or None. Makes it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.is_dir():
+            own_folder(folder)
         info = folder.lstat()
         if private and (not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077):
             return "is not private to this user"
+        reason = others_can_change(folder)
+        if reason is not None:
+            return reason
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as exc:
@@ -92,7 +130,8 @@ def _usable(folder: Path, *, private: bool = False) -> str | None:
 def cache_dir() -> tuple[Path | None, str]:
     """The folder for index and cache, and why it was chosen; None means memory.
 
-    The first local, writable one of $CATALOG_CACHE_DIR, the platform's cache folder, $TMPDIR/catalog-<uid>.
+    The first local, writable one of $CATALOG_CACHE_DIR, the platform's cache folder, $TMPDIR/catalog-<uid> that no
+    other user can change: the index says which files were checked already.
     """
     places: list[tuple[Path, bool]] = []
     if os.environ.get("CATALOG_CACHE_DIR"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_TAG = 4096
+AHEAD = 300.0  # seconds by which clocks may differ
 MAX_TAGS = 12 << 10
 
 
@@ -191,10 +192,13 @@ def check_limit(limit: int) -> int:
 
 
 def when(seconds: float) -> datetime:
-    """A time of the journal (seconds since 1970), as an aware datetime in UTC."""
+    """A time of the journal (seconds since 1970), as an aware datetime in UTC. One that has not come yet was written by
+    a wrong clock, or by malice: it is shown as now (`catalog doctor` names the entry)."""
+    import time
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(seconds, UTC)
+    now = time.time()
+    return datetime.fromtimestamp(max(seconds, 0.0) if seconds < now + AHEAD else now, UTC)
 
 
 def word(value: str | bool | int | float) -> str:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from catalog_core.errors import InvalidInput, PositionTaken, ReadOnly, Rejected
+from catalog_core import clock
+from catalog_core.errors import PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
 from catalog_core.index import Index, cannot_write
 from catalog_core.interfaces.backend import Backend, Head
@@ -16,7 +17,6 @@ from catalog_core.sqlite import sqlite3
 
 INLINE = 16 << 10
 INLINE_ALL = 512 << 10
-CLOCK_SLACK = 300_000
 Events = Callable[[Index], list[dict[str, Any]] | Intent]
 
 
@@ -27,10 +27,12 @@ def commit(
 
     `events` runs again after every lost race, so numbers and checks always meet the state they are written on. It may
     return a whole `Intent`, which was made elsewhere.
-    Raises `Rejected` (a rule refuses it), `ReadOnly`, `DeadlineExceeded`; nothing is stored then.
+    Raises `Rejected` (a rule refuses it), `ReadOnly`, `DeadlineExceeded`, `InvalidInput` (this machine's clock is
+    wrong); nothing is stored then.
     """
     if not backend.capabilities.writable:
         raise ReadOnly(f"{backend.url} was opened read-only", hint="check the rights of its folder")
+    clock.check(backend, index)
     identity = new_id()
     try:
         return _commit(backend, index, actor, events, blobs, timeout, identity)
@@ -69,11 +71,6 @@ def _commit(
             if index.head != head:
                 raise PositionTaken(f"{backend.url}: the journal grew while its head was looked for")
             now = time.time_ns() // 1_000_000
-            if now < index.time - CLOCK_SLACK:
-                raise InvalidInput(
-                    f"this machine's clock is {(index.time - now) // 1000} s behind the catalog's last entry",
-                    hint="set the clock, then repeat",
-                )
             made = events(index)
             intent = made if isinstance(made, Intent) else Intent(identity, actor, now, head, tuple(made))
             epoch = getattr(backend.journal, "epoch", 0)

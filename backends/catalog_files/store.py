@@ -84,6 +84,10 @@ class FileStore:
             with durable.translated(str(path)):
                 path.unlink(missing_ok=True)
 
+    def clock(self) -> float:
+        """See `ObjectStore`: a file server gives files its own time."""
+        return durable.clock(self.staging())
+
     def staging(self) -> Path:
         """See `LocalFiles.staging`."""
         self._check_writable()

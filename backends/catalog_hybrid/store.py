@@ -17,6 +17,7 @@ from catalog_core.epochs import Epoch, Line, identity, line_of, write_epoch
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, KeyTaken, NotFound
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore, Place
 from catalog_core.journal import StoreJournal, entry_key
+from catalog_core.objectstore import clock_of
 from catalog_core.spool import received
 from catalog_hybrid.options import Options
 from catalog_hybrid.parts import Measured, Part
@@ -204,6 +205,10 @@ class HybridStore:
         """The parts that may have a good copy, nearest first."""
         good = [part for part in self.parts.values() if (part.name, key) not in self._bad]
         return sorted(good, key=lambda part: part.seconds(size))
+
+    def clock(self) -> float | None:
+        """The time of the primary."""
+        return clock_of(self._main.store())
 
     def stat(self, key: str) -> BlobInfo | None:
         """See `ObjectStore.stat`: of the primary."""

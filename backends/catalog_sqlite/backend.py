@@ -271,6 +271,10 @@ class SqliteBackend:
             self.db.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, digest_of(data), data))
         return position, data
 
+    def clock(self) -> float:
+        """See `interfaces.backend.Backend.clock`."""
+        return durable.clock(self.blobs.staging())
+
     def close(self) -> None:
         """See `interfaces.backend.Backend.close`."""
         self._closed = True

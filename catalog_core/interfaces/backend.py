@@ -84,7 +84,11 @@ class Blobs(Protocol):
 
 
 class Backend(Protocol):
-    """A journal, blobs, and what they can do."""
+    """A journal, blobs, and what they can do.
+
+    A backend whose place has a clock has a method `clock() -> float | None`, the time there in seconds since 1970:
+    writers whose own clock is wrong by it are refused.
+    """
 
     name: str
     url: str

@@ -32,7 +32,8 @@ class ObjectStore(Protocol):
 
     What a store may say of itself, as attributes: `writable` (bool, else True); `many_writers` (bool, else True): False
     where `exclusive` may have two winners; None where that depends on the server, so that the core believes it only
-    after `catalog doctor` raced there (`probes/exclusive` says so).
+    after `catalog doctor` raced there (`probes/exclusive` says so). A store that knows the time of its server without
+    an object being put has a method `clock() -> float`, in seconds since 1970.
     """
 
     def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:

@@ -1,4 +1,4 @@
-"""Keras models ↔ `model.json`, `model.safetensors` and `optimizers.safetensors`."""
+"""Keras models ↔ `model.json`, `model.safetensors`, `optimizers.safetensors`, and what layers keep of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import keras
 import numpy as np
 
@@ -17,11 +18,12 @@ from catalog_core.errors import BackendError, CatalogError, InvalidInput, Serial
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
 from catalog_core.session import by_name, signature_of
-from catalog_keras import config, structure
+from catalog_keras import build, config, own, structure
 
 CONFIG = "model.json"
 WEIGHTS = "model.safetensors"
 STATES = "optimizers.safetensors"
+OPTIMIZERS = "optimizers.json"
 
 
 class KerasSerializer:
@@ -30,11 +32,10 @@ class KerasSerializer:
     name = "keras"
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
-        """Weights, seeds and optimizers always; the configuration where it is plain data."""
+        """Weights, seeds, own state and optimizers always; the configuration where Keras makes the model of it."""
         if not isinstance(obj, keras.layers.Layer):
             raise SerializationError(f"a {type(obj).__name__} is no Keras model or layer")
         layers, variables = structure.walk(obj)
-        structure.check_vocabularies(obj)
         meta: dict[str, Any] = {
             "class": f"{type(obj).__module__}:{type(obj).__qualname__}", "layers": layers, "optimizers": {}
         }  # fmt: skip
@@ -43,14 +44,26 @@ class KerasSerializer:
             trained = structure.trained_by(optimizer, variables)
             if trained is not None:
                 states |= structure.state_of(attribute, optimizer)
-                meta["optimizers"][attribute] = {"trains": trained, "config": _plain(optimizer)}
+                meta["optimizers"][attribute] = {"trains": trained, "config": _plain(optimizer), "file": OPTIMIZERS}
+        kept = own.report(_owners(obj, meta["optimizers"]), variables)
         tensors.write(_arrays(variables), directory, WEIGHTS)
         if states:
             tensors.write(_arrays(states), directory, STATES)
+            configs = {attribute: note["config"] for attribute, note in meta["optimizers"].items()}
+            directory.write(OPTIMIZERS, [json.dumps(configs, sort_keys=True, separators=(",", ":")).encode()])
+        if kept:
+            meta["own"] = own.write(
+                kept,
+                lambda arrays: tensors.write(arrays, directory, own.FILE),
+                lambda name, data: directory.write(name, [data]),
+            )
         try:
             found = _plain(obj)
-            config.check(found, registered=False)
+            shared = structure.shared(obj)
+            _read_back(config.copied(found), shared, layers, variables, meta["optimizers"])
             directory.write(CONFIG, [json.dumps(found, sort_keys=True, separators=(",", ":")).encode()])
+            if shared:
+                meta["same_layers"] = shared
         except (SerializationError, NotImplementedError, TypeError, ValueError) as exc:
             meta["config"] = exc.message if isinstance(exc, CatalogError) else config.reason(exc)
             warnings.warn(
@@ -64,35 +77,44 @@ class KerasSerializer:
         kind = options.get("as_")
         if kind not in (None, "numpy"):
             raise SerializationError(f"as_={kind!r} is not known here", hint="numpy")
-        layers, stored = _notes(reader.meta)
+        notes = _notes(reader.meta)
         make = tensors.numpy_maker(bool(options.get("copy")))
-        values = tensors.read(reader, make, writable=False, name=WEIGHTS)
-        states: dict[str, Any] = {}
-        if stored:
-            states = tensors.read(reader, make, writable=False, name=STATES)
-        surplus = sorted(set(reader.files) - {CONFIG, WEIGHTS, *([STATES] if stored else [])})
+        own_files = own.files(notes["own"])
+        parts = [WEIGHTS, *([STATES] if notes["optimizers"] else []), *sorted(own_files & {own.FILE})]
+        exact = _exact(reader, notes["optimizers"])
+        surplus = sorted(set(reader.files) - {CONFIG, *parts, *own_files, *([OPTIMIZERS] if exact else [])})
         if surplus:
             raise SerializationError(f"the component holds {surplus[0]!r}, which is no part of a stored Keras model")
+        arrays = {part: tensors.read(reader, make, writable=False, name=part) for part in parts}
+        if kind == "numpy" and into is None:
+            return {name: array for part in parts for name, array in arrays[part].items()}
+        stored = _Stored(
+            notes["layers"], arrays[WEIGHTS], notes["optimizers"], arrays.get(STATES, {}),
+            own.read(notes["own"], arrays.get(own.FILE, {}), lambda name: bytes(reader.view(name))),
+        )  # fmt: skip
         if into is not None:
-            return _fill(into, layers, values, stored, states, strict=False)
-        if kind == "numpy":
-            return {**values, **states}
+            return _fill(into, stored, strict=False)
         if "config" in reader.meta:
-            why = str(reader.meta["config"])[:300]
+            why = str(reader.meta["config"])
             raise SerializationError(f"only weights are stored: {why}", hint="load(ref, into=model) or as_='numpy'")
         if CONFIG not in reader.files:
             raise SerializationError(f"the component holds no {CONFIG}")
         found = config.parse(bytes(reader.view(CONFIG)))
         config.check(found)
-        for note in stored.values():
+        for note in stored.optimizers.values():
             config.check(note["config"])
-        with _on(device), warnings.catch_warnings():
+        for again in exact.values():
+            config.check(again)
+        size = sum(array.nbytes for part in arrays.values() for array in part.values())
+        with _on(device), warnings.catch_warnings(), build.bounded(build.allowance(size)):
             warnings.simplefilter("ignore")  # Keras warns of a custom compile(), whose optimizers come here
-            model = config.make(found)
-            for attribute, note in stored.items():
-                if not isinstance(getattr(model, attribute, None), keras.optimizers.Optimizer):
-                    setattr(model, attribute, _optimizer(note["config"]))
-            return _fill(model, layers, values, stored, states, strict=True)
+            model = build.model(found, notes["same_layers"])
+            for attribute, note in stored.optimizers.items():
+                # what compile() made is as it was given: without the scaling of losses, for one
+                live = type(getattr(model, attribute, None)).__name__
+                if attribute in exact or live != note["config"].get("class_name"):
+                    setattr(model, attribute, build.optimizer(exact.get(attribute, note["config"])))
+            return _fill(model, stored, strict=True)
 
     def describe(self, obj: Any) -> Description:
         """Class, configuration, parameters and tensors."""
@@ -185,91 +207,179 @@ def _arrays(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: np.asarray(keras.ops.convert_to_numpy(variable)) for name, variable in variables.items()}
 
 
-def _notes(meta: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Layers and optimizers, as the manifest has them: a stranger may have written it."""
-    layers, optimizers = meta.get("layers"), meta.get("optimizers")
-    good = isinstance(layers, dict) and isinstance(optimizers, dict)
-    good = good and all(isinstance(kind, str) for kind in layers.values())  # type: ignore[union-attr]
-    for attribute, note in optimizers.items() if good else ():  # type: ignore[union-attr]
+@attrs.frozen
+class _Stored:
+    """What is stored of a model: kinds of layers, variables, optimizers with their states, and own state, by place."""
+
+    layers: Mapping[str, str]
+    values: Mapping[str, Any]
+    optimizers: Mapping[str, Any]
+    states: Mapping[str, Any]
+    own: Mapping[str, own.Own]
+
+
+def _owners(model: Any, attributes: Iterable[str]) -> dict[str, Any]:
+    """The layers and optimizers that may keep state of their own, by place."""
+    live = structure.optimizers(model)
+    found = {f"optimizers.{attribute}": live[attribute] for attribute in attributes if attribute in live}
+    return structure.layers(model) | found
+
+
+def _read_back(
+    found: dict[str, Any], shared: Mapping[str, str], layers: Mapping[str, str], variables: Mapping[str, Any],
+    optimizers: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Make the model of its configuration, as `load` will. Raises `SerializationError` where that is another one."""
+    config.check(found)
+    for note in optimizers.values():
+        again = config.copied(note["config"])
+        config.check(again)
+        build.optimizer(again)
+    try:
+        made, others = structure.walk(build.outline(found, shared))
+    except SerializationError:
+        raise
+    except Exception as exc:  # a class of the user's
+        raise SerializationError(f"Keras cannot make the model: {config.reason(exc)}") from exc
+    problems = _other_layers(layers, made) + _unlike(
+        {name: (_dtype(v), tuple(v.shape)) for name, v in variables.items()},
+        {name: (_dtype(v), tuple(v.shape)) for name, v in others.items()},
+    )
+    if problems:
+        raise SerializationError(f"Keras makes another model of its configuration: {'; '.join(problems[:5])}")
+
+
+def _notes(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Layers, optimizers, own state and shared layers, as the manifest has them: a stranger may have written it."""
+    notes = {key: meta.get(key) for key in ("layers", "optimizers")}
+    notes |= {key: meta.get(key, {}) for key in ("own", "same_layers")}
+    good = all(isinstance(note, dict) for note in notes.values())
+    for key in ("layers", "same_layers") if good else ():
+        good = good and all(isinstance(text, str) for text in notes[key].values())  # type: ignore[union-attr]
+    for attribute, note in notes["optimizers"].items() if good else ():  # type: ignore[union-attr]
         trains = note.get("trains") if isinstance(note, dict) and attribute.isidentifier() else None
         good = good and isinstance(trains, list) and all(isinstance(n, str) for n in trains)
         good = good and not attribute.startswith("_") and isinstance(note.get("config"), dict)
     if not good:
         raise SerializationError("what the manifest says of this component cannot be read")
-    return dict(layers), dict(optimizers)  # type: ignore[arg-type]
+    return {key: dict(note) for key, note in notes.items()}  # type: ignore[arg-type]
 
 
-def _optimizer(found: dict[str, Any]) -> Any:
+def _exact(reader: Reader, optimizers: Mapping[str, Any]) -> dict[str, Any]:
+    """The configurations of optimizers as they were: a manifest has no 0.0, only 0, and some optimizers mind. Empty for
+    a version of an earlier release. Raises `SerializationError`."""
+    if not any("file" in note for note in optimizers.values()):
+        return {}
+    if OPTIMIZERS not in reader.files:
+        raise SerializationError(f"the component holds no {OPTIMIZERS}")
     try:
-        optimizer = keras.saving.deserialize_keras_object(found, safe_mode=True)
-    except Exception as exc:
-        raise SerializationError(f"Keras cannot make the optimizer: {config.reason(exc)}") from exc
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise SerializationError(f"a stored optimizer is a {type(optimizer).__name__}")
-    return optimizer
+        found = json.loads(bytes(reader.view(OPTIMIZERS)))
+    except (ValueError, RecursionError) as exc:
+        raise SerializationError(f"{OPTIMIZERS} cannot be read: {exc}") from exc
+    good = isinstance(found, dict) and found.keys() == optimizers.keys()
+    if not good or not all(isinstance(value, dict) for value in found.values()):
+        raise SerializationError(f"{OPTIMIZERS} is of other optimizers than the manifest")
+    return dict(found)
 
 
-def _fill(
-    target: Any, layers: Mapping[str, str], values: Mapping[str, Any], stored: Mapping[str, Any],
-    states: Mapping[str, Any], *, strict: bool,
-) -> Any:  # fmt: skip
-    """Fill a model and its optimizers; all is checked before anything changes. `strict`: optimizers must be there."""
+def _fill(target: Any, stored: _Stored, *, strict: bool) -> Any:
+    """Fill a model, its optimizers and their own state; all is checked before anything changes, and what the objects
+    report afterwards is compared. `strict`: optimizers must be there. Raises `SerializationError`: the model is as it
+    was."""
     if not isinstance(target, keras.layers.Layer):
         raise SerializationError(f"a {type(target).__name__} cannot be filled", hint="a Keras model or layer")
     found, variables = structure.walk(target)
-    problems = [
-        f"layer {path or 'itself'!r} is stored as {layers.get(path, 'none')}, the live one is {found.get(path, 'none')}"
-        for path in sorted(layers.keys() | found.keys())
-        if path and layers.get(path) != found.get(path)
-    ]
-    problems += _differences(variables, values)
+    problems = _other_layers(stored.layers, found) + _differences(variables, stored.values)
     live = structure.optimizers(target)
     if live or strict:
-        problems += [f"it has no optimizer {attribute!r}" for attribute in stored if attribute not in live]
+        problems += [f"it has no optimizer {attribute!r}" for attribute in stored.optimizers if attribute not in live]
     pending: dict[str, Any] = {}
-    for attribute, note in stored.items() if live else ():
-        optimizer = live.get(attribute)
-        if optimizer is None or problems:
-            continue
-        if type(optimizer).__name__ != note["config"].get("class_name"):
-            problems.append(
-                f"{attribute} is a {type(optimizer).__name__}, stored is {note['config'].get('class_name')}"
-            )
-        elif any(name not in variables for name in note["trains"]):
-            problems.append(f"{attribute} trains what is not there")
-        elif optimizer.built and structure.trained_by(optimizer, variables) != note["trains"]:
-            problems.append(f"{attribute} trains other variables")
-        else:
-            if not optimizer.built:
-                optimizer.build([variables[name] for name in note["trains"]])
-            pending |= structure.state_of(attribute, optimizer)
+    for attribute, note in stored.optimizers.items() if live and not problems else ():
+        problems += _optimizer_problems(attribute, live[attribute], note, variables)
+        if not problems:
+            pending |= structure.state_of(attribute, live[attribute])
     if not problems and live:
-        problems += _differences(pending, states)
+        problems += _differences(pending, stored.states)
+    items = _owners(target, live)
+    expected = {path: kept for path, kept in stored.own.items() if live or not path.startswith("optimizers.")}
+    if not problems:
+        problems += own.refuse_unfilled(items, variables, expected)
+    if not problems:
+        problems += _assign({**variables, **pending}, {**stored.values, **stored.states}, target, items, expected)
     if problems:
         raise SerializationError(
             f"what is stored does not fit the model: {'; '.join(problems[:5])}", hint="nothing was changed"
         )
-    for name, variable in (*variables.items(), *pending.items()):
-        value = values[name] if name in variables else states[name]
-        variable.assign(value.astype(keras.ops.convert_to_numpy(variable).dtype, copy=False))
-    for layer in target._flatten_layers():
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with copies of its variables
     return target
 
 
+def _optimizer_problems(
+    attribute: str, optimizer: Any, note: Mapping[str, Any], variables: Mapping[str, Any]
+) -> list[str]:
+    """Why a stored optimizer does not fit a live one, which is built if it does."""
+    if type(optimizer).__name__ != note["config"].get("class_name"):
+        return [f"{attribute} is a {type(optimizer).__name__}, stored is {note['config'].get('class_name')}"]
+    if any(name not in variables for name in note["trains"]):
+        return [f"{attribute} trains what is not there"]
+    if optimizer.built and structure.trained_by(optimizer, variables) != note["trains"]:
+        return [f"{attribute} trains other variables"]
+    if not optimizer.built:
+        optimizer.build([variables[name] for name in note["trains"]])
+    return []
+
+
+def _assign(
+    variables: Mapping[str, Any], values: Mapping[str, Any], target: Any, items: Mapping[str, Any],
+    kept: Mapping[str, own.Own],
+) -> list[str]:  # fmt: skip
+    """Give all variables and own states their values, and compare what the objects report then; on a difference, put
+    back what was there and return the problems."""
+    owned = {path: items[path] for path in kept}
+    before = own.report(owned, variables)
+    old = _arrays(variables) if kept else {}
+    for name, variable in variables.items():
+        variable.assign(values[name].astype(keras.ops.convert_to_numpy(variable).dtype, copy=False))
+    problems = own.fill(items, variables, kept, values)
+    for name, variable in variables.items() if kept and not problems else ():
+        given = values[name].astype(keras.ops.convert_to_numpy(variable).dtype, copy=False)
+        if given.tobytes() != np.asarray(keras.ops.convert_to_numpy(variable)).tobytes():
+            problems.append(f"{name} was changed by what the layer's own methods load")
+    if problems:
+        for name, variable in variables.items():
+            variable.assign(old[name])
+        own.restore(items, before, old)
+    for layer in target._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its variables
+    return problems
+
+
+def _other_layers(stored: Mapping[str, str], live: Mapping[str, str]) -> list[str]:
+    """Where the kinds of layers differ. Input layers hold nothing, and a model and one inside may share one."""
+    return [
+        f"layer {path!r} is stored as {stored.get(path, 'none')}, the live one is {live.get(path, 'none')}"
+        for path in sorted(stored.keys() | live.keys())
+        if path and stored.get(path) != live.get(path) and "InputLayer" not in (stored.get(path), live.get(path))
+    ]
+
+
 def _differences(variables: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    """Why stored arrays do not fit variables by name. The backends of Keras count in integers of different sizes."""
-    problems = [f"{name} is missing from what is stored" for name in variables if name not in values]
-    problems += [f"{name} is stored, but not in the live object" for name in values if name not in variables]
-    for name in variables.keys() & values.keys():
-        value, variable = values[name], variables[name]
-        stored, wanted = (value.dtype.name, tuple(value.shape)), (_dtype(variable), tuple(variable.shape))
-        counts = all("int" in dtype for dtype, _ in (stored, wanted)) and stored[1] == wanted[1]
-        if stored != wanted and not counts:
-            problems.append(
-                f"{name} is stored as {stored[0]}{list(stored[1])}, the live one is {wanted[0]}{list(wanted[1])}"
-            )
+    """Why stored arrays do not fit variables by name."""
+    return _unlike(
+        {name: (value.dtype.name, tuple(value.shape)) for name, value in values.items()},
+        {name: (_dtype(variable), tuple(variable.shape)) for name, variable in variables.items()},
+    )
+
+
+def _unlike(stored: Mapping[str, tuple[str, Any]], live: Mapping[str, tuple[str, Any]]) -> list[str]:
+    """Where dtypes and shapes differ by name. The backends of Keras count in integers of different sizes."""
+    problems = [f"{name} is missing from what is stored" for name in live if name not in stored]
+    problems += [f"{name} is stored, but not in the live object" for name in stored if name not in live]
+    for name in live.keys() & stored.keys():
+        (dtype, shape), (wanted, size) = stored[name], live[name]
+        counts = "int" in dtype and "int" in wanted and shape == size
+        if (dtype, shape) != (wanted, size) and not counts:
+            problems.append(f"{name} is stored as {dtype}{list(shape)}, the live one is {wanted}{list(size)}")
     return sorted(problems)
 
 
@@ -322,7 +432,7 @@ def _method(obj: Any, method: str) -> Any:
 
 def _inputs_of(function: Any) -> list[str] | None:
     """The names of the inputs of a functional or sequential model; None for others."""
-    if not isinstance(function, keras.Model) or not structure._is_graph(function) or not function.built:
+    if not isinstance(function, keras.Model) or not structure.is_graph(function) or not function.built:
         return None
     owner = next(kind for kind in type(function).__mro__ if "call" in vars(kind))
     if not owner.__module__.startswith("keras."):

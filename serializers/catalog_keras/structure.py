@@ -24,18 +24,32 @@ def walk(model: Any) -> tuple[dict[str, str], dict[str, Any]]:
     return layers, variables
 
 
-def check_vocabularies(model: Any) -> None:
-    """Raises `SerializationError` for a layer whose vocabulary is neither a variable nor in its configuration."""
-    for layer in model._flatten_layers():
-        lookup = getattr(layer, "_lookup_layer", layer)
-        if getattr(lookup, "input_vocabulary", "") is None and lookup.get_vocabulary(include_special_tokens=False):
-            raise SerializationError(
-                f"the vocabulary of {layer.name!r} was learned by adapt() or set later: it is not in the configuration",
-                hint=f"{type(layer).__name__}(vocabulary=layer.get_vocabulary()), or serializer='savedmodel'",
-            )
+def layers(model: Any) -> dict[str, Any]:
+    """All layers by path: the same paths as `walk` has."""
+    found: dict[str, Any] = {}
+    _visit("", model, {}, {}, set(), found)
+    return found
 
 
-def _visit(path: str, item: Any, layers: dict[str, str], variables: dict[str, Any], seen: set[int]) -> None:
+def shared(model: Any, path: str = "", first: dict[int, str] | None = None) -> dict[str, str]:
+    """The places of layers in functional and sequential models, and models inside these, where a layer stands again
+    that has a place before: place → the first place."""
+    first = {} if first is None else first
+    again: dict[str, str] = {}
+    for number, layer in enumerate(model.layers) if is_graph(model) else ():
+        place = f"{path}.layers.{number}" if path else f"layers.{number}"
+        if id(layer) in first:
+            again[place] = first[id(layer)]
+        else:
+            first[id(layer)] = place
+            again |= shared(layer, place, first)
+    return again
+
+
+def _visit(
+    path: str, item: Any, layers: dict[str, str], variables: dict[str, Any], seen: set[int],
+    objects: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
     if isinstance(item, keras.Variable):
         if id(item) not in seen:
             seen.add(id(item))
@@ -49,6 +63,8 @@ def _visit(path: str, item: Any, layers: dict[str, str], variables: dict[str, An
             return
         seen.add(id(item))
         layers[path] = type(item).__name__
+        if objects is not None:
+            objects[path] = item
         children = _children(item, seen)
     elif isinstance(item, Mapping):
         children = ((str(key), item[key]) for key in sorted(item, key=str))
@@ -57,11 +73,11 @@ def _visit(path: str, item: Any, layers: dict[str, str], variables: dict[str, An
     else:
         return
     for name, child in children:
-        _visit(f"{path}.{name}" if path else name, child, layers, variables, seen)
+        _visit(f"{path}.{name}" if path else name, child, layers, variables, seen, objects)
 
 
 def _children(layer: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    if isinstance(layer, (keras.Sequential, keras.Model)) and _is_graph(layer):
+    if isinstance(layer, (keras.Sequential, keras.Model)) and is_graph(layer):
         yield "layers", list(layer.layers)
     found = {**vars(layer), **getattr(layer, "_modules", {})}  # the torch backend keeps layers apart
     for name in sorted(found):
@@ -81,7 +97,7 @@ def _children(layer: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     yield "_seeds", list(layer._seed_generators)
 
 
-def _is_graph(layer: Any) -> bool:
+def is_graph(layer: Any) -> bool:
     """Whether its layers are a list that somebody ordered: a functional or sequential model."""
     return any(kind.__name__ in ("Functional", "Sequential") for kind in type(layer).__mro__)
 

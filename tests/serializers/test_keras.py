@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ keras = pytest.importorskip("keras")
 from catalog_core import Catalog  # noqa: E402
 from catalog_core.errors import SerializationError  # noqa: E402
 from catalog_core.testing.contract import SerializerContract  # noqa: E402
-from catalog_keras import structure  # noqa: E402
+from catalog_keras import config, foreign, structure  # noqa: E402
 from catalog_keras.serializer import CONFIG, KerasSerializer  # noqa: E402
 
 SCRIPT = Path(__file__).with_name("gan_script.py")
@@ -231,9 +232,9 @@ def test_configurations_that_would_do_harm_are_refused(
     )
     monkeypatch.syspath_prepend(tmp_path)
     make, told = HOSTILE[kind]
-    config = json.loads(files[CONFIG])
-    config["config"]["layers"].append(make(tmp_path / "canary"))
-    reader = SerializerContract.reader(catalog, {**files, CONFIG: json.dumps(config).encode()}, meta)
+    found = json.loads(files[CONFIG])
+    found["config"]["layers"].append(make(tmp_path / "canary"))
+    reader = SerializerContract.reader(catalog, {**files, CONFIG: json.dumps(found).encode()}, meta)
     with pytest.raises(SerializationError, match=told) as caught:
         KerasSerializer().load(reader, None, None, {})
     assert "\n" not in str(caught.value)
@@ -246,3 +247,137 @@ def test_surplus_files_and_broken_json_are_refused(catalog: Catalog) -> None:
     for changed in ({"x.so": b"x"}, {CONFIG: b"{"}, {CONFIG: b"[]"}, {CONFIG: deep}, {CONFIG: b"\x80\x04K\x01."}):
         with pytest.raises(SerializationError):
             KerasSerializer().load(SerializerContract.reader(catalog, {**files, **changed}, meta), None, None, {})
+
+
+# -- records that say one thing and mean another, and sizes ------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("tests")
+def harmless(x: Any) -> Any:
+    return x
+
+
+def activation(**fields: Any) -> dict[str, Any]:
+    return layer("keras.layers", "Activation", {"activation": {"class_name": "function", **fields}})
+
+
+MIXED = {
+    "vouched": (activation(module="keras.utils", config="get_file", registered_name="tests>harmless"), "neither one"),
+    "builtins": (activation(module="builtins", config="get_file", registered_name="tests>harmless"), "neither one"),
+    "lookup": (activation(module="keras.activations", config="get", registered_name="get"), "neither one"),
+    "loader": (activation(module="keras.saving", config="load_model", registered_name="relu"), "neither one"),
+    "class": (layer("keras.saving", "load_model", {"filepath": "x"}, "relu"), "not registered"),
+    "function as class": (layer("keras.utils", "get_file", {}, "tests>harmless"), "not registered"),
+    "alias": (layer("keras.src.export.tfsm_layer", "TFSMLayer", {"filepath": "x"}), "not registered"),
+    "callback": (layer("keras.callbacks", "CSVLogger", {"filename": "x"}), "not registered"),
+    "no fields": ({"class_name": "Lambda", "config": {"function": "os.system"}}, "not registered"),
+    "inside": (layer("keras.layers", "TimeDistributed", {"layer": layer("keras.layers", "TFSMLayer", {})}), "not regi"),
+    "two inside": (layer("keras.layers", "Bidirectional", {"layer": layer("os", "system", {})}), "not registered"),
+    "array": ({"class_name": "__numpy__", "config": {"value": ["x"], "dtype": "U900000000"}}, "dtype"),
+    "vocabulary": (layer("keras.layers", "TextVectorization", {"vocabulary": "/etc/passwd"}), "names the file"),
+    "list": (layer("keras.layers", "Dense", [["units", 3]]), "is no object"),
+    "thresholds": (layer("keras.metrics", "AUC", {"num_thresholds": 1 << 40}), "asks for num_thresholds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_records_that_keras_would_read_otherwise_are_refused(kind: str, catalog: Catalog) -> None:
+    files, meta = stored(catalog)
+    made, told = MIXED[kind]
+    found = json.loads(files[CONFIG])
+    found["config"]["layers"].append(made)
+    reader = SerializerContract.reader(catalog, {**files, CONFIG: json.dumps(found).encode()}, meta)
+    with pytest.raises(SerializationError, match=told):
+        KerasSerializer().load(reader, None, None, {})
+
+
+def test_keras_gets_the_class_that_was_checked_and_not_one_of_a_field_beside_it() -> None:
+    """`registered_name` comes before `module` and `class_name` in Keras, for classes; `config`, for functions."""
+    made = layer("keras.layers", "Dense", {"units": 3}, "nobody>registered")
+    config.check(made)
+    assert made["registered_name"] is None
+    function = activation(module="keras.activations", config="relu", registered_name="tests>harmless")
+    config.check(function)
+    assert function["config"]["activation"]["registered_name"] == "relu"
+    short = activation(module="builtins", config="harmless", registered_name="harmless")  # as Keras wrote it before 3.7
+    config.check(short)
+    assert keras.saving.deserialize_keras_object(short).activation is harmless
+
+
+def dense(units: int, **more: Any) -> dict[str, Any]:
+    return layer("keras.layers", "Dense", {"units": units, **more})
+
+
+LARGE = {
+    "plain": dense(300_000_000),
+    "in time": layer("keras.layers", "TimeDistributed", {"layer": dense(300_000_000)}),
+    "both ways": layer("keras.layers", "Bidirectional", {"layer": layer("keras.layers", "LSTM", {"units": 200_000})}),
+    "table": layer("keras.layers", "Embedding", {"input_dim": 1 << 40, "output_dim": 8}),
+    "heads": layer("keras.layers", "EinsumDense", {"equation": "ab,bc->ac", "output_shape": 300_000_000}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_small_configuration_cannot_ask_for_more_than_is_stored(
+    kind: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    glorot = keras.initializers.GlorotUniform.__call__
+
+    def counted(self: Any, shape: Any, dtype: Any = None) -> Any:
+        made.append(int(np.prod(shape)))
+        return glorot(self, shape, dtype)
+
+    files, meta = stored(catalog)
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", counted)
+    shape = (None, 5, 3) if kind in ("in time", "both ways") else (None, 3)
+    start = layer("keras.layers", "InputLayer", {"batch_shape": shape, "dtype": "float32", "name": "input_layer"})
+    found = json.loads(files[CONFIG])
+    found["config"]["layers"] = [start, LARGE[kind]]
+    found.pop("build_config", None)
+    found["config"].pop("build_input_shape", None)
+    reader = SerializerContract.reader(catalog, {**files, CONFIG: json.dumps(found).encode()}, meta)
+    with pytest.raises(SerializationError, match="far more than what is stored"):
+        KerasSerializer().load(reader, None, None, {})
+    assert max(made, default=0) < 17_000_000  # 64 MiB are left for what is small
+    assert keras.layers.Dense(3)(np.ones((1, 2))).shape == (1, 3)  # the bound ends with the load
+
+
+def rewritten(path: Path, change: Any) -> Path:
+    """A `.keras` file with another configuration or other weights."""
+    place = path.with_name("changed.keras")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(place, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, change(name, source.read(name)))
+    return place
+
+
+def test_keras_files_are_read_with_the_checked_configuration(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), keras.layers.Activation("relu")])
+    model.compile("adam", "mse")
+    model.fit(draw(4, 3), draw(4, 3), verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = foreign.read(tmp_path / "m.keras")
+    assert np.allclose(again(draw(2, 3)), model(draw(2, 3))) and int(again.optimizer.iterations) == 1
+
+    def changed(name: str, data: bytes) -> bytes:
+        found = json.loads(data) if name == "config.json" else None
+        if found:
+            found["config"]["layers"][1]["config"]["units"] = 300_000_000
+            found.pop("build_config")
+        return json.dumps(found).encode() if found else data
+
+    with pytest.raises(SerializationError, match="far more than what is stored"):
+        foreign.read(rewritten(tmp_path / "m.keras", changed))
+
+
+def test_arrays_that_are_declared_and_not_stored_are_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.save(tmp_path / "m.keras")
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file.create_dataset("layers/dense/vars/0", shape=(3, 1 << 40), dtype="f4", chunks=(3, 1 << 10))
+    declared = (tmp_path / "weights.h5").read_bytes()
+    place = rewritten(tmp_path / "m.keras", lambda name, data: declared if name.endswith("h5") else data)
+    with pytest.raises(SerializationError, match="and 0 are stored"):
+        foreign.read(place)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
+from catalog_core import folders
 from catalog_core.content import ComponentReader, Content
 from catalog_core.digests import parse
+from catalog_core.durable import translated
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.layout import Layout
 from catalog_core.names import nearest
@@ -14,6 +21,16 @@ from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
 from catalog_core.session import fit, running
 from catalog_core.values import refuse_pickle
+
+FILES = "files"  # the serializer of what no serializer made: files as they are
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder that `load` gave; not in a process that was forked from the one that has it."""
+    if os.getpid() == process:
+        for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+            path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class StoredArtifact:
@@ -45,6 +62,8 @@ class StoredArtifact:
     def load(self, name: str, device: str | None = None, into: Any = None, **options: Any) -> Any:
         """Load one component anew."""
         component = self.find(name)
+        if component.serializer == FILES:
+            return self._load_files(component, into, options)
         serializer = self._registry.serializer(component.serializer)
         known = ("trust", "as_", "copy", *getattr(serializer, "load_options", ()))
         for key in options:
@@ -54,6 +73,42 @@ class StoredArtifact:
                     hint=nearest(key, known) or f"it has {', '.join(known)}",
                 )
         return serializer.load(self.reader(component), device, into, options)
+
+    def _load_files(self, component: Component, into: Any, options: Mapping[str, Any]) -> Path:
+        """The folder with the files: a read-only copy of this process, or `into`, a folder that is new or empty."""
+        for key in options:
+            if key not in ("trust", "copy"):
+                raise InvalidInput(
+                    f"files are loaded as they are: there is no {key!r}", hint="into=folder writes them there"
+                )
+        if into is not None:
+            if not isinstance(into, (str, os.PathLike)):
+                raise InvalidInput(f"files go into a folder, not into a {type(into).__name__}", hint="into=Path(…)")
+            check_vacant(Path(into))
+            return self.write(component, Path(into))
+        with translated(tempfile.gettempdir()):
+            made = Path(tempfile.mkdtemp(prefix="catalog-"))
+        atexit.register(_remove, made, os.getpid())
+        folder = self.write(component, made / component.name)
+        for path in (*folder.rglob("*"), folder):
+            path.chmod(path.stat().st_mode & ~0o222)
+        return folder
+
+    def write(self, component: Component, folder: Path, told: Callable[[int], None] = lambda count: None) -> Path:
+        """Write the checked files of a component below `folder`; `told` gets the size of each piece that is written."""
+        reader = self.reader(component)
+        with translated(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name in reader.files:
+            path = folder / name
+            with translated(str(folder), full="free space on that disk, or choose a folder on another one"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:
+                    for piece in reader.pieces(name):
+                        told(file.write(piece))
+        with translated(str(folder)):
+            folders.restore(folder, reader.meta, reader.files)
+        return folder
 
     def component(self, name: str, device: str | None = None, **options: Any) -> Any:
         """See `interfaces.runtime.Artifact.component`."""
@@ -115,6 +170,13 @@ class StoredArtifact:
                 entry, _, name = rest.partition(":")
                 outputs.setdefault(entry, {})[name] = array
         return inputs, outputs
+
+
+def check_vacant(folder: Path) -> None:
+    """Raise `InvalidInput` where something lies in `folder`."""
+    with translated(str(folder)):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvalidInput(f"{folder} exists and is not an empty folder")
 
 
 class Components(Mapping[str, Any]):

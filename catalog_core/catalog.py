@@ -631,7 +631,8 @@ class Catalog:
         into: Any = None,
         **options: Any,
     ) -> Any:
-        """Load a version: the object where it has one component, else a lazy read-only mapping of components.
+        """Load a version: the object where it has one component, else a lazy read-only mapping of components. Files
+        that no serializer made come as a folder: a read-only copy until this process ends, or `into` a new one.
 
         `into` fills a live object strictly; `as_` picks the kind of arrays (`numpy`, `torch`, `state_dict`);
         `trust=True` allows the recorded class to be imported; `copy=True` gives private memory. Every byte is checked
@@ -658,8 +659,17 @@ class Catalog:
     def session(self, ref: str | Version, device: str = "cpu", **options: Any) -> Any:
         """Open a session that runs the version's entry points on `device` (`cpu`, `cuda`, `cuda:1`):
         `s.generate(latent=z)`. Arrays or tensors go in, of the dtypes and shapes that the entry point names, else
-        `InvalidInput`; NumPy arrays come out. Raises `NotFound`, `MissingPlugin`, `BackendError` (no such device)."""
+        `InvalidInput`; NumPy arrays come out. Raises `NotFound`, `MissingPlugin`, `BackendError` (no such device),
+        `InvalidInput` (it was saved without an example, so nothing is known that could run)."""
         artifact = self.artifact(ref)
+        if not artifact.manifest.entry_points:
+            told = artifact.manifest.description.values()
+            why = next((str(told["not_run"]) for told in told if isinstance(told, dict) and "not_run" in told), None)
+            raise InvalidInput(
+                f"{artifact.what} has no entry point that a session could run: "
+                f"{why or 'it was saved without an example'}",
+                hint="save it with example=…, or entry_points={…}; catalog.load gives what is in it",
+            )
         return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
     def download(self, ref: str | Version, folder: str | os.PathLike[str]) -> Path:
@@ -667,32 +677,23 @@ class Catalog:
         component where there are several; return it. Raises `InvalidInput` for a folder that holds something."""
         from pathlib import Path
 
-        from catalog_core.durable import translated
-        from catalog_core.folders import restore
+        from catalog_core.artifact import check_vacant
 
         target = Path(folder)
-        full = "free space on that disk, or choose a folder on another one"
-        with translated(str(target)):
-            if target.exists() and (not target.is_dir() or any(target.iterdir())):
-                raise InvalidInput(f"{target} exists and is not an empty folder")
+        check_vacant(target)
         version, wanted = self._pointed(ref)
         artifact = self._artifact(version)
         components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
         done, total = 0, sum(file.size for component in components for file in component.files)
+
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
+            if self.progress:
+                self.progress(done, total)
+
         for component in components:
-            reader = artifact.reader(component)
-            place = target / component.name if len(components) > 1 else target
-            for name in reader.files:
-                path = place / name
-                with translated(str(target), full=full):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with path.open("wb") as file:
-                        for piece in reader.pieces(name):
-                            done += file.write(piece)
-                            if self.progress:
-                                self.progress(done, total)
-            with translated(str(target)):
-                restore(place, reader.meta, reader.files)
+            artifact.write(component, target / component.name if len(components) > 1 else target, told)
         return target
 
     def copy(self, ref: str | Version, target: Catalog, name: str | None = None) -> Version:

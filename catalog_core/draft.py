@@ -16,7 +16,7 @@ from attrs import evolve
 
 from catalog_core import about, capture, folders
 from catalog_core import baseline as statistics
-from catalog_core.artifact import StoredArtifact
+from catalog_core.artifact import FILES, StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
 from catalog_core.content import Content
 from catalog_core.digests import MAX_INTEGER, canonical
@@ -35,7 +35,7 @@ from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, TensorSpec, step_of
-from catalog_core.session import fit, running, to_numpy
+from catalog_core.session import check_entry_point, fit, running, to_numpy
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags, members, refuse_pickle, scalar
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.handles import Version
 
-FILES = "files"
 MAX_FLOAT = sys.float_info.max
 
 
@@ -287,7 +286,7 @@ class Draft:
                         f"entry point {name!r} names component {step.partition('.')[0]!r}, which is not there",
                         hint=f"components: {', '.join(self._objects)}",
                     )
-            entries[check_component(name)] = tuple(self._with_method(step, serializers) for step in listed)
+            entries[check_entry_point(name)] = tuple(self._with_method(step, serializers) for step in listed)
         return entries
 
     def _with_method(self, step: str, serializers: Mapping[str, Any]) -> str:
@@ -491,7 +490,16 @@ class Draft:
         self._ended = f"saved as {version.ref}"
         self._clear()
         self.catalog._registry.saved(version)
+        if self._lacks_example():
+            warnings.warn(f"{version.ref} has no example: it can be loaded, and no session runs it", stacklevel=3)
         return version
+
+    def _lacks_example(self) -> bool:
+        """Whether a session could run what this is, and only an example is missing that tells how. Files and
+        dictionaries of arrays are run by nothing."""
+        known = {name for spec in self.catalog._registry.runtimes.values() for name in spec.serializers}
+        runs = any(component.serializer in known for component in self.manifest.components)
+        return runs and self._example is None and not self.manifest.entry_points
 
     def _publish(self, alias: str | None) -> Version:
         summary: dict[str, Any] = {

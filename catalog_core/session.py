@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import attrs
 
-from catalog_core.errors import CatalogError, InvalidInput, NotFound
+from catalog_core.errors import CatalogError, InvalidInput, InvalidName, NotFound
 from catalog_core.interfaces.runtime import Artifact
-from catalog_core.names import nearest
+from catalog_core.names import check_component, nearest
 from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec, step_of
+from catalog_core.values import refuse_pickle
 
 
 def to_numpy(value: Any) -> Any:
@@ -161,8 +162,45 @@ def _shown(spec: TensorSpec) -> str:
     return f"{spec.dtype}[{', '.join('?' if axis is None else str(axis) for axis in spec.shape)}]"
 
 
+RESERVED = ("close", "device", "entry_points", "run")  # what a session has of its own
+
+
+def check_entry_point(name: object) -> str:
+    """Return `name` if an entry point may be called so: it is a method of the session. Raises `InvalidName`."""
+    text = check_component(name)
+    if text in RESERVED:
+        raise InvalidName(
+            f"an entry point cannot be called {text!r}: a session has that of its own",
+            hint=f"not {', '.join(RESERVED)}; for example {text}_model",
+        )
+    return text
+
+
+def bind(point: EntryPoint, values: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a call by name, as Python binds arguments: none is dropped, none is given twice. Raises
+    `InvalidInput`."""
+    names = [spec.name for spec in point.inputs]
+    if values and not names:
+        raise InvalidInput(
+            f"{point.name} takes its inputs by name: it was saved without an example, which would tell their order",
+            hint=f"s.{point.name}(name=array), or save it with example=…",
+        )
+    if len(values) > len(names):
+        raise InvalidInput(
+            f"{point.name} takes {len(names)} input{'s' * (len(names) != 1)} ({', '.join(names)}), "
+            f"{len(values)} were given",
+            hint="arrays, in this order or by name",
+        )
+    named = dict(zip(names, values, strict=False))
+    for name in inputs:
+        if name in named:
+            raise InvalidInput(f"{point.name} is given {name!r} twice: by position and by name")
+    return named | dict(inputs)
+
+
 class Session:
-    """Loaded components, ready to run (interfaces.runtime.Session). Entry points are attributes."""
+    """Loaded components, ready to run (interfaces.runtime.Session). Entry points are attributes; one that is called as
+    something of the session's own (`run`, `close`; of an older release) is reached by `session.run(name, inputs)`."""
 
     def __init__(self, artifact: Artifact, device: str, options: Mapping[str, Any] | None = None) -> None:
         self._artifact = artifact
@@ -198,11 +236,13 @@ class Session:
             raise AttributeError(f"this session has no entry point {name!r}")
 
         def run(*values: Any, **inputs: Any) -> Any:
-            named = dict(zip([spec.name for spec in point.inputs], values, strict=False)) | inputs
-            outputs = self.run(name, named)
+            outputs = self.run(name, bind(point, values, inputs))
             return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
         return run
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self, "catalog.session(reference)")
 
     def close(self) -> None:
         """Release the components."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import types
+
 import numpy as np
 import pytest
 
-from catalog_core.errors import InvalidInput
-from catalog_core.records import EntryPoint, TensorSpec
-from catalog_core.session import check_inputs, fit
+from catalog_core.errors import InvalidInput, InvalidName
+from catalog_core.records import EntryPoint, Manifest, TensorSpec
+from catalog_core.session import RESERVED, Session, bind, check_entry_point, check_inputs, fit
 
 POINT = EntryPoint(
     "score",
@@ -45,3 +48,65 @@ def test_steps_fit_by_name_else_by_position() -> None:
     assert fit({"a": 1, "b": 2}, ["b"]) == {"b": 2}
     assert fit({"output": 1}, ["input"]) == {"input": 1}
     assert fit({"a": 1, "b": 2}, None) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "inputs"),
+    [((1, 2), {}), ((1,), {"right": 2}), ((), {"left": 1, "right": 2}), ((), {"right": 2, "left": 1})],
+)
+def test_a_call_binds_as_python_does(values: tuple, inputs: dict) -> None:
+    assert bind(POINT, values, inputs) == {"left": 1, "right": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "inputs", "message"),
+    [
+        ((1, 2, "junk"), {}, r"takes 2 inputs \(left, right\), 3 were given"),
+        ((1,), {"left": 2}, "'left' twice"),
+        ((1, 2), {"right": None}, "'right' twice"),
+    ],
+)
+def test_no_argument_of_a_call_is_dropped(values: tuple, inputs: dict, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        bind(POINT, values, inputs)
+
+
+def test_where_no_order_is_known_inputs_go_by_name() -> None:
+    bare = EntryPoint("score", ("model",), (), ())
+    assert bind(bare, (), {"x": 1}) == {"x": 1}
+    with pytest.raises(InvalidInput, match="by name"):
+        bind(bare, (1,), {})
+
+
+def test_what_a_session_has_of_its_own_names_no_entry_point() -> None:
+    artifact = types.SimpleNamespace(manifest=Manifest((), ()))
+    for kind in (Session, *Session.__subclasses__()):
+        made = Session(artifact, "cpu")  # type: ignore[arg-type]
+        own = {name for name in (*dir(kind), *vars(made)) if not name.startswith("_")}
+        assert own <= set(RESERVED), kind
+    for name in RESERVED:
+        with pytest.raises(InvalidName, match=f"cannot be called '{name}'"):
+            check_entry_point(name)
+    assert check_entry_point("running") == "running"
+
+
+def test_an_older_entry_point_of_such_a_name_is_reached_by_run() -> None:
+    """What was published before the names were refused."""
+
+    class Echo:
+        manifest = Manifest((), (EntryPoint("run", ("model",)), EntryPoint("close", ("model.close",))))
+
+        def component(self, name: str, device: str | None = None, **options: object) -> object:
+            return name
+
+        def call(self, component: str, obj: object, method: str, inputs: dict) -> dict:
+            return {"y": (method, inputs)}
+
+    session = Session(Echo(), "cpu")  # type: ignore[arg-type]
+    assert session.run("run", {"x": 1}) == {"y": ("forward", {"x": 1})}
+    assert session.run("close", {}) == {"y": ("close", {})}
+
+
+def test_a_session_says_why_it_is_not_pickled() -> None:
+    with pytest.raises(InvalidInput, match="cannot be pickled"):
+        pickle.dumps(Session(types.SimpleNamespace(manifest=Manifest((), ())), "cpu"))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import attrs
 from catalog_core import folders
 from catalog_core.digests import MAX_INTEGER, check_digest
 from catalog_core.durable import translated
-from catalog_core.errors import InvalidInput
+from catalog_core.errors import ConfigError, InvalidInput
 from catalog_core.names import check_key, nearest
 from catalog_core.records import EntryPoint, TensorSpec
 from catalog_core.values import check_value, scalar
@@ -34,6 +34,7 @@ RUNS = (
     ("kubeflow", "KFP_RUN_ID"), ("oci", "JOB_RUN_OCID"), ("github", "GITHUB_RUN_ID"), ("gitlab", "CI_JOB_ID"),
 )  # fmt: skip
 BLOCK = 1 << 20
+CAPTURE = "CATALOG_CAPTURE"
 
 
 def check_taxonomy(given: Mapping[str, Any]) -> dict[str, str]:
@@ -164,6 +165,15 @@ def _read(path: Path) -> tuple[str, int]:
     return "sha256:" + state.hexdigest(), size
 
 
+def captured() -> bool:
+    """Whether command line, script, git and run ids may be recorded: `$CATALOG_CAPTURE` is not `none`. Raises
+    `ConfigError` for what is neither `none` nor `all`."""
+    told = os.environ.get(CAPTURE, "").strip().lower()
+    if told not in ("", "all", "none"):
+        raise ConfigError(f"{CAPTURE} is {told[:40]!r}", hint="all (the default), or none")
+    return told != "none"
+
+
 def training(seed: Any, datasets: Mapping[str, Any] | None, run: str | None) -> dict[str, Any]:
     """Provenance that only the user knows, and the run that this process is part of; what nobody told is not there.
     Raises `InvalidInput`."""
@@ -175,7 +185,8 @@ def training(seed: Any, datasets: Mapping[str, Any] | None, run: str | None) -> 
             raise InvalidInput(f"seed {shown}, so JSON cannot hold it")
     if datasets is not None:
         found["datasets"] = {check_key(name, "data set"): dataset(name, given) for name, given in datasets.items()}
-    runs = {system: os.environ[variable] for system, variable in RUNS if os.environ.get(variable)}
+    known = RUNS if captured() else ()
+    runs = {system: os.environ[variable] for system, variable in known if os.environ.get(variable)}
     if run is not None:
         runs = {"id": run, **runs}
     if runs:

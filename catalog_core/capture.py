@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from catalog_core import git
+from catalog_core import git, redact
+from catalog_core.about import captured
 
 FRESH = 10.0
 BUDGET = 6.0
-_SECRET = re.compile(r"token|passw|secret|key|credential", re.IGNORECASE)
 _environment: dict[str, Any] = {}
 _provenance: dict[str, tuple[float, dict[str, Any]]] = {}
 
@@ -58,30 +58,15 @@ def _gpu(root: Path = Path("/proc/driver/nvidia")) -> dict[str, Any] | None:
 
 
 def scrub(url: str) -> str:
-    """A remote's URL without user names, passwords and tokens."""
-    return re.split(r"[?#]", re.sub(r"(?<=://)[^/]*@", "", url), maxsplit=1)[0]
-
-
-def command(arguments: list[str]) -> list[str]:
-    """A command line without secrets: the values of options and variables that are named like one, and the users
-    and passwords in URLs."""
-    result: list[str] = []
-    hide = False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if hide and not argument.startswith("--"):
-            result.append("***")
-            hide = False
-            continue
-        named = bool(_SECRET.search(name)) and re.fullmatch(r"-{0,2}[\w.-]+", name) is not None
-        hide = named and not equals and argument.startswith("-")
-        result.append(f"{name}=***" if named and equals else re.sub(r"(?<=://)[^/\s]*@", "", argument))
-    return result
+    """A remote's URL without user names, passwords, tokens and query."""
+    return re.split(r"[?#]", redact.text(url), maxsplit=1)[0]
 
 
 def provenance(folder: str | None = None) -> dict[str, Any]:
     """Git remote, commit, branch, whether dirty (and the digest of the difference), script and command line; looked
-    at again after ten seconds."""
+    at again after ten seconds. With `CATALOG_CAPTURE=none`, none of it is looked at."""
+    if not captured():
+        return {"git": None, "script": None, "command": []}
     try:
         where = folder or os.getcwd()
     except OSError:  # the folder we stand in was deleted
@@ -103,5 +88,5 @@ def _script() -> dict[str, Any]:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     return {
         "script": Path(main).name if main else None,
-        "command": [Path(sys.argv[0]).name, *command(sys.argv[1:50])] if sys.argv else [],
+        "command": [Path(sys.argv[0]).name, *redact.command(sys.argv[1:50])] if sys.argv else [],
     }

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from catalog_core import redact
 from catalog_core.errors import (
     BackendError,
     IntegrityError,
@@ -945,7 +946,7 @@ class Catalog:
         refuse_pickle(self, f"Catalog.open({self.url!r})")
 
     def __repr__(self) -> str:
-        return f"<Catalog {self.name} {self.url}>"
+        return f"<Catalog {self.name} {redact.text(self.url)}>"
 
     def _repr_html_(self) -> str:
         from catalog_core import show

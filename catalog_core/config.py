@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core import platform
+from catalog_core import platform, redact
 from catalog_core.cache import parse_size
 from catalog_core.errors import ConfigError, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
@@ -43,8 +43,8 @@ class Target:
     all transfers of a process together); None where nothing is said."""
 
     name: str
-    url: str
-    options: Mapping[str, Any] = attrs.field(factory=dict)
+    url: str = attrs.field(repr=redact.text)
+    options: Mapping[str, Any] = attrs.field(factory=dict, repr=lambda given: repr(redact.tree(given)))
     source: str = "given"
     max_staleness: float | None = None
     bandwidth: int | None = None

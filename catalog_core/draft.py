@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import evolve
 
-from catalog_core import about, capture, folders
+from catalog_core import about, capture, folders, redact
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
 from catalog_core.codec import converter, manifest_to_json
@@ -209,11 +209,13 @@ class Draft:
                 for name, d in described.items()
             },
             environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": lock},
-            provenance={
-                **(capture.provenance() if self._provenance is None else self._provenance),
-                **self._training,
-                "parents": self._parents,
-            },
+            provenance=redact.tree(
+                {
+                    **(capture.provenance() if self._provenance is None else self._provenance),
+                    **self._training,
+                    "parents": self._parents,
+                }
+            ),
             custom=self.custom,
             baseline=baseline,
             taxonomy=self.taxonomy,

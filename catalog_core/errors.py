@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from catalog_core import redact
+
 
 class CatalogError(Exception):
     """Base of all errors. `hint` is the way out, printed on a line of its own by the command line."""
@@ -42,9 +44,9 @@ class CatalogError(Exception):
         reference: str | None = None,
         backend: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message := redact.text(message))
         self.message = message
-        self.hint = hint
+        self.hint = hint and redact.text(hint)
         self.reference = reference
         self.backend = backend
 

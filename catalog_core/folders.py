@@ -28,7 +28,7 @@ _WRONG: Mapping[str, tuple[str, str]] = {
     "nowhere": ("is a link to what does not exist", "mend or remove it"),
     "back": ("is a link that leads back to a folder that holds it", "remove it"),
     "unreadable": ("cannot be listed", "give the right to read it, or take it out"),
-    "special": ("is a pipe, a socket or a device, and no file", "remove it"),
+    "special": ("is no file: a pipe, a socket or a device", "remove it"),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog_core import redact
 from catalog_core.durable import translated
 from catalog_core.errors import CatalogError, InvalidInput, NotFound
 from catalog_core.names import check_name
@@ -35,7 +36,10 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
             log.warning("%s: %s", path.name, note)
         chosen = check_name(name or found.name or path.stem)
         about = joined(about, found.about)
-        imported = {"format": spec.name, "name": path.name, **found.provenance}
+        imported = redact.tree({"format": spec.name, "name": path.name, **found.provenance})
+        for key in ("tags", "params"):
+            if key in found.about:
+                about[key] = {**about[key], **redact.tree(found.about[key])}
         about["provenance"] = {**about.get("provenance", {}), "imported": imported}
         try:
             draft = catalog.prepare(chosen, components=found.components, **about)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from catalog_core import redact
 from catalog_core.digests import digest_of_stream
 from catalog_core.epochs import identity, line_of, read_epochs, write_epoch
 from catalog_core.errors import BlobMissing, CatalogError, Conflict, InvalidInput, NotFound
@@ -29,7 +30,7 @@ class Replica:
     which it lacks, or has with another size or checksum; None where nobody looked."""
 
     name: str
-    url: str
+    url: str = attrs.field(converter=redact.text)
     role: str
     epoch: int | None = None
     position: int | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from catalog_core import redact
 from catalog_core.index import Index
 from catalog_core.values import typed, when
 
@@ -205,7 +206,7 @@ def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
     if hasattr(item, "rows"):
         return repr(item).strip("<>"), [], item.rows()
     if hasattr(item, "models"):
-        return f"{item.name} {item.url}", [], list(item.models())
+        return f"{item.name} {redact.text(item.url)}", [], list(item.models())
     return getattr(item, "ref", type(item).__name__), lines(item), []
 
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from catalog_cli.output import json_option, opened, put, put_table, reference
-from catalog_core import config, doctor, platform, plugins
+from catalog_core import config, doctor, platform, plugins, redact
 from catalog_core.catalog import Catalog
 from catalog_core.show import size
 
@@ -88,8 +88,8 @@ def config_command(ctx: click.Context) -> None:
     target = config.resolve(ctx.obj["catalog"])
     place, why = platform.cache_dir()
     data = {
-        "catalog": target.name, "url": target.url, "source": target.source, "files": list(known.files),
-        "catalogs": {name: item.url for name, item in known.catalogs.items()},
+        "catalog": target.name, "url": redact.text(target.url), "source": target.source, "files": list(known.files),
+        "catalogs": {name: redact.text(item.url) for name, item in known.catalogs.items()},
         "cache": str(place) if place else "memory", "cache place": why,
     }  # fmt: skip
     put(ctx, data)

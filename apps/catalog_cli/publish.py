@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from catalog_cli.output import json_option, opened, pairs, put, reference
+from catalog_core import redact
 from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
 from catalog_core.names import parse_reference
@@ -19,7 +20,8 @@ from catalog_core.show import record, size
 def init_command(ctx: click.Context) -> None:
     """Make a catalog where --catalog says (or the default one); one that exists is left as it is."""
     catalog = opened(ctx, create=True)
-    put(ctx, {"name": catalog.name, "url": catalog.url, "id": catalog.id}, lines=[f"{catalog.name} at {catalog.url}"])
+    url = redact.text(catalog.url)
+    put(ctx, {"name": catalog.name, "url": url, "id": catalog.id}, lines=[f"{catalog.name} at {url}"])
 
 
 @click.command("save")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
+from catalog_core import redact
 from catalog_core.about import ORACLE_USE_CASES as USE_CASES
 from catalog_core.errors import InvalidInput
 from catalog_core.values import word
@@ -227,7 +228,7 @@ def provenance_to_oci(provenance: Mapping[str, Any]) -> dict[str, str]:
     """The fields of OCI's model provenance that a version's provenance fills."""
     found: dict[str, str] = {}
     for path, name in PROVENANCE.items():
-        value: Any = provenance
+        value: Any = redact.tree(provenance)
         for part in path:
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, str) and value:

@@ -16,6 +16,7 @@ import attrs
 from catalog_ads import introspection, schema
 from catalog_ads.archive import DATE, MANIFEST, RUNTIME, SCORE, write_manifest
 from catalog_ads.runtime import INFERENCE, TRAINING, read_runtime, write_runtime
+from catalog_core import redact
 from catalog_core.errors import InvalidInput, NotTrusted
 from catalog_core.folders import restore
 from catalog_core.records import Component, EntryPoint, Manifest, step_of
@@ -89,7 +90,7 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, digest: st
         "params": dict(params),
         "custom": dict(manifest.custom),
         "environment": {key: value for key, value in manifest.environment.items() if key != "distributions"},
-        "provenance": dict(manifest.provenance),
+        "provenance": redact.tree(manifest.provenance),  # earlier releases recorded more
     }
     _write_json(folder / DESCRIPTION, told)
     if not own:

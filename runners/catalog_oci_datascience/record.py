@@ -23,6 +23,7 @@ from catalog_ads.taxonomy import (
     number,
     use_case_of,
 )
+from catalog_core import redact
 from catalog_core.about import taxonomy_of
 from catalog_core.errors import InvalidInput
 from catalog_core.values import check_tags, check_value
@@ -102,7 +103,7 @@ def describe(
 ) -> Record:
     """What the catalog knows of a version, in OCI's words."""
     manifest, summary = version.manifest, version.summary
-    provenance, environment = manifest.provenance, manifest.environment
+    provenance, environment = redact.tree(manifest.provenance), manifest.environment
     git: Mapping[str, Any] = provenance.get("git") or {}
     main = main_of(manifest.description)
     framework = str(summary.get("framework") or main.get("framework") or "")

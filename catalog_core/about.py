@@ -82,10 +82,11 @@ def check_custom(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, Any]]) -> tuple[EntryPoint, ...]:
-    """Entry points whose inputs and outputs of these names bear `unit`, `description`, `minimum`, `maximum`. Raises
-    `InvalidInput` for a name or key that is not there."""
+    """Entry points whose inputs and outputs of these names bear `unit`, `description`, `minimum`, `maximum`;
+    `entry.name` is that of one entry point alone. Raises `InvalidInput` for a name or key that is not there."""
     listed = tuple(points)
     names = {spec.name for point in listed for spec in (*point.inputs, *point.outputs)}
+    names |= {f"{point.name}.{spec.name}" for point in listed for spec in (*point.inputs, *point.outputs)}
     for name, details in tensors.items():
         if name not in names:
             hint = nearest(name, names) or f"inputs and outputs: {', '.join(sorted(names)) or 'none'}"
@@ -98,13 +99,17 @@ def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, An
             if not isinstance(found, (int, float) if bound else str) or isinstance(found, bool):
                 raise InvalidInput(f"the {key} of {name!r} cannot be {value!r}")
 
-    def spec(tensor: TensorSpec) -> TensorSpec:
-        details = tensors.get(tensor.name, {})
+    def spec(entry: str, tensor: TensorSpec) -> TensorSpec:
+        details = {**tensors.get(tensor.name, {}), **tensors.get(f"{entry}.{tensor.name}", {})}
         told: dict[str, Any] = {k: float(scalar(v)) if k in ("minimum", "maximum") else v for k, v in details.items()}
         return attrs.evolve(tensor, **told)
 
     return tuple(
-        attrs.evolve(point, inputs=tuple(map(spec, point.inputs)), outputs=tuple(map(spec, point.outputs)))
+        attrs.evolve(
+            point,
+            inputs=tuple(spec(point.name, tensor) for tensor in point.inputs),
+            outputs=tuple(spec(point.name, tensor) for tensor in point.outputs),
+        )
         for point in listed
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from catalog_core import folders
+from catalog_core import examples, folders
 from catalog_core.content import ComponentReader, Content
 from catalog_core.digests import parse
 from catalog_core.durable import translated
@@ -152,24 +152,29 @@ class StoredArtifact:
         return value
 
     def example(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
-        """The stored example: inputs by name, and what each entry point gave for it, as NumPy arrays; or None."""
+        """The stored example: inputs by name (of one entry point alone: by `entry.name`), and what each entry point
+        gave for them, as NumPy arrays; or None."""
+        found = self._example()
+        if found is None:
+            return None
+        shared, own, outputs = found
+        return shared | {f"{entry}.{name}": array for entry in own for name, array in own[entry].items()}, outputs
+
+    def example_of(self, entry: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The stored example of one entry point: its inputs and outputs by name; None where there is none for it."""
+        found = self._example()
+        point = next((point for point in self.manifest.entry_points if point.name == entry), None)
+        inputs = examples.inputs_of(point, *found[:2]) if found and point else {}
+        return (inputs, found[2].get(entry, {})) if found and inputs else None
+
+    def _example(self) -> Any:
         if self.manifest.example is None:
             return None
         from catalog_core.codec import converter
 
         component = converter().structure(dict(self.manifest.example), Component)
         serializer = self._registry.serializer(component.serializer)
-        arrays = serializer.load(self.reader(component), None, None, {"as_": "numpy"})
-        inputs: dict[str, Any] = {}
-        outputs: dict[str, dict[str, Any]] = {}
-        for key, array in arrays.items():
-            kind, _, rest = key.partition(":")
-            if kind == "input":
-                inputs[rest] = array
-            else:
-                entry, _, name = rest.partition(":")
-                outputs.setdefault(entry, {})[name] = array
-        return inputs, outputs
+        return examples.read(serializer.load(self.reader(component), None, None, {"as_": "numpy"}))
 
 
 def check_vacant(folder: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,11 +30,11 @@ from catalog_core.errors import (
     SerializationError,
     VerificationFailed,
 )
+from catalog_core.examples import LiveObjects, by_dots, rehearse, specs_by_name
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
-from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, TensorSpec, step_of
-from catalog_core.session import check_entry_point, fit, running, to_numpy
+from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags, members, refuse_pickle, scalar
 
@@ -59,6 +58,7 @@ class Draft:
         *,
         entry_points: Mapping[str, str | Sequence[str]] | None = None,
         example: Any = None,
+        axes: Mapping[str, Any] | None = None,
         serializer: str | Mapping[str, str | Sequence[str]] | None = None,
         tags: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -79,7 +79,7 @@ class Draft:
         self.name = check_name(name)
         mappings = {
             "tags": tags, "metrics": metrics, "params": params, "taxonomy": taxonomy, "custom": custom,
-            "tensors": tensors, "baseline": baseline, "datasets": datasets,
+            "tensors": tensors, "baseline": baseline, "datasets": datasets, "axes": axes,
         }  # fmt: skip
         for kind, given in mappings.items():
             if given is not None and members(given) is None:
@@ -101,6 +101,7 @@ class Draft:
             )
         self._stored = {key: value for key, value in self._objects.items() if isinstance(value, Stored)}
         self._example = example
+        self._axes = axes or {}
         self._entries = entry_points
         self._formats = self._chosen(serializer)
         self._options = options or {}
@@ -147,29 +148,30 @@ class Draft:
             if spec is None and not chosen:
                 spec = registry.find_serializer(obj)
             serializers[name] = registry.serializer(spec.name if spec else chosen)
-        entries = self._entry_steps(serializers)
-        inputs = self._named_example(entries, serializers)
-        skipped: dict[str, str] = {}
-        points, arrays, examples = self._run_example(entries, inputs, serializers, skipped)
-        if self._tensors:
-            points = about.detailed(points, self._tensors)
+        defaults = {name: registry.serializers[made.name].default_method for name, made in serializers.items()}
+        objects = LiveObjects(self._objects, serializers, defaults, self._example is not None)
+        entries = objects.entry_steps(self._entries)
+        found = rehearse(entries, self._example, objects, self._axes, asked=self._entries is not None)
+        arrays, skipped = found.arrays(), found.skipped
         censuses: dict[str, Any] = {}
-        fixed: dict[str, str] = {}
+        shapes: dict[tuple[str, str], Any] = {}
         further = [(name, registry.serializer(kind)) for name, kinds in self._formats.items() for kind in kinds[1:]]
         for name, serializer in (*serializers.items(), *further):
             if name in self._stored:
                 described[name] = serializer.describe(self._objects[name])
                 continue
             methods = [m for steps in entries.values() for component, m in map(step_of, steps) if component == name]
-            request = SaveRequest(name, examples.get(name), methods, self._options)
+            trials = found.methods_of(name)
+            example = {key: value for trial in trials.values() for key, value in trial.example.items()} or None
+            request = SaveRequest(name, example, methods, self._options, trials)
             directory = ComponentDirectory(self._writer, self._temporary)
             obj = self._objects[name]
             own = serializer is serializers[name]
             if own:
                 described[name] = serializer.describe(obj)
             try:
-                with translated(f"component {name!r}"):
-                    meta = serializer.save(obj, directory, request)
+                with translated(f"component {name!r}"), objects.as_it_was(name) if trials else nullcontext():
+                    meta = dict(serializer.save(obj, directory, request))
             except CatalogError:
                 raise
             except Exception as exc:
@@ -178,22 +180,24 @@ class Draft:
             directory.seal()
             if own and directory.census["count"]:
                 censuses[name] = directory.census
+            told = {m: {"inputs": {}, "outputs": {}, "why": why} for m, why in dict(meta.get("fixed") or {}).items()}
+            told |= meta.pop("shapes", {})
             if own:
-                only = meta.get("fixed")
-                if isinstance(only, Mapping):
-                    fixed.update((f"{name}.{method}", str(why)) for method, why in only.items())
-            kept = name if own else check_component(f"{name}-{serializer.name}")
-            if kept in self._objects and not own:
-                raise InvalidInput(f"the component {kept!r} is there already: {name!r} cannot be kept so as well")
-            components.append(_component(kept, serializer.name, directory, meta))
-        points = tuple(_pinned(point, fixed, arrays) for point in points)
-        example = self._stage_example(arrays) if arrays else None
+                shapes.update(((name, method), shape) for method, shape in told.items())
+            called = name if own else check_component(f"{name}-{serializer.name}")
+            if called in self._objects and not own:
+                raise InvalidInput(f"the component {called!r} is there already: {name!r} cannot be kept so as well")
+            components.append(_component(called, serializer.name, directory, meta))
+        points = found.points(objects, shapes)
+        if self._tensors:
+            points = about.detailed(points, self._tensors)
+        kept = self._stage_example(arrays) if arrays else None
         described = {name: described[name] for name in self._objects}  # the first that was given is the main one
         main = next((d for d in described.values() if d.framework), next(iter(described.values())))
         environment = capture.environment()
         lock, _ = self._writer.add(Source([_lock_bytes(environment.get("distributions"))]))
         self.described = described
-        baseline = self._stage_baseline(inputs, points, censuses)
+        baseline = self._stage_baseline(found.inputs(), points, censuses)
         self.manifest = Manifest(
             components=tuple(sorted(components, key=lambda c: c.name)),
             entry_points=points,
@@ -219,7 +223,7 @@ class Draft:
             custom=self.custom,
             baseline=baseline,
             taxonomy=self.taxonomy,
-            example=example,
+            example=kept,
         )
         self._writer.bundle(self.manifest.notes)
         self._main = main
@@ -273,123 +277,6 @@ class Draft:
             self._objects[name] = stored.folder
         return kept
 
-    def _entry_steps(self, serializers: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-        declared = self._entries
-        if declared is None:
-            declared = (
-                {"predict": next(iter(serializers))} if len(serializers) == 1 and self._example is not None else {}
-            )
-        entries: dict[str, tuple[str, ...]] = {}
-        for name, steps in declared.items():
-            listed = (steps,) if isinstance(steps, str) else tuple(steps)
-            for step in listed:
-                if step.partition(".")[0] not in self._objects:
-                    raise InvalidInput(
-                        f"entry point {name!r} names component {step.partition('.')[0]!r}, which is not there",
-                        hint=f"components: {', '.join(self._objects)}",
-                    )
-            entries[check_entry_point(name)] = tuple(self._with_method(step, serializers) for step in listed)
-        return entries
-
-    def _with_method(self, step: str, serializers: Mapping[str, Any]) -> str:
-        """The step as the manifest has it, where a component alone means `forward`: another default is written out."""
-        if "." in step or step not in serializers:
-            return step
-        method = self.catalog._registry.serializers[serializers[step].name].default_method
-        return step if method == "forward" else f"{step}.{method}"
-
-    def _named_example(self, entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]) -> dict[str, Any]:
-        example = self._example
-        if example is None:
-            return {}
-        if isinstance(example, Mapping):
-            named = _arrays({str(key): value for key, value in example.items()})
-            self._check_names(named, entries, serializers)
-            return named
-        several = isinstance(example, tuple) or (
-            isinstance(example, list) and any(hasattr(v, "shape") for v in example)
-        )
-        values = list(example) if several else [example]
-        names: list[str] = []
-        if entries:
-            names = self._wanted(next(iter(entries.values()))[0], serializers) or []
-        if names and len(names) < len(values):
-            raise InvalidInput(
-                f"the example has {len(values)} arrays, and {next(iter(entries))!r} takes {', '.join(names)}"
-            )
-        if not names:
-            names = ["input"] if len(values) == 1 else [f"input_{number}" for number in range(len(values))]
-        return _arrays(dict(zip(names, values, strict=False)))
-
-    def _check_names(
-        self, named: Mapping[str, Any], entries: Mapping[str, Sequence[str]], serializers: Mapping[str, Any]
-    ) -> None:
-        wanted = {name: self._wanted(steps[0], serializers) for name, steps in entries.items()}
-        if wanted and not any(set(names or named) & set(named) for names in wanted.values()):
-            takes = "; ".join(f"{name!r} takes {', '.join(names)}" for name, names in wanted.items())
-            raise InvalidInput(
-                f"the example names {', '.join(named)}; {takes}",
-                hint="name the example's arrays as the method's parameters",
-            )
-
-    def _wanted(self, step: str, serializers: Mapping[str, Any]) -> list[str]:
-        """The names of a step's inputs; none where its serializer does not know them."""
-        component, method = step_of(step)
-        if component not in serializers:
-            return []
-        obj = self._objects[component]
-        try:
-            with running(component, method):
-                names = list(serializers[component].inputs(obj, method) or ())
-            if not names and self._example is None and not hasattr(obj, method):
-                raise SerializationError(f"a {type(obj).__name__} has no method {method!r}")
-        except SerializationError as exc:
-            hint = exc.hint or nearest(method, [name for name in dir(type(obj)) if not name.startswith("_")])
-            raise SerializationError(f"component {component!r}: {exc.message}", hint=hint) from exc
-        return names
-
-    def _run_example(
-        self,
-        entries: Mapping[str, tuple[str, ...]],
-        inputs: Mapping[str, Any],
-        serializers: Mapping[str, Any],
-        skipped: dict[str, str],
-    ) -> tuple[tuple[EntryPoint, ...], dict[str, Any], dict[str, dict[str, Any]]]:
-        """Run the live objects on the example: the entry points with their signatures, what to store (inputs, and
-        each entry point's outputs), and what each component was given, for those that are traced when saved. An entry
-        point that nobody asked for is left out if it does not run; `skipped` then takes component and cause."""
-        arrays: dict[str, Any] = {f"input:{name}": to_numpy(value) for name, value in inputs.items()}
-        points: list[EntryPoint] = []
-        given: dict[str, dict[str, Any]] = {}
-        for name, steps in entries.items():
-            wanted = [self._wanted(step, serializers) for step in steps]
-            runs = {step_of(step)[0] for step in steps} <= serializers.keys()
-            if not inputs or not runs or (wanted[0] and not set(wanted[0]) & set(inputs)):
-                points.append(EntryPoint(name, steps))  # the example is not for this one
-                continue
-            values: Mapping[str, Any] = inputs
-            specs = None
-            try:
-                for step, names in zip(steps, wanted, strict=True):
-                    component, method = step_of(step)
-                    serializer, obj = serializers[component], self._objects[component]
-                    values = fit(values, names)
-                    with running(component, method):
-                        signature = serializer.signature(obj, method, values)
-                        specs = (specs[0] if specs else signature[0], signature[1])
-                        given.setdefault(component, {}).update(values)
-                        values = serializer.call(obj, method, values)
-            except CatalogError as exc:
-                if self._entries is not None or wanted[0]:
-                    raise
-                skipped[component] = exc.message
-                warnings.warn(f"{name!r} is not stored to be run: {exc.message}", stacklevel=5)
-                continue
-            assert specs is not None
-            points.append(EntryPoint(name, steps, tuple(specs[0]), tuple(specs[1])))
-            arrays.update({f"output:{name}:{key}": to_numpy(value) for key, value in values.items()})
-        return tuple(points), arrays, given
-
     def _stage_example(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
         serializer = self.catalog._registry.serializer("safetensors")
         directory = ComponentDirectory(self._writer, self._temporary)
@@ -403,8 +290,8 @@ class Draft:
     ) -> str | None:
         """The digest of a file with the statistics of the inputs (of the baseline, else of the example) and the census
         of the weights; None where there is nothing to tell."""
-        names = [spec.name for point in points for spec in point.inputs]
-        values = inputs if self._baseline is None else self._baseline
+        names = [name for name, _ in specs_by_name([evolve(point, outputs=()) for point in points])]
+        values = inputs if self._baseline is None else by_dots(self._baseline)
         found = statistics.of_inputs(values, names if self._baseline is not None else ())
         told = {"inputs": {name: item for name, item in found.items() if item}, "weights": dict(censuses)}
         if not any(told.values()):
@@ -554,39 +441,6 @@ class Draft:
 
     def __repr__(self) -> str:
         return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"
-
-
-def _arrays(example: dict[str, Any]) -> dict[str, Any]:
-    """The example, each of whose values is one array, or numbers that make one. Raises `InvalidInput`."""
-    for name, value in example.items():
-        parts = isinstance(value, (tuple, list)) and any(hasattr(part, "shape") for part in value)
-        if value is None or parts or isinstance(value, (Mapping, str, bytes)):
-            kind = type(value).__name__
-            raise InvalidInput(
-                f"the example's {name!r} is a {kind}{' of arrays' if parts else ''}, not an array",
-                hint="the inputs of an entry point are arrays, each with a name of its own",
-            )
-    return example
-
-
-def _pinned(point: EntryPoint, fixed: Mapping[str, str], arrays: Mapping[str, Any]) -> EntryPoint:
-    """The entry point with the sizes of the example, where a step (`component.method`) was stored for these only."""
-    why = next((fixed[key] for key in map(".".join, map(step_of, point.steps)) if key in fixed), None)
-    if why is None:
-        return point
-
-    def as_given(spec: TensorSpec, key: str) -> TensorSpec:
-        return evolve(spec, shape=tuple(arrays[key].shape)) if key in arrays else spec
-
-    made = evolve(
-        point,
-        inputs=tuple(as_given(spec, f"input:{spec.name}") for spec in point.inputs),
-        outputs=tuple(as_given(spec, f"output:{point.name}:{spec.name}") for spec in point.outputs),
-    )
-    if made != point:
-        shown = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in made.inputs)
-        warnings.warn(f"{point.name!r} is stored for the sizes of the example only ({shown}): {why}", stacklevel=6)
-    return made
 
 
 def _component(name: str, serializer: str, directory: ComponentDirectory, meta: Mapping[str, Any]) -> Component:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -120,42 +120,6 @@ def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         )
     else:
         yield name or "output", result
-
-
-def free_axes(shape: Sequence[int], doubled: Sequence[int] | None, rows: int) -> tuple[int | str | None, ...]:
-    """The axes of an output, from its shape for `rows` rows and for twice as many (None where these did not run): those
-    as long as there are rows are called `batch`, others that grew are of any length (None)."""
-    if doubled is None or len(doubled) != len(shape):
-        return tuple(shape)
-    return tuple(
-        size if size == twice else "batch" if (size, twice) == (rows, 2 * rows) else None
-        for size, twice in zip(shape, doubled, strict=True)
-    )
-
-
-def signature_of(
-    run: Callable[[Mapping[str, Any]], Mapping[str, Any]], example: Mapping[str, Any]
-) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """Names, dtypes and shapes of NumPy arrays in and out, found by running. The first axis is free where all inputs
-    share it and twice as many rows give twice as many."""
-    import numpy as np
-
-    arrays = {name: np.asarray(value) for name, value in example.items()}
-    outputs = {name: np.asarray(value) for name, value in run(arrays).items()}
-    sizes = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
-    rows = sizes.pop() if len(sizes) == 1 else 0
-    twice: dict[str, Any] = {}
-    if rows:
-        try:
-            doubled = run({name: np.concatenate([array, array]) for name, array in arrays.items()})
-            twice.update((name, np.shape(value)) for name, value in doubled.items())
-        except Exception:  # it takes this many rows only
-            pass
-
-    return (
-        [TensorSpec(n, a.dtype.name, ("batch", *a.shape[1:]) if twice else a.shape) for n, a in arrays.items()],
-        [TensorSpec(n, a.dtype.name, free_axes(a.shape, twice.get(n), rows)) for n, a in outputs.items()],
-    )
 
 
 def _shown(spec: TensorSpec) -> str:

@@ -126,13 +126,13 @@ def main(spec: dict[str, Any]) -> None:
         else:
             cause = f"{component.serializer!r} is kept as it is; nothing loads it"
             note(f"load:{component.name}", lambda why=cause: ("skipped", why))  # type: ignore[misc]
-    example = artifact.example()
     for told in manifest.description.values():
         if isinstance(told, dict) and "not_run" in told:
             note("run:predict", lambda why=str(told["not_run"]): ("skipped", why))  # type: ignore[misc]
     for point in manifest.entry_points:
-        if example is None or not point.inputs:
-            why = "no example is stored" if example is None else "the stored example is not for it"
+        example = artifact.example_of(point.name)
+        if example is None:
+            why = "no example is stored" if manifest.example is None else "the stored example is not for it"
             note(f"run:{point.name}", lambda why=why: ("skipped", why))  # type: ignore[misc]
             continue
         _run(artifact, registry, point, *example, note, trust)
@@ -144,12 +144,11 @@ def _run(artifact: Any, registry: Any, point: Any, inputs: Any, outputs: Any, no
 
     def run() -> None:
         with registry.runtime_for(artifact.manifest).open(artifact, "cpu", trust) as session:
-            got.update(session.run(point.name, {spec.name: inputs[spec.name] for spec in point.inputs}))
+            got.update(session.run(point.name, inputs))
 
     def draws() -> list[dict[str, Any]]:
         with registry.runtime_for(artifact.manifest).open(artifact, "cpu", trust) as session:
-            asked = {spec.name: inputs[spec.name] for spec in point.inputs}
-            return [dict(session.run(point.name, asked)) for _ in range(DRAWS)]
+            return [dict(session.run(point.name, inputs)) for _ in range(DRAWS)]
 
     def schema() -> None:
         from catalog_core.session import check_tensor
@@ -160,19 +159,21 @@ def _run(artifact: Any, registry: Any, point: Any, inputs: Any, outputs: Any, no
     def batches() -> tuple[str, str] | None:
         import numpy as np
 
-        if not all(spec.shape and isinstance(spec.shape[0], str) for spec in point.inputs):
+        rows = {spec.shape[0] if spec.shape else None for spec in point.inputs}
+        if len(rows) != 1 or not isinstance(next(iter(rows)), str):
             return "skipped", "the first axis is not free"
         with registry.runtime_for(artifact.manifest).open(artifact, "cpu", trust) as session:
             for size in (1, 3):
-                session.run(
-                    point.name,
-                    {s.name: np.resize(inputs[s.name], (size, *inputs[s.name].shape[1:])) for s in point.inputs},
-                )
+                other = {
+                    s.name: tuple(size if a in rows else n for a, n in zip(s.shape, inputs[s.name].shape, strict=True))
+                    for s in point.inputs
+                }
+                session.run(point.name, {name: np.resize(inputs[name], shape) for name, shape in other.items()})
         return None
 
     if note(f"run:{point.name}", run):
         note(f"schema:{point.name}", schema)
-        note(f"match:{point.name}", lambda: _match(got, outputs.get(point.name, {}), draws))
+        note(f"match:{point.name}", lambda: _match(got, outputs, draws))
         note(f"batch:{point.name}", batches)
 
 

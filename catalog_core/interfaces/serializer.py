@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -51,14 +51,37 @@ class Reader(Protocol):
 
 
 @attrs.frozen
+class Trial:
+    """A method that ran on an example, once: `example` and `outputs` (name → array), `run` to run it on other inputs,
+    and `axes`, which the caller declares free: input → axis (from 0) → its name, or None."""
+
+    example: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    run: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    axes: Mapping[str, Mapping[int, str | None]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Signature:
+    """What a method takes and gives. `why` tells what speaks against axes that should be free, and are not."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    why: str = ""
+
+
+@attrs.frozen
 class SaveRequest:
-    """What the caller asked for beside the object: the component's name, an example (input name → array), the
-    methods that should be callable without the class, and options of the serializer."""
+    """What the caller asked for beside the object: the component's name, an example (input name → array, of all methods
+    together), the methods that should be callable without the class, options of the serializer, and `trials`: method →
+    what it was given and what it gave. Methods of one object may take inputs of one name and different shapes: what is
+    traced is traced for its own trial. Nothing but these methods needs to run."""
 
     component: str
     example: Mapping[str, Any] | None = None
     methods: Sequence[str] = ()
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    trials: Mapping[str, Trial] = attrs.field(factory=dict)
 
 
 class Serializer(Protocol):
@@ -69,7 +92,9 @@ class Serializer(Protocol):
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write `obj`; return what `load` will need besides the files, as JSON (kept in the manifest). In it `fixed`,
-        if there, names methods that were stored for the sizes of the example only: method → why."""
+        if there, names methods that were stored for the sizes of the example only: method → why. `shapes`, if there, is
+        what tracing told of a method's axes, and is taken out: method → {"inputs": name → axes, "outputs": name →
+        axes, "why": what speaks against further free axes}; a free axis is None, or a name where axes are equal."""
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The object again. `into` fills a live object strictly: names, shapes and dtypes must agree, else
@@ -91,11 +116,17 @@ class Serializer(Protocol):
         self, obj: Any, method: str, example: Mapping[str, Any]
     ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
         """Names, dtypes and shapes of the method's inputs and outputs, found by running it on `example`. Raises what
-        `call` raises."""
+        `call` raises. Not asked of a serializer that has `measure`, which need not run the example again:
+
+        `measure(obj, method, trial: Trial) -> Signature` is asked after `save`, unless that told the `shapes`.
+        `axes.measured(trial, known)` does it for most, where `known` is what the object says of its axes."""
 
     def inputs(self, obj: Any, method: str) -> Iterable[str] | None:
         """The names of the method's inputs in order, or None where they are unknown: then the example's arrays are
         passed by their own names, and without an example the object must have an attribute `method`. Raises
         `SerializationError` for a method that is not there.
+
+        `snapshot(obj)` may be there too: what a `snapshots.Snapshot` holds of the object before it is run. Without it
+        the catalog looks into the object by itself. The object is put back after each run and after `save`.
 
         Where the user names a component and no method, the catalog asks for `SerializerSpec.default_method`."""

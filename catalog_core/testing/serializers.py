@@ -24,6 +24,7 @@ from catalog_core.catalog import Catalog
 from catalog_core.content import ComponentReader, Content
 from catalog_core.digests import canonical, parse
 from catalog_core.errors import IntegrityError, NotTrusted, SerializationError
+from catalog_core.interfaces.serializer import Trial
 from catalog_core.names import check_file
 from catalog_core.records import Component, Description
 from catalog_core.session import check_tensor, to_numpy
@@ -321,8 +322,12 @@ class SerializerContract:
         given = {name: example[name] for name in (example if names is None else names) if name in example}
         assert given, f"the example names none of the inputs {names} of {method}"
         before = copy.deepcopy(given)
-        ins, outs = serializer.signature(obj, method, given)
         outputs = {name: to_numpy(value) for name, value in serializer.call(obj, method, given).items()}
+        if hasattr(serializer, "measure"):
+            found = serializer.measure(obj, method, Trial(given, outputs, lambda x: serializer.call(obj, method, x)))
+            ins, outs = found.inputs, found.outputs
+        else:
+            ins, outs = serializer.signature(obj, method, given)
         assert [spec.name for spec in ins] == list(given) and [spec.name for spec in outs] == list(outputs)
         axes: dict[str, int] = {}
         for spec in ins:

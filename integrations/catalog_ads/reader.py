@@ -21,7 +21,7 @@ from catalog_ads.archive import (
 )
 from catalog_ads.runtime import flat_runtime, read_runtime
 from catalog_ads.writer import DESCRIPTION, EXAMPLE, FORMAT, HYPERPARAMETERS, NO_PACK
-from catalog_core import tensors
+from catalog_core import examples, tensors
 from catalog_core.about import DETAILS, taxonomy_of
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.names import check_component, check_file, check_name
@@ -122,7 +122,10 @@ def _ours(
             "custom": {**told.get("custom", {}), **custom},
         }  # fmt: skip
         if told["example"] is not None:
-            order = [str(spec["name"]) for point in told["entry_points"] for spec in point["inputs"]]
+            order = {
+                check_component(point["name"]): [str(spec["name"]) for spec in point["inputs"]]
+                for point in told["entry_points"]
+            }
             about["example"] = _example(folder / EXAMPLE / tensors.FILE, order)
             about["tensors"] = _details(told["entry_points"])
         trusted = [name for name, part in components.items() if getattr(part, "serializer", "") == "generic"]
@@ -164,9 +167,12 @@ def _component(folder: Path, scratch: Path, part: Mapping[str, Any]) -> Any:
 
 
 def _details(points: list[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Units, ranges and descriptions, by tensor."""
-    specs = [spec for point in points for spec in (*point["inputs"], *point["outputs"])]
-    told = {str(spec["name"]): {key: spec[key] for key in DETAILS if spec.get(key) is not None} for spec in specs}
+    """Units, ranges and descriptions, by entry point and tensor."""
+    told = {
+        f"{point['name']}.{spec['name']}": {key: spec[key] for key in DETAILS if spec.get(key) is not None}
+        for point in points
+        for spec in (*point["inputs"], *point["outputs"])
+    }
     return {name: details for name, details in told.items() if details}
 
 
@@ -179,19 +185,20 @@ def _linked(target: Path, files: Mapping[str, Path]) -> Path:
     return target
 
 
-def _example(path: Path, order: list[str]) -> dict[str, Any]:
-    """The inputs of the stored example, in the order in which entry points take them."""
+def _example(path: Path, order: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The inputs of the stored example, in the order in which entry points take them; by entry point where some have
+    their own. `order`: the names of each one's inputs."""
     if not path.is_file() or path.stat().st_size > MAX_EXAMPLE:
         raise SerializationError(f"the example has no {path.name}, or too large a one")
     data = path.read_bytes()
     header = tensors.parse_header(lambda start, length: data[start : start + length], len(data))
-    prefix = "input:"
-    arrays = {
-        entry.name.removeprefix(prefix): tensors.numpy_view(data[entry.start : entry.end], entry)
-        for entry in header.entries
-        if entry.name.startswith(prefix)
-    }
-    return {name: arrays[name] for name in dict.fromkeys([*order, *arrays]) if name in arrays}
+    arrays = {entry.name: tensors.numpy_view(data[entry.start : entry.end], entry) for entry in header.entries}
+    shared, own, _ = examples.read(arrays)
+    if not own:
+        names = [name for inputs in order.values() for name in inputs]
+        return {name: shared[name] for name in dict.fromkeys([*names, *shared]) if name in shared}
+    given = {entry: {n: (own.get(entry) or shared).get(n) for n in names} for entry, names in order.items()}
+    return {entry: inputs for entry, inputs in given.items() if inputs and all(a is not None for a in inputs.values())}
 
 
 def plain_params(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from catalog_core.axes import measured
 from catalog_core.errors import BackendError, CatalogError, NotTrusted, SerializationError
 from catalog_core.folders import restore
-from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import check_file
-from catalog_core.records import Description, TensorSpec
-from catalog_core.session import signature_of
+from catalog_core.records import Description
 from catalog_generic import model
 from catalog_generic.model import GenericModel
 
@@ -88,8 +88,6 @@ class GenericSerializer:
             )
         return model.arrays(obj.predict(**inputs))
 
-    def signature(
-        self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+    def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
         """Found by running."""
-        return signature_of(lambda values: self.call(obj, method, values), example)
+        return measured(trial)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +14,12 @@ import keras
 import numpy as np
 
 from catalog_core import tensors
+from catalog_core.axes import measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
-from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
-from catalog_core.records import Description, TensorSpec
-from catalog_core.session import by_name, signature_of
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
+from catalog_core.records import Description
+from catalog_core.session import by_name
+from catalog_core.snapshots import Snapshot
 from catalog_keras import build, config, own, structure
 
 CONFIG = "model.json"
@@ -175,11 +177,14 @@ class KerasSerializer:
                     result = function(list(values.values()), **extra)
             return {name: keras.ops.convert_to_numpy(value) for name, value in by_name(result)}
 
-    def signature(
-        self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
-        """Found by running; the rows are free where twice as many give twice as many."""
-        return signature_of(lambda values: self.call(obj, method, values), example)
+    @staticmethod
+    def snapshot(obj: Any) -> Snapshot:
+        """Random numbers only: each call puts back what it changes, and the first one builds what is stored."""
+        return Snapshot(None)
+
+    def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
+        """Found by running, for the axes that a functional model leaves free, or that may be free in another."""
+        return measured(trial, _known_axes(_method(obj, method), trial.example))
 
 
 def _plain(obj: Any) -> dict[str, Any]:
@@ -444,6 +449,17 @@ def _inputs_of(function: Any) -> list[str] | None:
     if not any(name.startswith(("keras_tensor", "input_layer")) for name in names) and len(set(names)) == len(names):
         return names
     return ["input"] if len(names) == 1 else [f"input_{number}" for number in range(len(names))]
+
+
+def _known_axes(function: Any, example: Mapping[str, Any]) -> dict[str, tuple[int | None, ...]] | None:
+    """The axes of a functional or sequential model's inputs, None where they may have any length; None for others."""
+    names = _inputs_of(function)
+    if names is None or len(names) != len(example):
+        return None
+    nested = getattr(function, "_inputs_struct", None)
+    tensors = list(nested.values()) if isinstance(nested, Mapping) else function.inputs
+    known = {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
+    return known if set(known) == set(example) else dict(zip(example, known.values(), strict=True))
 
 
 def _packed(function: Any, values: Mapping[str, Any]) -> Any:

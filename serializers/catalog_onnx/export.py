@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -15,18 +16,22 @@ from catalog_core.session import by_name
 OPSET = 18  # of TensorFlow's graphs; the newest that tf2onnx writes
 
 
-def to_onnx(obj: Any, example: Mapping[str, Any]) -> Any:
+USUAL = ("forward", "call", "predict")  # the methods that a graph stands for without being asked
+
+
+def to_onnx(obj: Any, example: Mapping[str, Any], method: str = "forward") -> Any:
     """An estimator of scikit-learn (by skl2onnx), a torch module (by torch.onnx), or a model or function of Keras or
-    TensorFlow (by tf2onnx) as an `onnx.ModelProto`, with a free first axis. `example`: input name → array. Raises
-    `MissingPlugin` where the converter is not installed, and `SerializationError` for what it cannot convert."""
+    TensorFlow (by tf2onnx) as an `onnx.ModelProto`, with a free first axis. `example`: input name → array. `method` is
+    what the graph does: of an estimator its predictions, whatever it is. Raises `MissingPlugin` where the converter is
+    not installed, and `SerializationError` for what it cannot convert."""
     kinds = {kind.__module__.partition(".")[0] for kind in type(obj).__mro__}
     try:
         if "sklearn" in kinds:
             return _from_sklearn(obj, example)
         if "torch" in kinds:
-            return _from_torch(obj, example)
+            return _from_torch(obj, example, method)
         if kinds & {"tensorflow", "keras", "catalog_savedmodel"}:
-            return _from_tensorflow(obj, example)
+            return _from_tensorflow(obj if method in USUAL else _part(obj, method), example)
     except ModuleNotFoundError as exc:
         raise MissingPlugin(
             f"to_onnx needs {exc.name}, which is not installed", hint=f"pip install {exc.name}"
@@ -50,9 +55,28 @@ def _from_sklearn(obj: Any, example: Mapping[str, Any]) -> Any:
     return skl2onnx.convert_sklearn(obj, initial_types=types, options=options)
 
 
-def _from_torch(obj: Any, example: Mapping[str, Any]) -> Any:
+def _part(obj: Any, method: str) -> Any:
+    """A method, or what is below a network inside it (`generator.call`)."""
+    return functools.reduce(getattr, method.split("."), obj)
+
+
+def _method_as_module(obj: Any, method: str) -> Any:
+    """A torch module whose forward is another method."""
     import torch
 
+    class Method(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.owner = obj
+            self.forward = getattr(obj, method)
+
+    return Method()
+
+
+def _from_torch(obj: Any, example: Mapping[str, Any], method: str) -> Any:
+    import torch
+
+    obj = obj if method in USUAL else _method_as_module(obj, method)
     known = inspect.signature(obj.forward).parameters
     given = {name: torch.as_tensor(value) for name, value in example.items() if name in known}
     free = {name: {0: torch.export.Dim("batch")} for name in given}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
-from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.records import Description, TensorSpec
 from catalog_core.session import check_tensor
-from catalog_onnx.export import to_onnx
+from catalog_core.snapshots import Snapshot
+from catalog_onnx.export import USUAL, to_onnx
 from catalog_onnx.model import OnnxModel
 
 FILE = "model.onnx"
@@ -49,7 +50,10 @@ class OnnxSerializer:
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write the graph and its external data, checked. A model that is kept in another format too is exported."""
         if not isinstance(obj, (OnnxModel, Path, onnx.ModelProto)) and request.example:
-            obj = OnnxModel(to_onnx(obj, request.example).SerializeToString(deterministic=True), {})
+            method = _method_of(request)
+            trial = request.trials.get(method)
+            made = to_onnx(obj, trial.example if trial else request.example, method)
+            obj = OnnxModel(made.SerializeToString(deterministic=True), {})
         model = self._model(obj)
         if FILE in model.external:
             raise SerializationError(f"the external data may not be called {FILE}")
@@ -116,12 +120,14 @@ class OnnxSerializer:
         self.inputs(obj, method)
         return self._model(obj).run(**inputs)
 
-    def signature(
-        self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
-        """As the graph says it, held against the example and what comes out for it."""
-        model = self._model(obj)
-        outputs = self.call(obj, method, example)
+    @staticmethod
+    def snapshot(obj: Any) -> Snapshot:
+        """Random numbers only: running a graph changes nothing in it."""
+        return Snapshot(None)
+
+    def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
+        """As the graph says it, held against the example and what came out for it; nothing is run."""
+        model, example, outputs = self._model(obj), trial.example, trial.outputs
         axes: dict[str, int] = {}
         for spec in model.inputs:
             if spec.name not in example:
@@ -134,4 +140,16 @@ class OnnxSerializer:
             except InvalidInput:  # graphs say little, or the wrong thing, of what they give
                 spec = TensorSpec(spec.name, outputs[spec.name].dtype.name, (None,) * outputs[spec.name].ndim)
             outs.append(spec)
-        return model.inputs, outs
+        return Signature(tuple(model.inputs), tuple(outs))
+
+
+def _method_of(request: SaveRequest) -> str:
+    """The method of another framework's object that becomes the graph, which holds one."""
+    methods = list(dict.fromkeys(request.methods))
+    usual = [method for method in methods if method in USUAL]
+    if len(methods) > 1 and not usual:
+        raise SerializationError(
+            f"a graph holds one method, and the entry points name {', '.join(methods)}",
+            hint="export each by to_onnx(model, example, method), as a component of its own",
+        )
+    return (usual or methods or [USUAL[0]])[0]

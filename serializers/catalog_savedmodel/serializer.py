@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from catalog_core.axes import measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
-from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import nearest
-from catalog_core.records import Description, TensorSpec
-from catalog_core.session import signature_of
+from catalog_core.records import Description
+from catalog_core.snapshots import Snapshot
 from catalog_savedmodel import graph, live
 
 GRAPH = "saved_model.pb"
@@ -203,12 +204,15 @@ class SavedModelSerializer:
             values = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
             return {name: np.asarray(value.numpy()) for name, value in live.invoke(obj, method, values).items()}
 
-    def signature(
-        self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+    @staticmethod
+    def snapshot(obj: Any) -> Snapshot:
+        """Random numbers only: each call puts back what it changes, and the first one builds what is stored."""
+        return Snapshot(None)
+
+    def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
         """Found by running; the rows are free where twice as many give twice as many."""
         with _unchanged(obj):
-            return signature_of(lambda values: self.call(obj, method, values), example)
+            return measured(trial, {name: (None, *a.shape[1:]) for name, a in trial.example.items() if a.ndim})
 
 
 def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[str, Any]]:
@@ -226,7 +230,7 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
     with _unchanged(obj):
         for method in dict.fromkeys((*request.methods, *_usual(obj))):
             try:
-                choices = _specs(obj, method, request.example or {})
+                choices = _specs(obj, method, _example(request, method))
                 if choices:
                     signatures[method], meta["methods"][method] = _traced(obj, method, choices)
             except CatalogError:
@@ -240,6 +244,10 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
     data = graph.canonical(graph.parse((folder / GRAPH).read_bytes()))
     graph.check(graph.parse(data))
     return data, meta
+
+
+def _example(request: SaveRequest, method: str) -> Mapping[str, Any]:
+    return request.trials[method].example if method in request.trials else request.example or {}
 
 
 def _container(variables: Mapping[str, Any], others: list[Any]) -> Any:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator
 
+from catalog_core.axes import measured
 from catalog_core.errors import BackendError, InvalidInput, SerializationError
-from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import nearest
-from catalog_core.records import Description, TensorSpec
-from catalog_core.session import signature_of
+from catalog_core.records import Description
 from catalog_sklearn import archive
 from catalog_sklearn.boosters import check_lightgbm, check_xgboost
 
@@ -142,15 +143,13 @@ class SklearnSerializer:
             raise SerializationError(f"{method} gives no numbers")
         return {"output": arrays[0]} if len(arrays) == 1 else {f"output_{n}": array for n, array in enumerate(arrays)}
 
-    def signature(
-        self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+    def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
         """Found by running; the rows are free."""
-        ins, outs = signature_of(lambda values: self.call(obj, method, values), example)
-        if [spec.name for spec in outs] == ["index"]:
+        found = measured(trial, {name: (None, *array.shape[1:]) for name, array in trial.example.items()})
+        if [spec.name for spec in found.outputs] == ["index"]:
             told = f"place in classes_: {', '.join(map(str, obj.classes_))}"[:1000]
-            outs = [TensorSpec("index", outs[0].dtype, outs[0].shape, None, told)]
-        return ins, outs
+            found = attrs.evolve(found, outputs=(attrs.evolve(found.outputs[0], description=told),))
+        return found
 
 
 def _rows(obj: Any, rows: np.ndarray) -> Any:

@@ -12,8 +12,8 @@ import torch
 
 from catalog_core.errors import BackendError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
-from catalog_torch import exported
-from catalog_torch.serializer import TorchSerializer, _evaluating, _Method, _path, _tensor
+from catalog_torch import exported, tracing
+from catalog_torch.serializer import TorchSerializer, _evaluating, _Method, _path, _place, _tensor, methods_of
 
 # what compilers use where a processor has it
 _FLAGS = frozenset([
@@ -74,23 +74,28 @@ class CompiledSerializer(TorchSerializer):
     name = "aoti"
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
-        """A package for forward and each named method, for the device that the module is on."""
+        """A package for each method that an entry point names, for the device that the module is on."""
         obj = self._module(obj)
         if isinstance(obj, CompiledModule):
             raise SerializationError("a compiled module cannot be stored again", hint="publish the module it came from")
         if request.example is None:
             raise SerializationError("a module is compiled for an example", hint="prepare(…, example=…)")
-        place = next((value.device for value in (*obj.parameters(), *obj.buffers())), torch.device("cpu"))
-        meta: dict[str, Any] = {"class": _path(obj), "inputs": {}, "fixed": {}, "made_for": here(place)}
-        for method in dict.fromkeys(("forward", *request.methods)):
-            names = [name for name in self.inputs(obj, method) or request.example if name in request.example]
-            example = {name: _tensor(request.example[name]).to(place) for name in names}
+        place = _place(obj)
+        meta: dict[str, Any] = {"class": _path(obj), "inputs": {}, "fixed": {}, "shapes": {}, "made_for": here(place)}
+        for method in methods_of(request):
+            trial = request.trials.get(method)
+            given = trial.example if trial else request.example
+            names = [name for name in self.inputs(obj, method) or given if name in given]
+            example = {name: _tensor(given[name]).to(place) for name in names}
             with _evaluating(obj), torch.no_grad():
-                program, fixed = exported.program_of(obj if method == "forward" else _Method(obj, method), example)
-                _compile(program, directory.path(f"{method}.pt2"))
+                module = obj if method == "forward" else _Method(obj, method)
+                axes = trial.axes if trial else None
+                traced = tracing.trace(module, example, axes, keep=lambda program: None, all_axes=False)
+                _compile(traced.program, directory.path(f"{method}.pt2"))
             meta["inputs"][method] = names
-            if fixed:
-                meta["fixed"][method] = fixed
+            meta["shapes"][method] = traced.shapes
+            if traced.fixed:
+                meta["fixed"][method] = traced.fixed
         return meta
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:

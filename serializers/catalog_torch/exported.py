@@ -62,34 +62,17 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def program_of(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.export.ExportedProgram, str]:
-    """Export `module` for named tensors, the first axis free where all tensors share it. Returns the program, and why
-    the first axis could not be left free ("" where it is).
-
-    Raises `SerializationError` with torch's reason where the module cannot be exported.
-    """
-    values = dict(inputs)
-    sizes = {value.shape[0] for value in values.values() if value.ndim}
-    dynamic = None
-    if len(sizes) == 1:
-        if sizes == {1}:  # torch takes a size of one for a constant
-            values = {n: v.repeat(2, *[1] * (v.ndim - 1)) if v.ndim else v for n, v in values.items()}
-        batch = torch.export.Dim("batch")
-        dynamic = {name: {0: batch} if value.ndim else None for name, value in values.items()}
-    reasons: list[str] = []
-    for shapes, given in ((dynamic, values), (None, dict(inputs))) if dynamic else ((None, values),):
-        try:
-            with ONE_AT_A_TIME, quiet():
-                program = torch.export.export(module, (), given, dynamic_shapes=shapes)
-            return program, "".join(reasons)
-        except Exception as exc:
-            reasons.append(f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}")
-    raise SerializationError(f"torch.export cannot trace {type(module).__name__}: {reasons[0]}")
-
-
 def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:
-    """`program_of` as a stripped archive; raises as it does."""
-    program, fixed = program_of(module, inputs)
+    """A module, traced for named tensors, as `archive`; and why its rows are not free ("" where they are)."""
+    from catalog_torch import tracing
+
+    traced = tracing.trace(module, inputs, keep=archive)
+    return traced.kept, traced.fixed
+
+
+def archive(program: torch.export.ExportedProgram) -> bytes:
+    """A program as a stripped archive; its weights are gone after. Raises `SerializationError` for one that is not on
+    the list."""
     # the weights are stored once, beside the graphs: here one element stands for each
     for key, value in program.state_dict.items():
         light = torch.zeros((), dtype=value.dtype)
@@ -101,9 +84,9 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
         with ONE_AT_A_TIME:
             torch.export.save(program, buffer)
     except Exception as exc:  # of types that it has no name for
-        cause = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
-        raise SerializationError(f"torch.export cannot write {type(module).__name__}: {cause}") from exc
-    return _strip(buffer.getvalue()), fixed
+        cause = " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
+        raise SerializationError(f"torch.export cannot write the graph: {cause}") from exc
+    return _strip(buffer.getvalue())
 
 
 def _read(data: bytes) -> dict[str, bytes]:

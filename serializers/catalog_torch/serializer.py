@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
 from collections import OrderedDict
@@ -15,10 +16,13 @@ import torch
 from torch.utils._pytree import tree_structure
 
 from catalog_core import tensors
+from catalog_core.axes import measured
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
-from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
-from catalog_core.records import Description, TensorSpec
-from catalog_core.session import by_name, fields_of, free_axes
+from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
+from catalog_core.records import Description
+from catalog_core.session import by_name, fields_of
+from catalog_core.snapshots import Snapshot
+from catalog_torch.snapshot import snapshot
 
 _OWNER = "owner."
 
@@ -132,23 +136,54 @@ def _plain(result: Any) -> Any:
     return result
 
 
+def _bound(function: Any, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Named values as a function takes them: by name, but for what it takes by position only, and for what the catalog
+    named itself (`input`, `input_0`) where the function takes `*args`."""
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {p.name: p.kind for p in parameters}
+    several = inspect.Parameter.VAR_POSITIONAL in kinds.values()
+    anything = inspect.Parameter.VAR_KEYWORD in kinds.values()
+    first = [name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY and name in values]
+    if several:
+        first += [n for n in values if n not in kinds and (not anything or re.fullmatch(r"input(_\d+)?", n))]
+    return [values[name] for name in first], {name: value for name, value in values.items() if name not in first}
+
+
 @contextmanager
-def _giving_plain(module: torch.nn.Module, method: str) -> Iterator[None]:
-    """Its method gives tuples, lists and dictionaries only."""
+def _overridden(module: torch.nn.Module, method: str, names: Iterable[str], *, plain: bool) -> Iterator[None]:
+    """Its method takes these names, and (`plain`) gives tuples, lists and dictionaries only."""
     function = getattr(module, method)
+    parameters = inspect.signature(function).parameters
 
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        return _plain(function(*args, **kwargs))
+    def override(*args: Any, **kwargs: Any) -> Any:
+        unnamed, named = _bound(function, dict(zip(names, args, strict=False)) | kwargs)
+        result = function(*unnamed, **named)
+        return _plain(result) if plain else result
 
-    plain.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    if all(name in parameters for name in names):
+        if not plain:
+            yield
+            return
+        signature = inspect.signature(function)
+    else:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        signature = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    override.__signature__ = signature  # type: ignore[attr-defined]
     before = vars(module).get(method)
-    setattr(module, method, plain)
+    setattr(module, method, override)
     try:
         yield
     finally:
         delattr(module, method)
         if before is not None:
             setattr(module, method, before)
+
+
+def _run(module: torch.nn.Module, method: str, values: Mapping[str, Any]) -> Any:
+    if isinstance(module, (torch.jit.ScriptModule, ExportedModule)):
+        return module(**values) if method == "forward" else getattr(module, method)(**values)
+    unnamed, named = _bound(getattr(module, method), values)
+    return module(*unnamed, **named) if method == "forward" else getattr(module, method)(*unnamed, **named)
 
 
 def _state_of(module: torch.nn.Module) -> dict[str, Any]:
@@ -158,13 +193,18 @@ def _state_of(module: torch.nn.Module) -> dict[str, Any]:
         raise SerializationError(f"{type(module).__name__} has no state dict: {exc}") from exc
 
 
+def methods_of(request: SaveRequest) -> list[str]:
+    """The methods to export: those that entry points name, else `forward`."""
+    return list(dict.fromkeys(request.methods)) or ["forward"]
+
+
 class TorchSerializer:
     """See `interfaces.serializer`."""
 
     name = "torch"
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
-        """Weights always; a graph for forward and each named method, where an example is given and torch can trace."""
+        """Weights always; a graph for each method that an entry point names, with an example, where torch can trace."""
         obj = self._module(obj)
         state = _state_of(obj)
         packed = next((key for key, value in state.items() if not isinstance(value, torch.Tensor)), None)
@@ -174,7 +214,8 @@ class TorchSerializer:
                 hint="publish the module as it was before, or an ONNX graph of it",
             )
         shared = tensors.write(state, directory)
-        meta: dict[str, Any] = {"class": _path(obj), "inputs": {}, "export": {}, "fixed": {}, "order": list(state)}
+        meta: dict[str, Any] = {key: {} for key in ("inputs", "export", "fixed", "shapes")}
+        meta |= {"class": _path(obj), "order": list(state)}
         if shared:
             meta["shared"] = shared
         if isinstance(obj, ExportedModule):
@@ -184,8 +225,8 @@ class TorchSerializer:
             return {**meta, **kept}
         if request.example is not None:
             with _evaluating(obj):
-                for method in dict.fromkeys(("forward", *request.methods)):
-                    self._export(obj, method, request.example, directory, meta)
+                for method in methods_of(request):
+                    self._export(obj, method, request, directory, meta)
         return meta
 
     @staticmethod
@@ -198,34 +239,47 @@ class TorchSerializer:
         raise SerializationError(f"a {type(obj).__name__} is no nn.Module", hint=hint)
 
     def _export(
-        self, obj: torch.nn.Module, method: str, given: Mapping[str, Any], directory: Directory, meta: dict[str, Any]
+        self, obj: torch.nn.Module, method: str, request: SaveRequest, directory: Directory, meta: dict[str, Any]
     ) -> None:
-        from catalog_torch import exported
+        from catalog_torch import exported, tracing
 
-        names = [name for name in self.inputs(obj, method) or given if name in given]
-        example = {name: _tensor(given[name]) for name in names}
+        trial = request.trials.get(method)
+        given = trial.example if trial else request.example or {}
+        place = _place(obj)
+        example = {name: _tensor(given[name]).to(place) for name in self.inputs(obj, method) or given if name in given}
+
+        def trace(plain: bool = False) -> Any:
+            with _overridden(obj, method, list(example), plain=plain):
+                module = obj if method == "forward" else _Method(obj, method)
+                return tracing.trace(module, example, trial.axes if trial else None, keep=exported.archive)
+
         try:
             try:
-                data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
+                traced = trace()
             except SerializationError:
-                with torch.no_grad():
-                    result = getattr(obj, method)(**example)
-                if tree_structure(result) == tree_structure(_plain(result)):
-                    raise
-                with _giving_plain(obj, method):
-                    data, fixed = exported.export(obj if method == "forward" else _Method(obj, method), example)
+                cold = snapshot(obj)
+                try:  # once more, to see what it gives, and with what it makes at the first run
+                    with torch.no_grad():
+                        result = _run(obj, method, example)
+                    fields = tree_structure(result) != tree_structure(_plain(result))
+                    if not fields and not cold.changed():
+                        raise
+                    traced = trace(plain=fields)
+                finally:
+                    cold.restore()
         except SerializationError as exc:
             meta["export"][method] = exc.message
             warnings.warn(
                 f"{method} of {type(obj).__name__} is stored as weights only, and will not run without its class "
-                f"(load(ref, into=net) fills one): {exc.message[:200]}",
+                f"(load(ref, into=net) fills one): {exc.message}",
                 stacklevel=2,
             )
             return
-        directory.write(f"{method}.pt2", [data])
-        meta["inputs"][method] = names
-        if fixed:
-            meta["fixed"][method] = fixed
+        directory.write(f"{method}.pt2", [traced.kept])
+        meta["inputs"][method] = list(example)
+        meta["shapes"][method] = traced.shapes
+        if traced.fixed:
+            meta["fixed"][method] = traced.fixed
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The exported module; where there is none, the state dict. See `interfaces.serializer.Serializer.load`."""
@@ -260,6 +314,11 @@ class TorchSerializer:
             weights = {prefix + key: value for key, value in state.items()}
             graphs[method] = exported.load(archives[method], weights, device)
         return ExportedModule(graphs, archives, notes)
+
+    @staticmethod
+    def snapshot(obj: Any) -> Any:
+        """See `snapshot.snapshot`."""
+        return snapshot(_bare(obj)) if isinstance(obj, torch.nn.Module) else Snapshot(None)
 
     def describe(self, obj: Any) -> Description:
         """Class, plain attributes, parameters and tensors."""
@@ -307,34 +366,20 @@ class TorchSerializer:
         obj = _bare(obj)
         if not hasattr(obj, method):
             raise SerializationError(f"{type(obj).__name__} has no method {method!r}")
-        device = next((parameter.device for parameter in obj.parameters()), torch.device("cpu"))
-        values = {name: _tensor(value).to(device) for name, value in inputs.items()}
+        place = _place(obj)
+        values = {name: _tensor(value).to(place) for name, value in inputs.items()}
         with _evaluating(obj), torch.no_grad():
-            result = obj(**values) if method == "forward" else getattr(obj, method)(**values)
+            result = _run(obj, method, values)
         return {name: _out(value) for name, value in by_name(result)}
 
-    def signature(
-        self, obj: Any, method: str, example: Mapping[str, Any]
-    ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Names, dtypes and shapes of inputs and outputs, found by running the method; the first axis is free where
-        all inputs share it and twice as many rows give twice as many."""
-        values = {name: _tensor(value) for name, value in example.items()}
-        sizes = {value.shape[0] for value in values.values() if value.ndim}
-        batch = sizes.pop() if len(sizes) == 1 else None
-        outputs = {name: _tensor(value) for name, value in self.call(obj, method, values).items()}
-        twice: dict[str, Any] = {}
-        if batch:
-            doubled = {name: torch.cat([value, value]) if value.ndim else value for name, value in values.items()}
-            try:
-                twice.update(self.call(obj, method, doubled))
-            except Exception:  # it takes this many rows only
-                pass
-        ins = {n: ("batch", *v.shape[1:]) if twice and v.ndim else tuple(v.shape) for n, v in values.items()}
-        outs = {n: free_axes(v.shape, getattr(twice.get(n), "shape", None), batch or 0) for n, v in outputs.items()}
-        return (
-            tuple(TensorSpec(n, tensors.dtype_of(values[n]), shape) for n, shape in ins.items()),
-            tuple(TensorSpec(n, tensors.dtype_of(outputs[n]), shape) for n, shape in outs.items()),
-        )
+    def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
+        """Found by running; the rows are free where twice as many give twice as many."""
+        return measured(trial, {name: (None, *a.shape[1:]) for name, a in trial.example.items() if a.ndim})
+
+
+def _place(module: torch.nn.Module) -> torch.device:
+    """The device that a module is on."""
+    return next((value.device for value in (*module.parameters(), *module.buffers())), torch.device("cpu"))
 
 
 def _path(module: torch.nn.Module) -> str:

@@ -425,7 +425,10 @@ def test_an_example_without_names_is_taken_by_position(catalog: Catalog) -> None
     with catalog.session("two") as session:
         assert (session.predict(one, 2 * one) == 3).all()
     version = catalog.save("rows", nn.ReLU(), example=rows)
-    assert catalog.artifact(version).manifest.entry_points[0].inputs[0].shape == ("batch", 2), "a list of numbers"
+    assert catalog.artifact(version).manifest.entry_points[0].inputs[0].shape == (
+        "batch",
+        "input_1",
+    ), "a list of numbers; an activation takes any number of columns"
     with pytest.raises(InvalidInput, match="the example has 3 arrays, and 'predict' takes left, right"):
         catalog.save("m", Two(), example=(one, one, one))
     for odd in ({"x": one}, (one, one), None, "text"):

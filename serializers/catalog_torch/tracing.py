@@ -1,0 +1,250 @@
+"""Tracing a method with `torch.export`, every axis free that the method leaves free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils._pytree import tree_unflatten
+
+from catalog_core.axes import BATCH, Axis, resized, shared_rows
+from catalog_core.errors import InvalidInput, SerializationError
+from catalog_core.session import by_name
+from catalog_torch import exported
+
+Shape = tuple[Any, ...]  # of integers and torch's symbolic ones
+Declared = Mapping[str, Mapping[int, str | None]]
+
+
+@attrs.frozen
+class Traced:
+    """A program, what `keep` made of it, and what tracing told of its axes: `shapes` as
+    `interfaces.serializer.Serializer.save` returns them. `fixed` says why the rows are not free ("" where they are, or
+    where the inputs share none)."""
+
+    program: torch.export.ExportedProgram
+    kept: Any
+    shapes: dict[str, Any]
+    fixed: str = ""
+
+
+def reason(exc: BaseException) -> str:
+    """All that torch says: the line of the module stands behind the first."""
+    return " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
+
+
+def trace(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Any],
+    axes: Declared | None = None,
+    *,
+    keep: Callable[[torch.export.ExportedProgram], Any],
+    all_axes: bool = True,
+) -> Traced:
+    """Export `module` for named tensors. Every axis is left to torch, which finds those that the module fixes; else
+    (not `all_axes`, or where that fails) the first one, where all tensors share it, and those that are declared
+    (`axes`). `keep` makes of the program what is stored, and may refuse it by `SerializationError`.
+
+    This exports once, and runs nothing else: the graph is then walked for other sizes without any data, and an axis
+    for which it does not work, or gives another number of rows, is not called free. Up to two more exports follow where
+    this one fails, or fixes the rows. Raises `SerializationError` with torch's reason where the module cannot be
+    exported."""
+    rows = shared_rows(inputs)
+    wanted = {name: dict(found) for name, found in (axes or {}).items()}
+    for name, value in inputs.items() if rows else ():
+        if value.ndim:
+            wanted.setdefault(name, {}).setdefault(0, BATCH)
+    auto = torch.export.Dim.AUTO
+    few = {name: dict.fromkeys(wanted.get(name, ()), auto) or None for name in inputs}
+    many = {name: dict.fromkeys(range(value.ndim), auto) or None for name, value in inputs.items()}
+    grown = _grown(inputs, wanted)
+    reasons: list[str] = []
+
+    def attempt(dynamic: Any, values: Mapping[str, Any]) -> Traced | None:
+        try:
+            with exported.ONE_AT_A_TIME, exported.quiet():
+                program = torch.export.export(module, (), dict(values), dynamic_shapes=dynamic)
+            shapes = _axes_of(program, values, axes or {}, rows) if dynamic else {"inputs": {}, "outputs": {}}
+            return Traced(program, keep(program), shapes)
+        except Exception as exc:
+            reasons.append(exc.message if isinstance(exc, SerializationError) else reason(exc))
+            return None
+
+    made = attempt(many, grown) if all_axes and any(many.values()) else None
+    if made is None and any(few.values()) and not (all_axes and few == many):
+        made = attempt(few, grown)
+    if made is not None and rows and _rows_fixed(made, inputs):
+        if strict := attempt({name: {0: torch.export.Dim(BATCH)} if few[name] else None for name in few}, grown):
+            return strict
+        reasons.reverse()  # torch says why, where it is told that the rows are free
+        made = None if any(grown[name] is not inputs[name] for name in inputs) else made
+    elif made is not None:
+        return made
+    made = made or attempt(None, inputs)
+    if made is None:
+        raise SerializationError(f"torch.export cannot trace {_owner(module)}: {reasons[0]}")
+    why = reasons[0] if reasons else ""
+    return attrs.evolve(made, shapes={"inputs": {}, "outputs": {}, "why": why}, fixed=why if rows else "")
+
+
+def _owner(module: torch.nn.Module) -> str:
+    return type(getattr(module, "owner", module)).__name__
+
+
+def _grown(inputs: Mapping[str, Any], wanted: Declared) -> dict[str, Any]:
+    """The inputs, twice as long along axes that should be free and have a length of one: torch takes one for a
+    constant."""
+    found = dict(inputs)
+    for name, axes in wanted.items():
+        for at in axes:
+            if name in found and found[name].shape[at] == 1:
+                found[name] = resized(found[name], at, 2)
+    return found
+
+
+def _rows_fixed(made: Traced, inputs: Mapping[str, Any]) -> bool:
+    return any(isinstance(made.shapes["inputs"][name][0], int) for name, value in inputs.items() if value.ndim)
+
+
+def _axes_of(
+    program: torch.export.ExportedProgram, values: Mapping[str, Any], declared: Declared, rows: int
+) -> dict[str, Any]:
+    """The axes of a program: free are those that are symbols, and for which the graph works at other lengths."""
+    ins, outs = _shapes(program)
+    lengths = {_symbol(size): int(values[name].shape[at]) for name, shape in ins.items()
+               for at, size in enumerate(shape) if _symbol(size) is not None}  # fmt: skip
+    firsts = {_symbol(shape[0]) for shape in ins.values() if shape}
+    batch = firsts.pop() if rows and len(firsts) == 1 else None
+    free = _working(program, values, lengths, batch)
+    for shape in outs.values():  # rows that become more with another axis are no rows
+        first = None if not shape or isinstance(shape[0], int) else _expr(shape[0])
+        if batch is not None and first is not None and first != batch and first.subs(lengths) == lengths[batch]:
+            free &= {batch}
+    names = _names(ins, outs, declared, batch)
+    fixed = {symbol: length for symbol, length in lengths.items() if symbol not in free}
+
+    def axis(size: Any) -> Axis:
+        found = size if isinstance(size, int) else _expr(size).subs(fixed)
+        return int(found) if isinstance(found, int) or found.is_number else names.get(found)
+
+    return {
+        "inputs": {name: list(map(axis, shape)) for name, shape in ins.items()},
+        "outputs": {name: list(map(axis, shape)) for name, shape in outs.items()},
+    }
+
+
+def _expr(size: Any) -> Any:
+    return size.node.expr
+
+
+def _symbol(size: Any) -> Any:
+    """The symbol that a size is; None for a number and for an expression of several."""
+    return _expr(size) if not isinstance(size, int) and _expr(size).is_Symbol else None
+
+
+def _shapes(program: torch.export.ExportedProgram) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """The sizes of inputs and outputs, by the names that the catalog gives them."""
+    nodes = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    given = [nodes.get(s.arg.name) for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
+    gave = [
+        nodes.get(s.arg.name) if hasattr(s.arg, "name") else getattr(s.arg, "value", None)
+        for s in program.graph_signature.output_specs
+        if s.kind is OutputKind.USER_OUTPUT
+    ]
+    assert program.call_spec.in_spec is not None and program.call_spec.out_spec is not None
+    _, named = tree_unflatten(given, program.call_spec.in_spec)
+    result = tree_unflatten([v if hasattr(v, "shape") else None for v in gave], program.call_spec.out_spec)
+    return (
+        {name: tuple(value.shape) for name, value in named.items()},
+        {name: tuple(value.shape) for name, value in by_name(result)},
+    )
+
+
+def _names(
+    ins: Mapping[str, Shape], outs: Mapping[str, Shape], declared: Declared, batch: Any
+) -> dict[Any, str | None]:
+    """A name for each symbol that has several places, or one by declaration."""
+    places: dict[Any, list[str]] = {}
+    for shapes in (ins, outs):
+        for name, shape in shapes.items():
+            for at, size in enumerate(shape):
+                if _symbol(size) is not None:
+                    places.setdefault(_symbol(size), []).append(f"{name}_{at}")
+    names: dict[Any, str | None] = {symbol: at[0] if len(at) > 1 else None for symbol, at in places.items()}
+    if batch is not None:
+        names[batch] = BATCH
+    for name, axes in declared.items():
+        for at, axis in axes.items():
+            symbol = _symbol(ins[name][at]) if name in ins else None
+            if symbol is not None and axis is not None:
+                names[symbol] = axis
+    return names
+
+
+def _working(
+    program: torch.export.ExportedProgram, values: Mapping[str, Any], lengths: Mapping[Any, int], batch: Any
+) -> set[Any]:
+    """Those symbols for which the graph works at other lengths: all together, else those that do alone."""
+    if not lengths or _walks(program, values, lengths, set(lengths)):
+        return set(lengths)
+    if not _walks(program, values, lengths, set()):  # it cannot be walked without data: torch is believed
+        return set(lengths)
+    alone = {symbol for symbol in lengths if _walks(program, values, lengths, {symbol})}
+    return alone if _walks(program, values, lengths, alone) else alone & {batch}
+
+
+def _walks(
+    program: torch.export.ExportedProgram, values: Mapping[str, Any], lengths: Mapping[Any, int], longer: set[Any]
+) -> bool:
+    """Whether the graph gives what its own expressions say, with some symbols at twice their length. Shapes only: no
+    data are touched."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx import Interpreter
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    ins, outs = _shapes(program)
+    sizes = {symbol: 2 * length if symbol in longer else length for symbol, length in lengths.items()}
+
+    def length(size: Any) -> Any:
+        return size if isinstance(size, int) else _expr(size).subs(sizes)
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    try:
+        with exported.ONE_AT_A_TIME, exported.quiet(), torch.no_grad(), mode:
+            results = Interpreter(program.graph_module).run(*_arguments(program, ins, values, length))
+        kinds = [spec.kind for spec in program.graph_signature.output_specs]
+        gave = [result for result, kind in zip(results, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
+        found = [value if hasattr(value, "shape") else None for value in gave]
+        assert program.call_spec.out_spec is not None
+        pairs = [
+            (length(size), got)
+            for name, value in by_name(tree_unflatten(found, program.call_spec.out_spec))
+            for size, got in zip(outs[name], value.shape, strict=True)
+        ]
+    except Exception:  # whatever operators say of sizes that do not fit
+        return False
+    return all(size == got for size, got in pairs if isinstance(got, int) and (isinstance(size, int) or size.is_number))
+
+
+def _arguments(
+    program: torch.export.ExportedProgram, ins: Mapping[str, Shape], values: Mapping[str, Any],
+    length: Callable[[Any], Any],
+) -> Iterator[Any]:  # fmt: skip
+    """What the graph takes: weights, constants, and empty inputs."""
+    named = iter(ins.items())
+    for spec in program.graph_signature.input_specs:
+        target = spec.target or ""
+        if spec.kind is InputKind.USER_INPUT:
+            name, shape = next(named)
+            yield torch.empty(
+                [int(length(size)) for size in shape], dtype=values[name].dtype, device=values[name].device
+            )
+        elif target in program.state_dict:
+            yield program.state_dict[target]
+        elif target in program.constants:
+            yield program.constants[target]
+        else:
+            raise InvalidInput(f"the graph takes {spec.kind}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -30,11 +31,12 @@ from catalog_core.errors import (
     SerializationError,
     VerificationFailed,
 )
-from catalog_core.examples import LiveObjects, by_dots, rehearse, specs_by_name
+from catalog_core.examples import by_dots, specs_by_name
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
+from catalog_core.rehearsal import LiveObjects, rehearse
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
 from catalog_core.values import check_metric, check_tags, members, refuse_pickle, scalar
 

@@ -251,7 +251,14 @@ class TorchSerializer:
         def trace(plain: bool = False) -> Any:
             with _overridden(obj, method, list(example), plain=plain):
                 module = obj if method == "forward" else _Method(obj, method)
-                return tracing.trace(module, example, trial.axes if trial else None, keep=exported.archive)
+                made = tracing.trace(module, example, trial.axes if trial else None, keep=exported.archive)
+                for name, at in tracing.unrolled(module, example, made.shapes):
+                    warnings.warn(
+                        f"{method} of {type(obj).__name__} is stored for {example[name].shape[at]} along axis {at} of "
+                        f"{name!r} only: its code takes other lengths, and torch.export writes each step out",
+                        stacklevel=2,
+                    )
+                return made
 
         try:
             try:

@@ -129,6 +129,24 @@ def test_the_length_of_a_sequence_is_free(catalog: Catalog) -> None:
         assert session.predict(torch.randn(2, 11, 8)).shape == (2, 11, 8)
 
 
+class Loop(nn.Module):
+    def forward(self, x: Any) -> Any:
+        total = x[:, 0]
+        for step in range(1, x.shape[1]):
+            total = total + x[:, step]
+        return total
+
+
+def test_a_length_that_tracing_writes_out_is_said(catalog: Catalog) -> None:
+    with pytest.warns(UserWarning, match="stored for 6 along axis 1 of 'x' only: its code takes other lengths"):
+        version = catalog.save("m", Loop(), example=torch.randn(4, 6, 8))
+    assert shapes(version)[0]["x"][:2] == ("batch", 6)
+    with warnings.catch_warnings():  # and what the module itself fixes is in the schema, without a word
+        warnings.simplefilter("error")
+        catalog.save("m", Flat(), example=torch.randn(4, 1, 8, 6))
+        catalog.save("m", Counted(), example=torch.randn(4, 1, 8, 6))
+
+
 @pytest.mark.parametrize("net", [Flat(), Reshaping()], ids=["flatten", "view"])
 def test_sizes_that_the_module_fixes_are_in_the_schema(catalog: Catalog, net: Any) -> None:
     version = catalog.save("m", net, example=torch.randn(4, 1, 8, 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -19,16 +20,12 @@ _provenance: dict[str, tuple[float, dict[str, Any]]] = {}
 
 
 def environment() -> dict[str, Any]:
-    """Python, platform, and all installed distributions; computed once a process."""
+    """Python, platform, and all installed distributions; computed once a process. `origins` names those that no index
+    has as they are: where they come from, or `local`."""
     if not _environment:
         import platform
-        from importlib.metadata import distributions
 
-        found: dict[str, str] = {}
-        for distribution in distributions():
-            name = distribution.metadata["Name"]
-            if name:
-                found.setdefault(name, distribution.version)
+        found, origins = installed()
         _environment.update(
             python=platform.python_version(),
             implementation=platform.python_implementation(),
@@ -37,8 +34,48 @@ def environment() -> dict[str, Any]:
             cpus=os.cpu_count(),
             gpu=_gpu(),
             distributions=dict(sorted(found.items())),
+            **({"origins": dict(sorted(origins.items()))} if origins else {}),
         )
     return _environment
+
+
+def installed() -> tuple[dict[str, str], dict[str, str]]:
+    """The installed distributions, name → version, and the origins of some of them. A broken one, that tells no name or
+    no version, is passed over."""
+    from importlib.metadata import distributions
+
+    versions: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for distribution in distributions():
+        try:
+            name, version = distribution.metadata["Name"], distribution.version
+            direct = distribution.read_text("direct_url.json")
+        except Exception:  # what the files of others make of it: nothing there, no text, no metadata
+            continue
+        if not isinstance(name, str) or not isinstance(version, str) or not name or not version or name in versions:
+            continue
+        versions[name] = version
+        if direct and (origin := origin_of(direct)):
+            origins[name] = origin
+    return versions, origins
+
+
+def origin_of(direct: str) -> str | None:
+    """Where a distribution comes from, by the text of its `direct_url.json` (PEP 610): `git+https://…@commit`, the URL
+    of an archive, or `local` for files of this machine; None where that cannot be read. No user names or passwords."""
+    try:
+        told = json.loads(direct)
+        url, vcs, archive = told["url"], told.get("vcs_info"), told.get("archive_info")
+        if url.startswith("file:") or "dir_info" in told:
+            return "local"
+        plain = re.split(r"[?#\s]", re.sub(r"(?<=://)(?!git@)[^/]*@", "", url), maxsplit=1)[0]
+        below = f"#subdirectory={told['subdirectory']}" if told.get("subdirectory") else ""
+        if vcs:
+            return f"{vcs['vcs']}+{plain}@{vcs['commit_id']}{below}"
+        sums = (archive or {}).get("hashes") or {}
+        return f"{plain}#sha256={sums['sha256']}" if sums.get("sha256") else plain + below
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _gpu(root: Path = Path("/proc/driver/nvidia")) -> dict[str, Any] | None:

@@ -598,17 +598,22 @@ class Catalog:
 
     def search(self, text: str = "", *, limit: int = 100, cursor: str | None = None) -> Page[Version]:
         """Versions that match a filter (`metrics.auc > 0.9 and tags.team = "cms"`) or, without any operator, a full
-        text. Newest first unless it says `order by`. Raises `InvalidQuery` with the column."""
+        text. Newest first unless it says `order by`. Where nothing is found, the page's `notes` say which stage or text
+        of the filter no version has. Raises `InvalidQuery` with the column."""
         from catalog_core import query, query_sql
 
         self._refresh()
-        statement = query_sql.compile(query.parse(text), limit=limit, cursor=cursor, index=self._index)
-        return query_sql.page(
+        parsed = query.parse(text)
+        statement = query_sql.compile(parsed, limit=limit, cursor=cursor, index=self._index)
+        page = query_sql.page(
             statement,
             self._index,
             lambda source, ids: {version._id: version for version in read_versions(self, source, ids)},
             lambda following: self.search(text, limit=limit, cursor=following),
         )
+        if not page and cursor is None:
+            page.notes = query_sql.unmatched(parsed, self._index)
+        return page
 
     # -- load and run -------------------------------------------------------------------------------------------
 

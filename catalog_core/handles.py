@@ -535,7 +535,8 @@ class Model:
 
 class Page(Sequence[Item], Generic[Item]):
     """One page of a listing. `next` fetches the following page, or is None on the last; `cursor` is what
-    `search(cursor=…)`, or `models(after=…)`, takes to go on there, also in another process."""
+    `search(cursor=…)`, or `models(after=…)`, takes to go on there, also in another process; `notes` may say why a
+    search found nothing."""
 
     kind = "page"
 
@@ -543,6 +544,7 @@ class Page(Sequence[Item], Generic[Item]):
         self._items = items
         self._following = following
         self.cursor = cursor
+        self.notes: tuple[str, ...] = ()
 
     @property
     def next(self) -> Page[Item] | None:
@@ -571,6 +573,8 @@ class Page(Sequence[Item], Generic[Item]):
         return pd.DataFrame([show.record(item) for item in self._items])
 
     def __repr__(self) -> str:
+        if not self._items:
+            return f"<Page of 0{''.join(f'; {note}' for note in self.notes)}>"
         return f"<Page of {len(self)}: {', '.join(map(repr, self._items[:5]))}{' …' if len(self) > 5 else ''}>"
 
     def _repr_html_(self) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 import attrs
 
 from catalog_core.errors import InvalidInput, InvalidQuery
+from catalog_core.events import STAGES
 from catalog_core.handles import Page, Version
 from catalog_core.index import Index
+from catalog_core.names import nearest
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not, Query, words
 from catalog_core.reducer import GROUPS
 from catalog_core.values import check_limit
@@ -22,6 +24,7 @@ COLUMN = {
 }  # fmt: skip
 RARE = 3000  # so few versions are looked up by an index, and sorted
 BRANCHES = 16  # of an `or` that are merged, newest first
+OFFERED = 1000  # values among which the nearest is looked for
 WALKED = ("=", "~")  # operators whose index lists versions newest first
 
 SORTED = "coalesce({0}.number, {0}.text)"  # what versions are ordered by, and the index `fields_value`
@@ -248,6 +251,44 @@ def page(
         token = base64.urlsafe_b64encode(text.encode()).decode()
         more = lambda: following(token)  # noqa: E731
     return Page([found[number] for number in ids], more, token)
+
+
+def unmatched(query: Query, index: Index) -> tuple[str, ...]:
+    """Of a query that found nothing, the conditions that no version meets even alone: a stage or a text that none has.
+    It is for people, who may have misspelt it."""
+    found = []
+    todo = [] if query.where is None else [query.where]
+    while todo:
+        node = todo.pop(0)
+        if isinstance(node, (Both, Either)):
+            todo += node.nodes
+        elif isinstance(node, Compare) and node.operator in ("=", "like") and isinstance(node.value, str):
+            alone = compile(Query(where=node), limit=1, cursor=None, index=index)
+            if not index.rows(alone.sql, alone.params):
+                found.append(_none_has(node, index))
+    return tuple(found)
+
+
+def _none_has(node: Compare, index: Index) -> str:
+    name = node.field.group if node.field.key is None else f"{node.field.group}.{node.field.key}"
+    if node.field.group == "stage":
+        known = list(STAGES)
+    elif node.field.group == "alias":
+        known = [row[0] for row in index.rows("SELECT DISTINCT alias FROM aliases LIMIT ?", (OFFERED,))]
+    elif node.field.group in COLUMN:
+        column = COLUMN[node.field.group]
+        known = [
+            row[0] for row in index.rows(f"SELECT DISTINCT {column} FROM versions v LIMIT ?", (OFFERED,)) if row[0]
+        ]
+    else:
+        lookup = "SELECT DISTINCT text FROM fields WHERE key = ? LIMIT ?"
+        known = [row[0] for row in index.rows(lookup, (_key(node.field), OFFERED))]
+    value = str(node.value)
+    hint = nearest(value.strip("%_"), known) or (
+        "" if len(known) > 8 else f"there is {', '.join(known) or 'none at all'}"
+    )
+    relation = "is like" if node.operator == "like" else "is"
+    return f"no version's {name} {relation} {value!r}{f'; {hint}' if hint else ''}"
 
 
 def _read_cursor(cursor: str, count: int) -> list[Any]:

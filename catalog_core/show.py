@@ -99,7 +99,8 @@ def record(item: Any) -> dict[str, Any]:
             "ref": item.ref, "model": item.model, "number": item.number, "digest": item.digest, "stage": item.stage,
             "author": item.author, "created": item.created.isoformat(), "size": item.size, "aliases": item.aliases,
             "tags": item.tags, "metrics": item.metrics, "params": item.params, "taxonomy": item.taxonomy,
-            "attachments": item.attachments, "deleted": bool(item.deleted), **item.summary,
+            "description": item.description, "attachments": item.attachments, "deleted": bool(item.deleted),
+            **item.summary,
         }  # fmt: skip
     if _kind(item) == "model":
         return {

@@ -57,7 +57,7 @@ def tag_command(ctx: click.Context, ref: str, tags: tuple[str, ...], unset: tupl
     if unset:
         version = version.untag(*unset)
     if tags:
-        version = version.tag(pairs(tags, "tag"))
+        version = version.tag(pairs(tags, "tag", typed=True))
     put(
         ctx,
         version,

@@ -23,21 +23,24 @@ def env_command() -> None:
 def show_command(ctx: click.Context, ref: str) -> None:
     """Print what was installed, as pip and uv read it."""
     artifact = opened(ctx).artifact(ref)
-    listed, environment = recreate.requirements(artifact), dict(artifact.manifest.environment)
+    listed, local = recreate.requirements(artifact), recreate.local(artifact)
+    environment = dict(artifact.manifest.environment)
     about = {key: value for key, value in environment.items() if key != "distributions"}
     lines = [
         f"# Python {environment.get('python') or 'unknown'} on {environment.get('platform') or 'unknown'}",
+        *(f"# from a folder there, which no index has: {name}" for name in local),
         *listed,
     ]
-    put(ctx, {**about, "requirements": listed}, lines=lines)
+    put(ctx, {**about, "requirements": listed, "local": local}, lines=lines)
 
 
 @env_command.command("create")
 @reference("ref")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--trust", is_flag=True, help="Also install from addresses that the author of REF chose.")
 @json_option
 @click.pass_context
-def create_command(ctx: click.Context, ref: str, folder: Path) -> None:
+def create_command(ctx: click.Context, ref: str, folder: Path, trust: bool) -> None:
     """Install it into a new virtual environment, FOLDER."""
-    listed = recreate.create(opened(ctx).artifact(ref), folder)
+    listed = recreate.create(opened(ctx).artifact(ref), folder, trust=trust)
     put(ctx, {"folder": str(folder), "requirements": listed}, lines=[f"{folder}: {len(listed):,} distributions"])

@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from catalog_cli.output import json_option, opened, parsed, put, put_table, reference
+from catalog_core import show
+from catalog_core.catalog import Catalog
 from catalog_core.errors import NotFound
 from catalog_core.handles import Model, Version
-from catalog_core.names import Reference
+from catalog_core.names import Reference, parse_reference
 from catalog_core.show import size
 
 
@@ -47,6 +49,8 @@ def search_command(ctx: click.Context, query: tuple[str, ...], limit: int, curso
     """Find versions: a filter like 'metrics.auc > 0.9 and tags.team = cms', or plain words."""
     page = opened(ctx).search(" ".join(query), limit=limit, cursor=cursor)
     put_table(ctx, list(page), "nothing found")
+    for note in page.notes:
+        click.echo(show.clean(note), err=True)
     if page.cursor is not None:
         click.echo(f"more follow: --cursor {page.cursor}", err=True)
 
@@ -96,14 +100,25 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
 @json_option
 @click.pass_context
 def compare_command(ctx: click.Context, first: str, second: str) -> None:
-    """Compare two versions: metadata, metrics, files, and tensor by tensor."""
-    comparison = opened(ctx).compare(first, second)
+    """Compare two versions: metadata, metrics, files, and tensor by tensor. One that begins with the name of another
+    catalog, CATALOG:NAME@N, is read there."""
+    catalog = opened(ctx)
+    comparison = catalog.compare(_anywhere(ctx, catalog, first), _anywhere(ctx, catalog, second))
     if ctx.obj["json"]:
         put(ctx, comparison)
         return
     put_table(ctx, comparison.rows(), "no differences")
     shared = f"{size(comparison.shared_bytes)} of {size(comparison.total_bytes)} shared"
     click.echo(f"{comparison.same} tensors equal, {shared}")
+
+
+def _anywhere(ctx: click.Context, catalog: Catalog, ref: str) -> Version:
+    """The version of a reference, also of another catalog that the configuration names."""
+    target = parse_reference(ref)
+    if target.catalog not in (None, catalog.name):
+        catalog = Catalog.open(target.catalog, create=False)
+        ctx.call_on_close(catalog.close)
+    return catalog.version(target, deleted=True)
 
 
 @click.command("lineage")

@@ -104,14 +104,18 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
-        exc.show()
+        if "--json" in given:
+            usage = getattr(exc, "ctx", None)
+            hint = usage.get_usage() if usage is not None else None
+            _json_error("UsageError" if exc.exit_code == 2 else type(exc).__name__, exc.format_message(), hint)
+        else:
+            exc.show()
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except CatalogError as exc:
         if "--json" in given:
-            error = {"type": type(exc).__name__, "message": exc.message, "hint": exc.hint}
-            click.echo(json.dumps({"error": error}))  # escaped: it may quote bytes that are no text
+            _json_error(type(exc).__name__, exc.message, exc.hint)
         else:
             from catalog_core.show import clean
 
@@ -123,5 +127,14 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as exc:
-        click.echo(f"error: {exc.filename or 'a file'}: {exc.strerror or exc}", err=True)
+        message = f"{exc.filename or 'a file'}: {exc.strerror or exc}"
+        if "--json" in given:
+            _json_error(type(exc).__name__, message, None)
+        else:
+            click.echo(f"error: {message}", err=True)
         sys.exit(1)
+
+
+def _json_error(kind: str, message: str, hint: str | None) -> None:
+    error = {"type": kind, "message": message, "hint": hint}
+    click.echo(json.dumps({"error": error}))  # escaped: it may quote bytes that are no text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -11,12 +13,15 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import click
 
+from catalog_core import config, redact
 from catalog_core.catalog import Catalog
-from catalog_core.errors import InvalidInput
+from catalog_core.digests import MAX_INTEGER
+from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.names import Reference, parse_reference
 
 json_option = click.option(
@@ -45,15 +50,49 @@ def reference(argument: str, **options: Any) -> Any:
     return click.argument(argument, shell_complete=names, **options)
 
 
-def opened(ctx: click.Context, *, create: bool = False) -> Catalog:
-    """The catalog that was asked for, closed when the command ends. Only the default one is made by looking."""
+def opened(ctx: click.Context, *, create: bool = False, publish: bool = False) -> Catalog:
+    """The catalog that was asked for, closed when the command ends. Only the default one is made by looking; what is to
+    `publish` makes one too, but not where another one is called nearly so, and it says so."""
     target = ctx.obj["catalog"]
-    default = target is None and not os.environ.get("CATALOG")
+    default = target is None and (publish or not os.environ.get("CATALOG"))
     progress = metered(ctx)
-    catalog = Catalog.open(target, create=create or default, stale=ctx.obj["stale"] or None)
+    if publish and not default:
+        catalog = made(ctx, target, stale=ctx.obj["stale"] or None)
+    else:
+        catalog = Catalog.open(target, create=create or default, stale=ctx.obj["stale"] or None)
     ctx.call_on_close(catalog.close)
     catalog.progress = progress
     return catalog
+
+
+def made(ctx: click.Context, target: str, **options: Any) -> Catalog:
+    """The catalog of that name, URL or folder; one that is not there is made, and told of: the name may be misspelt.
+    Raises `NotFound` where one beside it is called nearly so."""
+    settings = config.resolve(target)
+    try:
+        return Catalog.open(target, create=False, **options)
+    except NotFound:
+        alike = _alike(settings.url) if settings.source == "given" else None
+        if alike is not None:
+            raise NotFound(
+                f"there is no catalog at {redact.text(settings.url)}", hint=f"did you mean {alike}? Else: catalog -c {target} init"
+            ) from None
+    catalog = Catalog.open(target, **options)
+    quiet(ctx)
+    click.echo(f"made a new catalog at {redact.text(catalog.url)}", err=True)
+    return catalog
+
+
+def _alike(url: str) -> str | None:
+    """The catalog in the same folder whose name is nearest to that of a local one, or None."""
+    _, _, text = url.partition("://")
+    place = Path(text)
+    if not place.is_absolute() or not place.parent.is_dir():
+        return None
+    names = [
+        path.name for path in place.parent.iterdir() if any((path / own).exists() for own in ("catalog.db", "journal"))
+    ]
+    return next(iter(difflib.get_close_matches(place.name, names, 1, 0.75)), None)
 
 
 def metered(ctx: click.Context) -> Callable[[int, int], None] | None:
@@ -175,15 +214,38 @@ def parsed(catalog: Catalog, text: str) -> Reference:
     return found
 
 
-def pairs(given: Sequence[str], what: str, *, numbers: bool = False) -> dict[str, Any]:
-    """`key=value` texts as a dictionary; with `numbers` the values must be numbers."""
+def pairs(given: Sequence[str], what: str, *, numbers: bool = False, typed: bool = False) -> dict[str, Any]:
+    """`key=value` texts as a dictionary; with `numbers` the values must be numbers, with `typed` they are what `typed`
+    makes of them."""
     result: dict[str, Any] = {}
     for text in given:
         key, mark, value = text.partition("=")
         if not mark:
             raise click.UsageError(f"{what} {text!r} is not KEY=VALUE")
-        result[key] = _number(key, value, what) if numbers else value
+        if key in result:
+            raise click.UsageError(f"{what} {key!r} is given twice")
+        result[key] = _number(key, value, what) if numbers else _typed(value, what) if typed else value
     return result
+
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?\.[0-9]+|-?(0|[1-9][0-9]*)\.")
+_SCIENTIFIC = re.compile(r"-?[0-9](\.[0-9]*)?[eE][-+]?[0-9]{1,3}")
+
+
+def _typed(text: str, what: str) -> Any:
+    """The value that a word of the command line means: a number, true or false, or the text; in double quotes it is
+    text in any case. What a number would not keep stays text: `007`, a long id, and in a tag `2.10`, a version."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    if text in ("true", "false"):
+        return text == "true"
+    if _INTEGER.fullmatch(text) and abs(int(text)) <= MAX_INTEGER:
+        return int(text)
+    keeps = what == "param" or text == str(float(text)) if _DECIMAL.fullmatch(text) else _SCIENTIFIC.fullmatch(text)
+    if keeps and abs(float(text)) < float("inf"):
+        return float(text)
+    return text
 
 
 def _number(key: str, text: str, what: str) -> float | int:

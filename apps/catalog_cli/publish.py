@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, put, reference
+from catalog_cli.output import json_option, made, opened, pairs, put, reference
 from catalog_core import redact
-from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput
+from catalog_core.handles import Version
 from catalog_core.names import parse_reference
 from catalog_core.show import record, size
 
@@ -53,11 +54,11 @@ def save_command(
         components[key] = path
     if not components:
         raise click.UsageError("nothing to save: give a PATH, or --component name=PATH")
-    catalog = opened(ctx, create=True)
+    catalog = opened(ctx, publish=True)
     version = catalog.save(
-        name, components=components, alias=alias, verify=verify, force=force, tags=pairs(tag, "tag"),
-        metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param"), description=description,
-        parents=parent, serializer=serializer,
+        name, components=components, alias=alias, verify=verify, force=force, tags=pairs(tag, "tag", typed=True),
+        metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param", typed=True),
+        description=description, parents=parent, serializer=serializer,
     )  # fmt: skip
     new = size(version.summary["new_bytes"])
     put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
@@ -89,11 +90,22 @@ def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) ->
         place, rest = target, ""
     ctx.obj["catalog"] = ctx.obj["catalog"] or parse_reference(ref).catalog
     catalog = opened(ctx)
-    with Catalog.open(place) as other:
+    with made(ctx, place) as other:
         other.progress = catalog.progress
+        before = other.position
         version = catalog.copy(ref, other, name or rest or None)
-        new = size(version.summary["new_bytes"])
-        put(ctx, version, lines=[f"{other.name}:{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
+        put(ctx, _told(version, before), lines=[_line(version, before, f"{other.name}:")])
+
+
+def _told(version: Version, before: int) -> dict[str, Any]:
+    """A version for programs; where it was there at the position `before`, no byte of it is new."""
+    return record(version) | ({"new_bytes": 0} if version._position <= before else {})
+
+
+def _line(version: Version, before: int, begin: str = "") -> str:
+    """A version for people, likewise."""
+    new = "there already" if version._position <= before else f"{size(version.summary['new_bytes'])} new"
+    return f"{begin}{version.ref}  {size(version.size)}, {new}  {version.digest}"
 
 
 @click.command("export")
@@ -122,8 +134,8 @@ def export_command(ctx: click.Context, ref: str, path: Path, format: str) -> Non
 @click.pass_context
 def import_command(ctx: click.Context, path: Path, name: str | None, format: str | None, unsafe: bool) -> None:
     """Check PATH, a file or folder, and publish what it holds, under NAME or the name it had."""
-    catalog = opened(ctx, create=True)
+    catalog = opened(ctx, publish=True)
+    before = catalog.position
     versions = catalog.import_(path, name, format=format, unsafe=unsafe)
-    new = [size(version.summary["new_bytes"]) for version in versions]
-    lines = [f"{v.ref}  {size(v.size)}, {n} new  {v.digest}" for v, n in zip(versions, new, strict=True)]
-    put(ctx, [record(version) for version in versions], lines=lines)
+    lines = [_line(version, before) for version in versions]
+    put(ctx, [_told(version, before) for version in versions], lines=lines)

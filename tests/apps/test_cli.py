@@ -108,7 +108,8 @@ def test_the_commands_are_those_of_the_api() -> None:
     }  # fmt: skip
     elsewhere |= {
         "attachment": "attach", "set_card": "card", "start_card": "card",
-        "unalias": "alias", "discard": None, "versions": "list",
+        "unalias": "alias", "untag": "tag", "unannotate": "annotate", "detach": "attach", "discard": None,
+        "versions": "list",
     }  # fmt: skip
     for kind in (Catalog, Draft, Model, Version):
         for verb in [name for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]:

@@ -162,7 +162,7 @@ def wrong(item: Item, root: Path, error: type[CatalogError] = InvalidInput) -> C
     """The error for something that is not taken in."""
     what, hint = _WRONG[item.kind]
     cause = f" ({item.cause})" if item.cause and item.kind == "unreadable" else ""
-    return error(f"{item.name} in {root} {what}{cause}", hint=hint)
+    return error(f"{item.name} {what}{cause}, in {root}", hint=hint)
 
 
 def restore(folder: Path, meta: Mapping[str, Any], names: Iterable[str]) -> None:

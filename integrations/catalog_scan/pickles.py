@@ -44,6 +44,9 @@ OPCODES = frozenset(_HARMLESS.split())
 _MARK, _NAMED = object(), object()  # on the stack: where a list begins, and what was imported
 # Opcode and module. A text that begins with c or i has a blank on its first line, and a module has none.
 _IMPORT = re.compile(rb"[ci][^ \t\r\n]+\n")
+_WORDS = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
+_DOTTED = re.compile(r"[\w.-]+ [\w.<>]+")
+_FOREIGN = re.compile(rb"(?=[\x00-\x7f]*[\x80-\xff])[A-Za-z0-9_.\x80-\xff]+")
 
 
 def looks_like(data: memoryview) -> bool:
@@ -51,8 +54,38 @@ def looks_like(data: memoryview) -> bool:
     What stands behind, or that there is no end, does not matter: loading it would have run that far."""
     if len(data) > 1 and data[0] == 0x80 and data[1] <= 5:
         return True
+    if _WORDS.fullmatch(data[:PEEK]) is not None:
+        return _text_calls(data)
     found = _calls(data[:PEEK])
     return bool(_calls(data) if found is None and PEEK < len(data) <= MAX_TEXT else found)
+
+
+def _text_calls(data: memoryview) -> bool:
+    """Whether a text, read as a pickle of protocol 0, would call something before it fails. Words are opcodes too: a
+    list that begins with `cat` and `dog` names `dog` of `at`. So a call counts that has what it calls on the stack."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    stream, begin = io.BytesIO(data), 0
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            name = opcode.name
+            if name == "STOP" or (name in ("INST", "OBJ") and _MARK not in stack):
+                return False
+            if name == "INST" and _DOTTED.fullmatch(str(argument)) is None:
+                return False  # no module is called so: it cannot be imported
+            if name in ("INST", "STACK_GLOBAL") or count > 1_000_000:
+                return True
+            if name in ("REDUCE", "NEWOBJ", "BUILD") and _NAMED in stack[-2:-1]:
+                return True
+            if name == "OBJ" and _NAMED in stack:
+                return True
+            _step(opcode, argument, stack, memo)
+            begin = stream.tell()
+    except Exception:  # loading it would have ended here too, unless at a name that pickletools cannot spell
+        lines = bytes(data[begin : begin + PEEK]).split(b"\n", 2)
+        named = len(lines) > 2 and lines[0][:1] in (b"c", b"i") and _FOREIGN.fullmatch(b".".join(lines[:2])) is not None
+        return named and (lines[0][:1] == b"i" or re.search(rb"[t)l]R|o\.", lines[2]) is not None)
+    return False
 
 
 def _calls(data: memoryview) -> bool | None:
@@ -128,31 +161,37 @@ def _one(stream: io.BytesIO) -> tuple[Any, list[tuple[str, str]]]:
             problems["pickle opcode", "BUILD would change what it has imported"] = None
         if name == "STOP":
             return stack[-1], list(problems)
-        if name == "MARK":
-            stack.append(_MARK)
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[int(str(argument))])
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memo[int(str(argument))] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name == "DUP":
-            stack.append(stack[-1])
-        elif name == "POP":
-            stack.pop()
-        else:
-            before = opcode.stack_before
-            if pickletools.markobject in before:
-                while stack.pop() is not _MARK:
-                    pass
-                before = before[: before.index(pickletools.markobject)]
-            for _ in before:
-                if stack.pop() is _MARK:
-                    raise ValueError("it takes a mark for a value")
-            known: Any = argument if isinstance(argument, (str, int)) else None
-            known = _NAMED if name in ("GLOBAL", "STACK_GLOBAL") else known
-            stack += [known] * len(opcode.stack_after)
+        _step(opcode, argument, stack, memo)
     raise ValueError("it does not end")
+
+
+def _step(opcode: Any, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
+    """Play one opcode with the values of texts and numbers only."""
+    name = opcode.name
+    if name == "MARK":
+        stack.append(_MARK)
+    elif name in ("GET", "BINGET", "LONG_BINGET"):
+        stack.append(memo[int(str(argument))])
+    elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+        memo[int(str(argument))] = stack[-1]
+    elif name == "MEMOIZE":
+        memo[len(memo)] = stack[-1]
+    elif name == "DUP":
+        stack.append(stack[-1])
+    elif name == "POP":
+        stack.pop()
+    else:
+        before = opcode.stack_before
+        if pickletools.markobject in before:
+            while stack.pop() is not _MARK:
+                pass
+            before = before[: before.index(pickletools.markobject)]
+        for _ in before:
+            if stack.pop() is _MARK:
+                raise ValueError("it takes a mark for a value")
+        known: Any = argument if isinstance(argument, (str, int)) else None
+        known = _NAMED if name in ("GLOBAL", "STACK_GLOBAL", "INST") else known
+        stack += [known] * len(opcode.stack_after)
 
 
 def _name(module: Any, name: Any, problems: dict[tuple[str, str], None]) -> None:

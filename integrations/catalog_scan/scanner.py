@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import mmap
 import re
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, cast
 
 import attrs
 
-from catalog_core import folders, tensors
+from catalog_core import folders
 from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.names import check_file
-from catalog_scan import hdf5, pickles, wire
+from catalog_scan.kinds import MAX_UNPACKED, UNPACKED, Stream, kind_of
 
 MAX_DEPTH = 4  # archives in archives
 MAX_MEMBERS = 100_000
-MAX_UNPACKED = 1 << 30  # bytes of one member that has to be unpacked to be seen
 MAX_RATIO = 200  # unpacked to packed; of archives in archives, of all together
-MAX_NPY_HEADER = 1 << 16
-Problems = Iterator[tuple[str, str]]
-_PLAIN = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
-# What only holds pixels.
-_IMAGES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
-_NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xca\xfe\xba\xbe", b"!<arch>\n")
-_PACKED = {
-    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf": "7-zip", b"\x28\xb5\x2f\xfd": "zstd",
-    b"Rar!": "rar",
-}  # fmt: skip
 # Members of archives that their readers take as raw numbers, and never as anything else.
 _RAW = re.compile(
     r"(.*/)?(data/\d+|data/(weights/weight_\d+|constants/tensor_\d+)|\.data/serialization_id|byteorder|version"
     r"|\.format_version|archive_version|archive_format)"
 )
-_TABLE_END = bytes.fromhex("57fb808b247547db")  # of TensorFlow's variables.index
 
 
 @attrs.frozen
@@ -127,22 +115,66 @@ class Scanner:
         data = data.cast("B") if data.format != "B" else data
         if depth == 0:
             self._left = MAX_RATIO * max(len(data), 1 << 20)
-        kind, problems = _kind(data, name)
+        kind, problems = kind_of(data, name, beside)
         self.files.append(File(file, kind))
         try:
-            if kind == "zip":
-                self._zip(file, data, depth)
+            if kind in ("zip", "tar", *UNPACKED):
+                unpack = self._zip if kind == "zip" else self._tar if kind == "tar" else partial(self._packed, kind)
+                unpack(file, data, depth)
                 return
             for rule, cause in problems(data, name, beside) if problems else ():
                 self.find(file, rule, cause)
         except Exception as exc:  # a reader that was not ready for this file: nobody knows what is in it
             self.find(file, "cannot read", f"{kind}: " + " ".join(f"{type(exc).__name__}: {exc}".split())[:200])
 
+    def _packed(self, kind: str, file: str, data: memoryview, depth: int) -> None:
+        """One file, packed."""
+        if depth >= MAX_DEPTH:
+            self.find(file, "cannot read", f"archives are nested deeper than {MAX_DEPTH}")
+            return
+        stream, limit = UNPACKED[kind](), min(self._left, MAX_UNPACKED)
+        content = stream.decompress(data, limit + 1)
+        self._left -= len(content)
+        if len(content) > limit:
+            self.find(file, "zip bomb", f"{len(data):,} bytes unpack to more than {limit:,}")
+            return
+        name = re.sub(r"\.(gz|bz2|xz|lzma|tgz)$", "", file.rpartition("/")[2].rpartition(":")[2])
+        self.look(f"{file}:{name or 'content'}", memoryview(content), name or "content", (), depth + 1)
+        if not stream.eof or stream.unused_data.strip(b"\0"):
+            self.find(file, "cannot read", f"it does not end where its {kind} ends")
+
+    def _tar(self, file: str, data: memoryview, depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            self.find(file, "cannot read", f"archives are nested deeper than {MAX_DEPTH}")
+            return
+        with tarfile.open(fileobj=cast(IO[bytes], Stream(data)), mode="r:") as archive:
+            members = []
+            for info in archive:
+                members.append(info)
+                if len(members) > MAX_MEMBERS:
+                    self.find(file, "zip bomb", f"it has more than {MAX_MEMBERS:,} members")
+                    return
+        names = [info.name for info in members]
+        for double in sorted(name for name, count in Counter(names).items() if count > 1):
+            self.find(file, "two of one name", f"it has two members {double[:80]!r}")
+        for info in members:
+            where = f"{file}:{info.name}"
+            try:
+                check_file(info.name.removeprefix("./").removesuffix("/") or "root")
+            except CatalogError as exc:
+                self.find(where, "path", exc.message)
+                continue
+            if info.isreg() and not info.issparse():
+                end = info.offset_data + info.size
+                self.look(where, data[info.offset_data : end], info.name, names, depth + 1)
+            elif not info.isdir():
+                self.find(where, "link", "the member is a link, or no file")
+
     def _zip(self, file: str, data: memoryview, depth: int) -> None:
         if depth >= MAX_DEPTH:
             self.find(file, "cannot read", f"archives are nested deeper than {MAX_DEPTH}")
             return
-        with zipfile.ZipFile(_Stream(data)) as archive:
+        with zipfile.ZipFile(Stream(data)) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
             if len(infos) > MAX_MEMBERS:
@@ -217,284 +249,3 @@ def _inflated(packed: memoryview, info: zipfile.ZipInfo) -> memoryview:
     if len(content) != info.file_size or not stream.eof or stream.unused_data or zlib.crc32(content) != info.CRC:
         raise zipfile.BadZipFile(f"{info.filename[:80]!r} is not what the archive says")
     return memoryview(content)
-
-
-class _Stream:
-    """A memoryview as a file, without a copy of all of it."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
-        self.mode = "rb"
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self.data) if size is None or size < 0 else self.at + size
-        part = bytes(self.data[self.at : end])
-        self.at += len(part)
-        return part
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self.at, len(self.data))[whence]
-        if base + offset < 0:
-            raise OSError("before the beginning")
-        self.at = base + offset
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-Look = Callable[[memoryview, str, Sequence[str]], Problems]
-
-
-def _kind(data: memoryview, name: str) -> tuple[str, Look | None]:
-    """What the bytes are, and who looks at them. The name decides only where raw numbers are, and source code."""
-    head = bytes(data[:4096])
-    if not head:
-        return "empty", None
-    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "zip", None
-    if head[:6] == b"\x93NUMPY":
-        return "npy", _npy
-    if any(head.startswith(mark) for mark in _NATIVE):
-        return "native code", _says("native code", "a machine runs it")
-    for mark, what in _PACKED.items():
-        if head.startswith(mark):
-            return what, _says("cannot read", f"it is packed by {what}, and not looked into")
-    if _is_zlib(head):
-        return "zlib", _says("cannot read", "it is packed by zlib, and not looked into")
-    if head[257:262] == b"ustar":
-        return "tar", _says("cannot read", "it is a tar archive, and not looked into")
-    if head[:8] == b"\x89HDF\r\n\x1a\n" or any(
-        bytes(data[at : at + 8]) == b"\x89HDF\r\n\x1a\n" for at in (512, 1024, 2048)
-    ):
-        return "hdf5", _hdf5
-    length = int.from_bytes(head[:8], "little")
-    if len(data) > 10 and head[8:9] == b"{" and length <= tensors.MAX_HEADER:
-        return "safetensors", _safetensors
-    if pickles.looks_like(data):  # before all whose heads might be opcodes, as those of GIF are
-        return "pickle", _pickle
-    for mark, what in _IMAGES.items():
-        if head.startswith(mark):
-            return what, _no_zip
-    if head[:4] == b"{L\0\0" and b"learner" in head[:200]:
-        return "ubjson", _no_zip
-    if re.fullmatch(r"(.*/)?variables/variables\.(index|data-\d+-of-\d+)", name):
-        return ("numbers", _no_zip) if ".data-" in name else ("index", _index)
-    if name.endswith((".py", ".pyc", ".so", ".sh")):
-        return "source", _says("code", "it runs where somebody imports or calls it")
-    if zipfile.is_zipfile(_Stream(data)):
-        return "zip", None
-    protobuf = wire.looks_like(data)
-    if protobuf is not None:
-        return protobuf, _onnx if protobuf == "onnx" else _savedmodel
-    if _is_text(data):
-        return "text", _text
-    return "unknown", _says("cannot read", "it is of no format that is known here")
-
-
-def _says(rule: str, cause: str) -> Look:
-    def look(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-        yield rule, cause
-
-    return look
-
-
-def _is_zlib(head: bytes) -> bool:
-    """Whether a stream of zlib begins so; it may be all letters."""
-    if head[:2] not in (b"x\x01", b"x^", b"x\x9c", b"x\xda"):
-        return False
-    try:
-        return bool(zlib.decompressobj().decompress(head, 1 << 16)) or len(head) < 32
-    except zlib.error:
-        return False
-
-
-def _is_text(data: memoryview) -> bool:
-    if len(data) > MAX_UNPACKED:
-        return False
-    try:
-        str(data, "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return _PLAIN.fullmatch(data) is not None
-
-
-def _no_zip(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    """Some readers look for an archive at the end of whatever they get."""
-    if zipfile.is_zipfile(_Stream(data)):
-        yield "hidden bytes", "an archive stands behind it"
-
-
-def _pickle(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    yield from pickles.check(data)
-
-
-def _npy(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    major = data[6]
-    width = 2 if major == 1 else 4
-    length = int.from_bytes(data[8 : 8 + width], "little")
-    start = 8 + width + length
-    if major not in (1, 2, 3) or length > MAX_NPY_HEADER or start > len(data):
-        yield "cannot read", "its header is broken"
-        return
-    told = ast.literal_eval(bytes(data[8 + width : start]).decode("latin-1").strip())
-    shape, descr = told["shape"], told["descr"]
-    if _has_objects(descr):
-        yield "pickle", "its items are objects, which are kept as a pickle"
-        yield from pickles.check(data[start:])
-        return
-    import numpy as np
-
-    items = 1
-    for size in shape:
-        if type(size) is not int or size < 0:
-            raise ValueError("its shape is no list of sizes")
-        items *= size
-    if items * np.lib.format.descr_to_dtype(descr).itemsize != len(data) - start:
-        yield "lying header", f"its header tells of {items:,} items, and {len(data) - start:,} bytes follow"
-
-
-def _has_objects(descr: Any) -> bool:
-    if isinstance(descr, str):
-        return "O" in descr
-    return any(_has_objects(item) for item in descr) if isinstance(descr, (list, tuple)) else False
-
-
-def _safetensors(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    try:
-        tensors.parse_header(lambda start, length: bytes(data[start : start + length]), len(data))
-    except CatalogError as exc:
-        yield "lying header", exc.message
-
-
-def _index(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    if bytes(data[-8:]) != _TABLE_END:
-        yield "cannot read", "it is no index of variables"
-
-
-def _onnx(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    operators, locations = wire.onnx(data)
-    for operator in operators[:20]:
-        yield "operator", f"{operator[:100]} is not on the list"
-    folder = name.rpartition("/")[0]
-    for location in sorted(set(locations)):
-        try:
-            check_file(location)
-        except CatalogError:
-            yield "path", f"it wants its data from {location[:100]!r}"
-            continue
-        if (f"{folder}/{location}" if folder else location) not in beside:
-            yield "missing data", f"it wants its data from {location[:100]!r}, which is not beside it"
-
-
-def _savedmodel(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    operators, assets = wire.tensorflow(data)
-    for operator in operators[:20]:
-        what = "is called from a method" if operator in wire.TENSORFLOW_OWN else "is not on the list"
-        yield "operator", f"{operator[:100]} {what}"
-    for asset in assets:
-        try:
-            check_file(asset)
-        except CatalogError:
-            yield "path", f"it reads the file {asset[:100]!r}"
-
-
-def _text(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    text = str(data, "utf-8")
-    if text.startswith("#!"):
-        yield "code", "it is a script"
-    if not text.lstrip().startswith(("{", "[")):
-        return
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        if name.endswith(".json"):
-            yield "cannot read", "it is no JSON"
-        return
-    yield from dict.fromkeys(_json(value))
-
-
-_CALLS = ("ConstructorFromReduceNode", "MethodNode", "OperatorFuncNode", "PartialNode", "ReduceNode")
-_SKOPS = ("builtins", "collections", "lightgbm", "numpy", "scipy", "sklearn", "xgboost")
-
-
-_TORCH = re.compile(
-    r"torch\.ops\.aten\.(?!from_file|save)\w+\.\w+|torch\.sym_\w+|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|cond)"
-    r"|_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)"
-)
-
-
-def _json(value: Any) -> Problems:
-    """Code in configurations of Keras, pickles and calls in archives of torch, and strange types in trees of skops."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        if not isinstance(item, dict):
-            continue
-        waiting += item.values()
-        yield from _layer(item)
-        if item.get("use_pickle") is True:
-            yield "pickle", "it says that its weights are pickled"
-        for key in ("target", "as_operator"):  # of a graph of torch.export
-            if (
-                isinstance(item.get(key), str)
-                and ("inputs" in item or key != "target")
-                and not _TORCH.fullmatch(item[key])
-            ):
-                yield "operator", f"{item[key][:100]} is not on the list"
-        if item.get("guards_code"):
-            yield "code", "it holds Python code that torch would evaluate"
-        if "__loader__" in item:
-            module = str(item.get("__module__")).partition(".")[0]
-            if item["__loader__"] in _CALLS:
-                yield "call", f"it would call something by a {item['__loader__']}"
-            elif module not in _SKOPS:
-                yield "type", f"it would make a {str(item.get('__module__'))[:80]}.{str(item.get('__class__'))[:80]}"
-
-
-_VALUES = ("__tuple__", "__bytes__", "__slice__", "__ellipsis__", "__keras_tensor__", "__tensor__", "__numpy__")
-_FOREIGN = ("FlaxLayer", "JaxLayer", "TFLayer", "TFSMLayer", "TorchModuleWrapper")
-
-
-def _layer(item: dict[str, Any]) -> Problems:
-    """An object of a configuration of Keras."""
-    name, module, config = item.get("class_name"), item.get("module"), item.get("config")
-    if not isinstance(name, str):
-        return
-    if name in ("Lambda", "TFOpLambda") or (name.startswith("__") and name not in _VALUES):
-        yield "code", f"a layer of Keras holds Python code ({name[:80]})"
-    elif name in _FOREIGN:
-        yield "code", f"a layer of Keras runs what another framework has stored ({name})"
-    elif isinstance(module, str) and module.partition(".")[0] not in ("builtins", "keras"):
-        yield "type", f"Keras would import {module[:80]}.{name[:80]}"
-    if isinstance(config, dict):
-        for key in ("filepath", "idf_weights", "vocabulary"):
-            if isinstance(config.get(key), str):
-                yield "path", f"a layer of Keras reads the file {config[key][:100]!r}"
-
-
-def _hdf5(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    if bytes(data[:8]) != b"\x89HDF\r\n\x1a\n":
-        yield "hidden bytes", "the file begins behind other bytes"
-    try:
-        told = hdf5.look(data)
-    except ModuleNotFoundError:
-        yield "cannot read", "h5py is not installed (pip install h5py)"
-        return
-    for rule, *about in told:
-        if rule != "attribute":
-            yield rule, about[0]
-            continue
-        try:
-            found = list(_json(json.loads(about[1])))
-        except (ValueError, RecursionError):
-            continue
-        yield from ((rule, f"attribute {about[0]}: {cause}") for rule, cause in found)

@@ -95,7 +95,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def looks_like(data: memoryview) -> str | None:
-    """`onnx`, `savedmodel`, or None: by the fields on top."""
+    """`onnx`, `savedmodel`, `fingerprint`, or None: by the fields on top."""
     seen: dict[int, int | memoryview] = {}
     try:
         for count, (number, value) in enumerate(fields(data)):
@@ -104,6 +104,8 @@ def looks_like(data: memoryview) -> str | None:
                 return None
     except ValueError:
         return None
+    if _is_fingerprint(data, seen):
+        return "fingerprint"
     if (
         isinstance(seen.get(7), memoryview)
         and isinstance(seen.get(1), int)
@@ -113,6 +115,72 @@ def looks_like(data: memoryview) -> str | None:
     if set(seen) == {1, 2} and isinstance(seen[1], int) and isinstance(seen[2], memoryview):
         return "savedmodel"
     return None
+
+
+def _is_fingerprint(data: memoryview, seen: dict[int, int | memoryview]) -> bool:
+    """Whether it is `fingerprint.pb` of a SavedModel: hashes, a version, and perhaps an id, each once."""
+    try:
+        numbers = [number for number, _ in fields(data)]
+    except ValueError:
+        return False
+    ids = seen.get(7, memoryview(b""))
+    return (
+        len(data) <= 256
+        and {1, 2, 3, 4} <= set(seen) <= set(range(1, 8))
+        and len(numbers) == len(seen)
+        and all(isinstance(seen[number], int) for number in set(seen) & {1, 2, 3, 4, 5})
+        and all(isinstance(seen[number], memoryview) for number in set(seen) & {6, 7})
+        and isinstance(ids, memoryview)
+        and re.fullmatch(rb"[0-9A-Za-z-]{0,64}", ids) is not None
+    )
+
+
+def sentencepiece(data: memoryview) -> bool:
+    """Whether the message is a vocabulary of SentencePiece: pieces of a text and a number, and their settings."""
+    count = 0
+    try:
+        for number, value in fields(data):
+            if number > 5 or isinstance(value, int):
+                return False
+            if number == 1 and count < 100:
+                piece = dict(fields(value))
+                if not piece.keys() <= {1, 2, 3} or isinstance(piece.get(1, 0), int):
+                    return False
+            count += number == 1
+    except ValueError:
+        return False
+    return count > 0
+
+
+def tensor(data: memoryview) -> bool:
+    """Whether the message is one array of ONNX (`TensorProto`) with its numbers in it."""
+    found: dict[int, int | memoryview] = {}
+    try:
+        for count, (number, value) in enumerate(fields(data)):
+            if number not in (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12) or count > MAX_TOP:
+                return False
+            found[number] = value
+    except ValueError:
+        return False
+    kind = found.get(2)
+    return isinstance(kind, int) and 0 < kind < 40 and not isinstance(found.get(9, b""), int) and len(found) > 1
+
+
+def keras_metadata(data: memoryview) -> list[str] | None:
+    """The JSON texts of `keras_metadata.pb`, or None where the message is no such file."""
+    texts = []
+    try:
+        for number, value in fields(data):
+            if number != 1 or isinstance(value, int):
+                return None
+            inner = dict(fields(value))
+            told = inner.get(5)
+            if isinstance(told, int) or told is None or not inner.keys() <= {1, 2, 3, 4, 5, 6}:
+                return None
+            texts.append(bytes(told).decode())
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return texts or None
 
 
 def onnx(data: memoryview) -> tuple[list[str], list[str]]:

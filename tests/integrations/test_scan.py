@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scan_corpus
 from hostile_files import (
     Canary,
     encrypted,
@@ -469,3 +470,113 @@ def test_verify_looks_too(tmp_path: Path) -> None:
                 draft.save()
         version = catalog.save("plain", {"w": np.zeros(3)})
         assert {check.id: check.result for check in catalog.verify(version).checks}["unsafe"] == "passed"
+
+
+# -- how much is found, and how often in vain --------------------------------------------------------------------------
+
+
+def test_recall_and_false_alarms_are_those_of_the_page() -> None:
+    """The page names what is measured here; both are bound: 99 % of what is harmful, 1 % of what is harmless."""
+    harmless = [(kind, name, scan(data, name).findings) for kind, name, data in scan_corpus.harmless()]
+    harmful = [(kind, name, scan(data, name).findings) for kind, name, data in scan_corpus.harmful()]
+    alarms = [(kind, name, found[0]) for kind, name, found in harmless if found]
+    missed = [(kind, name) for kind, name, found in harmful if not found]
+    recall, false = 100 * (1 - len(missed) / len(harmful)), 100 * len(alarms) / len(harmless)
+    assert recall >= 99.0 and false <= 1.0, (missed, alarms)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "scan.md").read_text(encoding="utf-8")
+    told = f"{len(harmful):,} harmful files {recall:.1f} % are found; of {len(harmless):,} harmless ones {false:.1f} %"
+    assert told in " ".join(page.split())
+    assert len({kind for kind, *_ in harmless}) >= 30 and len({kind for kind, *_ in harmful}) >= 30
+
+
+def test_texts_of_installed_packages_raise_no_alarm() -> None:
+    """Files that nobody made for this test: what packages say of themselves."""
+    import importlib.metadata
+
+    count = 0
+    for distribution in importlib.metadata.distributions():
+        for file in distribution.files or ():
+            if file.parent.suffix == ".dist-info" and file.name.split(".")[0] in (
+                "METADATA",
+                "LICENSE",
+                "RECORD",
+                "WHEEL",
+            ):
+                path = Path(str(file.locate()))
+                if path.is_file() and path.stat().st_size:
+                    count += 1
+                    assert scan_path(path).findings == (), path
+    assert count > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("m.json", '{"_target_": "os.system"}', "call"),
+        ("conf.yaml", "model:\n  _target_: builtins.eval\n  _args_: ['1']\n", "call"),
+        ("conf.yaml", "a: &a {_target_: subprocess.run}\nb: *a\n", "call"),
+        ("conf.yaml", "optimizer:\n  class_path: evil.Optimizer\n", "call"),
+        ("conf.yaml", "a: !!python/object/apply:os.system ['id']\n", "code"),
+        ("NOTES", "%TAG ! tag:yaml.org,2002:python/\n---\na: !object/apply:os.system [id]\n", "code"),
+        ("config.json", '{"auto_map": {"AutoModel": "modeling.Net"}}', "code"),
+        ("train.ipynb", '{"cells": [{"cell_type": "code", "source": "1"}], "nbformat": 4}', "code"),
+        ("tokenizer_config.json", '{"chat_template": "{{ x.__class__ }}"}', "code"),
+        ("MLmodel", "flavors:\n  python_function:\n    loader_module: evil\n", "code"),
+        ("train.ipynb", "{", "cannot read"),
+    ],
+)
+def test_what_a_text_makes_others_call_is_found(name: str, text: str, rule: str) -> None:
+    assert rules(text.encode(), name) == {rule}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NOTES\n=====\nsome words\n",
+        "cat\ndog\nelephant\n",
+        "cos\nsin\ntan\nR\n",
+        "(a)\nitem\nother\n",
+        "JSON (JavaScript)\nis\n",
+        "connect\ndb\nopened\n",
+        "I1\n",
+        "S'x'\n",
+        "]\n",
+        "N.\n",
+        "city\nname\n(tR\n"[:9],
+        "builtins\neval\n",
+        "import os\n",
+        "a: !!str x\n",
+        "_target_ is what Hydra calls\n",
+        "caf\u00e9\nth\u00e9\n",
+    ],
+)
+def test_words_are_no_pickles(text: str) -> None:
+    for name in ("NOTES", "vocab.txt", "README.md"):
+        assert rules(text.encode(), name) == set()
+    assert rules("caf\u00e9\nth\u00e9\n(tR".encode(), "vocab.txt")  # it would be called
+
+
+def test_a_hash_of_tensorflow_is_no_graph_and_hides_none() -> None:
+    hashes = message((1, 7), (2, 1 << 60), (3, 5), (4, 3), (5, 9), (6, message((1, 1))), (7, "0af3"))
+    assert [file.format for file in scan(hashes, "fingerprint.pb").files] == ["fingerprint"]
+    assert scan(hashes, "fingerprint.pb").findings == ()
+    graph = message((1, message((4, "Run"), (7, "evil.corp"))))
+    disguised = message(
+        (1, 10), (2, 1), (3, 1), (4, 1), (7, graph), (8, message((2, 20)))
+    )  # other types are passed over
+    assert rules(disguised, "fingerprint.pb") == {"operator"}
+
+
+def test_what_is_packed_is_looked_into() -> None:
+    import bz2
+    import gzip
+    import lzma
+
+    for pack in (gzip.compress, bz2.compress, lzma.compress):
+        assert rules(pack(EVIL[4]), "model.joblib") == {"pickle name"}
+        assert rules(pack(b"a,b\n1,2\n"), "a.csv") == set()
+        assert "cannot read" in rules(pack(b"a,b\n1,2\n")[:-9], "a.csv")
+        assert "cannot read" in rules(pack(b"a,b\n") + b"more", "a.csv")
+    assert rules(scan_corpus.tarred({"a/b.pkl": EVIL[2]}), "x.tar") == {"pickle name"}
+    assert rules(scan_corpus.tarred({}, "/etc/passwd"), "x.tar") == {"link"}
+    assert "zip bomb" in rules(gzip.compress(bytes(210 << 20), 1), "x.gz")

@@ -57,9 +57,7 @@ def read(found: Found, path: Path, tensors: Sequence[Tensor]) -> bool:
     if not DTYPES.issuperset(tensor.dtype for tensor in tensors):
         return False
     try:
-        value = json.loads(small(path, MAX_JSON))
-        value = value.get("dataframe_split", value)
-        value = value["data"] if "columns" in value else value["inputs"]
+        value = _values(json.loads(small(path, MAX_JSON)))
         named = isinstance(value, dict)
         kinds = {tensor.name: tensor.dtype for tensor in tensors}
         if not named and len(set(kinds.values())) > 1:  # columns of several types, in one array
@@ -74,6 +72,16 @@ def read(found: Found, path: Path, tensors: Sequence[Tensor]) -> bool:
         return False
     _give(found, [Tensor(name, "", ()) for name in given], arrays)
     return True
+
+
+def _values(told: Any) -> Any:
+    """An array as lists, or arrays by name, of what MLflow writes: a table, what a server takes, or the plain array."""
+    if not isinstance(told, dict):
+        return told
+    told = told.get("dataframe_split", told)
+    if "columns" in told and "data" in told:
+        return told["data"]
+    return next((told[key] for key in ("inputs", "instances") if key in told), told)
 
 
 def _give(found: Found, tensors: Sequence[Tensor], arrays: list[Any]) -> None:

@@ -301,9 +301,18 @@ def _keras(path: Path, scratch: Path) -> Any:
     return foreign.read(place)
 
 
+def of_class(obj: Any, kind: str) -> Any:
+    """A model of XGBoost as the class that another program says it was; all else as it is."""
+    if not type(obj).__module__.startswith("xgboost"):
+        return obj
+    from catalog_sklearn.boosters import as_estimator
+
+    return as_estimator(obj, kind)
+
+
 def _estimator(suffix: str) -> Any:
     def made(path: Path, scratch: Path) -> Any:
-        meta = {"class": "Booster"} if suffix == ".ubj" else {}
+        meta = {"class": None} if suffix == ".ubj" else {}  # the file says
         return serializer("sklearn").load(FolderReader({f"model{suffix}": path}, meta), None, None, {})
 
     return made

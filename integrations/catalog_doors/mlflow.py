@@ -10,7 +10,7 @@ from typing import Any
 from catalog_core.errors import SerializationError
 from catalog_core.records import Foreign
 from catalog_doors import example, text
-from catalog_doors.files import model, rest
+from catalog_doors.files import model, of_class, rest
 from catalog_doors.look import Looked, look, tree
 
 FLAVORS = (
@@ -51,6 +51,8 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     if not flavors:
         raise SerializationError("MLmodel names no flavors")
     found = model(looked, scratch, unsafe, "model", _named(looked, flavors))
+    kind = str(flavors.get("xgboost", {}).get("model_class") or "").rpartition(".")[2]
+    found.objects = {name: of_class(obj, kind) for name, obj in found.objects.items()}
     rest(found, looked, scratch, leave=_ASIDE)
     versions = {key: value for flavor in flavors.values() for key, value in flavor.items() if key.endswith("_version")}
     signature = _signature(told.get("signature"), found.notes)

@@ -76,7 +76,8 @@ def pull(
     unsafe: bool = False,
 ) -> Version:
     """Publish a model of the service in a catalog, under `name`, the name it had there when we published it, or one
-    like its own; a version that came from it, or became it, is returned as it is. What the service knows of the model
+    like its own; a version that came from it, or became it, is returned as it is (unless files of it
+    were kept unread and `unsafe` may convert them now). What the service knows of the model
     (taxonomy, metrics, provenance, tags) comes along. `bucket` is needed for more than 2 GiB; `format` reads the
     artifact, and `unsafe` lets it convert pickles (see `Catalog.import_`). Raises `NotFound`, `IntegrityError`,
     `NotTrusted`, `InvalidInput`, `MissingPlugin`, `BackendError`."""
@@ -85,19 +86,30 @@ def pull(
     model = service.get(ocid)
     key = note_of(model.compartment_id, model.project_id)
     for version in catalog.search(f'tags.{key} = "{ocid}"', limit=100):
-        if name is None or version.model == name:
+        if (name is None or version.model == name) and not (unsafe and _left_unread(version)):
             return version
     chosen = check_name(name or _name(model))
     ours = _ours(catalog, chosen, model)
     if ours is not None:
         return ours.tag(**{key: ocid}) if catalog.writable else ours
     known = about(model, service.origin(ocid), {key: ocid})
+    if unsafe:
+        known["provenance"]["oci"]["unsafe"] = True
     with tempfile.TemporaryDirectory(prefix="catalog-oci-") as scratch:
         folder = Path(scratch) / chosen.rpartition("/")[2]
         folder.mkdir()
         _fetch(service, model, folder, Path(scratch), Bucket(bucket, options) if bucket else None, options)
         (version,) = catalog.import_(folder, chosen, format=format, unsafe=unsafe, **known)
+    if model.description and not catalog.model(chosen).description:  # it describes all versions, as the catalog has it
+        catalog.model(chosen).update(description=model.description)
     return version
+
+
+def _left_unread(version: Version) -> bool:
+    """Whether a version was pulled without `unsafe`, and some of its files are kept as they are."""
+    oci = version.manifest.provenance.get("oci")
+    kept = any(component.serializer == "files" for component in version.manifest.components)
+    return isinstance(oci, Mapping) and not oci.get("unsafe") and kept
 
 
 def _ours(catalog: Catalog, name: str, model: Any) -> Version | None:

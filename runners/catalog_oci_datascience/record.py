@@ -263,7 +263,8 @@ def about(model: Any, origin: Mapping[str, str], tags: Mapping[str, str]) -> dic
         told.setdefault("use_case", found["UseCaseType"])
     taxonomy, custom = taxonomy_of(_storable(told))
     performance = {i.key: number(i.value) for i in model.custom_metadata_list or () if i.category == "Performance"}
-    theirs = {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
+    theirs = {key: value for key, value in (model.freeform_tags or {}).items() if key not in (DIGEST, REFERENCE)}
+    theirs |= {key.removeprefix("tag."): value for key, value in found.items() if key.startswith("tag.")}
     record = {"id": model.id, "name": model.display_name, "metadata": found, "created_by": model.created_by}
     record |= {"created": str(model.time_created), "tags": dict(model.freeform_tags or {})}
     schemas = {"input_schema": model.input_schema, "output_schema": model.output_schema}

@@ -95,10 +95,35 @@ def read_xgboost(text: bytes) -> Any:
     import xgboost
 
     try:
-        return xgboost.Booster(model_file=bytearray(text))
+        return as_estimator(xgboost.Booster(model_file=bytearray(text)))
     except (xgboost.core.XGBoostError, ValueError, TypeError) as exc:
         cause = (str(exc).strip().splitlines() or [""])[0][:200]
         raise SerializationError(f"XGBoost cannot read the file: {cause}") from exc
+
+
+ESTIMATORS = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
+_KINDS = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
+
+
+def as_estimator(obj: Any, kind: str = "") -> Any:
+    """The estimator that a booster belonged to: of the class `kind`, else the one that wrote its file, as that says. A
+    booster of its own stays one. (A booster gives probabilities where its classifier gives classes.)"""
+    import xgboost
+
+    booster = obj if isinstance(obj, xgboost.Booster) else obj.get_booster()
+    if kind not in ESTIMATORS:
+        try:
+            kind = _KINDS.get(json.loads(booster.attr("scikit_learn") or "{}").get("_estimator_type"), "")
+        except (ValueError, AttributeError, TypeError):
+            kind = ""
+    if not kind or type(obj).__name__ == kind:
+        return obj
+    made = getattr(xgboost, kind)()
+    params = made.get_params()
+    made.load_model(bytearray(booster.save_raw("ubj")))
+    for key, value in params.items():  # load_model changes some
+        setattr(made, key, value)
+    return made
 
 
 @contextmanager
@@ -115,9 +140,20 @@ def _check_learner(learner: Any) -> None:
     inputs = int(about["num_feature"])
     groups = max(1, int(about.get("num_class", 0)), int(about.get("num_target", 1)))
     booster = learner["gradient_booster"]
+    _check_linear(booster, inputs, groups)
     for part in (booster, booster.get("gbtree", {})):
         if "model" in part and "trees" in part["model"]:
             _check_forest(part["model"], inputs, groups)
+    drop = booster.get("weight_drop")
+    if drop is not None and len(drop) != len(booster["gbtree"]["model"]["trees"]):
+        raise ValueError("it weighs another number of trees")
+
+
+def _check_linear(booster: Any, inputs: int, groups: int) -> None:
+    """`gblinear`: a weight for each input and output, and the biases behind them."""
+    weights = booster.get("model", {}).get("weights")
+    if booster.get("name") == "gblinear" and (weights is None or len(weights) != (inputs + 1) * groups):
+        raise ValueError("its weights are not as many as its inputs")
 
 
 def _check_forest(model: Any, inputs: int, groups: int) -> None:
@@ -129,11 +165,34 @@ def _check_forest(model: Any, inputs: int, groups: int) -> None:
     steps = np.asarray(model.get("iteration_indptr", [0]))
     if len(steps) and (steps[0] != 0 or (np.diff(steps) < 0).any() or steps[-1] > len(trees)):
         raise ValueError("its rounds do not fit its trees")
-    for tree in trees:
-        _check_tree(tree, inputs)
+    for number, tree in enumerate(trees):
+        if int(tree.get("id", number)) != number:
+            raise ValueError("its trees are not in order")
+        _check_tree(tree, inputs, groups)
+    if "cats" in model:
+        _check_categories(model["cats"], inputs)
 
 
-def _check_tree(tree: Any, inputs: int) -> None:
+def _check_categories(cats: Any, inputs: int) -> None:
+    """The categories of the data frame that it was fitted on, input by input."""
+    bounds, order = (np.asarray(cats[key], np.int64) for key in ("feature_segments", "sorted_idx"))
+    known = [len(one["offsets"]) - 1 if one.get("offsets") else 0 if "offsets" in one else len(one["values"])
+             for one in cats["enc"]]  # fmt: skip
+    if len(known) not in (0, inputs) or (len(bounds) and bounds.tolist() != np.cumsum([0, *known]).tolist()):
+        raise ValueError("its categories are of other inputs")
+    if len(order) != sum(known) or (known and not len(bounds)):
+        raise ValueError("its categories are not in order")
+    for start, count, one in zip(np.cumsum([0, *known]), known, cats["enc"], strict=False):
+        texts = np.asarray(one.get("offsets") or [0], np.int64)
+        if sorted(order[start : start + count].tolist()) != list(range(count)):
+            raise ValueError("its categories are not in order")
+        if "offsets" in one and (texts[0] != 0 or (np.diff(texts) < 0).any() or texts[-1] != len(one["values"])):
+            raise ValueError("the text of a category is not there")
+        if not 0 <= int(one.get("type", 0)) < 64:
+            raise ValueError("a category is of no type")
+
+
+def _check_tree(tree: Any, inputs: int, groups: int) -> None:
     left, right, used, parents = (
         np.asarray(tree[key], np.int64) for key in ("left_children", "right_children", "split_indices", "parents")
     )
@@ -141,9 +200,20 @@ def _check_tree(tree: Any, inputs: int) -> None:
     per_node = [*map(len, (left, right, used, parents)), len(tree["split_conditions"]), len(tree["default_left"])]
     if count < 1 or set(per_node) != {count}:
         raise ValueError("a tree has lists of different lengths")
+    width = int(tree["tree_param"].get("size_leaf_vector", 1)) or 1
+    leaves = left == -1
+    wanted = {"base_weights": count * width, "leaf_weights": int(leaves.sum()) * width}
+    wanted |= dict.fromkeys(("loss_changes", "sum_hessian", "split_type"), count)
+    for key, length in wanted.items():
+        if (key in tree or (key == "leaf_weights" and width > 1)) and len(tree[key]) != length:
+            raise ValueError(f"a tree has {len(tree[key])} of {key}")
+    if width not in (1, groups) or (
+        width > 1 and (right[leaves].min() < 0 or right[leaves].max() >= int(leaves.sum()))
+    ):
+        raise ValueError("a tree has leaves for other outputs")
     if int(tree["tree_param"].get("num_feature", inputs)) > inputs:
         raise ValueError("a tree has more inputs than the model")
-    if ((parents < 0) | (parents >= count) & (parents != _ROOT)).any():
+    if parents[0] not in (_ROOT, -1) or ((parents[1:] < 0) | (parents[1:] >= count)).any():
         raise ValueError("a tree has parents that are not there")
     level, seen = np.array([0]), 0
     while level.size:
@@ -153,7 +223,10 @@ def _check_tree(tree: Any, inputs: int) -> None:
         inner = level[left[level] != -1]
         if inner.size and (used[inner].min() < 0 or used[inner].max() >= inputs):
             raise ValueError("a tree looks at an input that is not there")
-        level = np.concatenate([left[inner], right[inner]])
+        below = np.concatenate([left[inner], right[inner]])
+        if below.size and (below.min() < 1 or below.max() >= count or (parents[below] != np.tile(inner, 2)).any()):
+            raise ValueError("a tree has branches that lead nowhere, or back")
+        level = below
     nodes, starts, sizes = (
         np.asarray(tree.get(f"categories_{key}", []), np.int64) for key in ("nodes", "segments", "sizes")
     )
@@ -183,7 +256,13 @@ def check_lightgbm(text: str) -> None:
             or len(about["feature_infos"].split(" ")) != inputs
         ):
             raise ValueError("the names of its inputs are not as many as its inputs")
-        if not 1 <= classes <= 10_000 or int(about["num_class"]) < 1 or len(trees) % classes:
+        told = re.search(r"\bnum_class:(-?\d+)", about["objective"])
+        if (
+            not 1 <= classes <= 10_000
+            or int(about["num_class"]) != classes
+            or len(trees) % classes
+            or (told is not None and int(told[1]) != classes)
+        ):
             raise ValueError("its trees do not fit its classes")
         sizes = [int(size) for size in about["tree_sizes"].split()]
         if sizes != [len(f"Tree={tree}".encode()) + 1 for tree in _padded(trees)]:

@@ -19,13 +19,13 @@ from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, S
 from catalog_core.names import nearest
 from catalog_core.records import Description
 from catalog_sklearn import archive
-from catalog_sklearn.boosters import check_lightgbm, check_xgboost
+from catalog_sklearn.boosters import ESTIMATORS as XGBOOST
+from catalog_sklearn.boosters import as_estimator, check_lightgbm, check_xgboost
 
 METHODS = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "inverse_transform",
     "score_samples", "apply",
 )  # fmt: skip
-XGBOOST = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 
 
 def _is(obj: Any, module: str, name: str) -> bool:
@@ -222,7 +222,8 @@ def _xgboost_load(data: bytes, meta: Mapping[str, Any]) -> Any:
     check_xgboost(data)
     try:
         if name in (None, "Booster"):
-            return xgboost.Booster(model_file=bytearray(data))
+            booster = xgboost.Booster(model_file=bytearray(data))
+            return booster if name else as_estimator(booster)
         params = {k: float.fromhex(v["float"]) if isinstance(v, dict) else v for k, v in stored.items()}
         estimator = getattr(xgboost, name)
         unknown = sorted(set(params) - set(estimator().get_params()))

@@ -236,6 +236,41 @@ def test_an_mlflow_example_is_run_and_verified(catalog: Catalog, tmp_path: Path,
     assert ("its example is of zeros, by the signature" in caplog.text) == (kind not in examples)
 
 
+@pytest.mark.parametrize("kind", ["XGBClassifier", "XGBRFClassifier", "XGBRegressor"])
+def test_an_mlflow_estimator_of_xgboost_stays_one(catalog: Catalog, tmp_path: Path, kind: str) -> None:
+    """As `mlflow.xgboost.save_model` writes it: a booster would give other numbers, and say nothing."""
+    import xgboost
+
+    live = getattr(xgboost, kind)(n_estimators=2).fit(X, Y)
+    folder = tmp_path / "higgs"
+    folder.mkdir()
+    live.save_model(folder / "model.ubj")
+    (folder / "MLmodel").write_text(
+        "flavors:\n  python_function:\n    data: model.ubj\n    loader_module: mlflow.xgboost\n  xgboost:\n"
+        f"    data: model.ubj\n    model_class: xgboost.sklearn.{kind}\n    model_format: ubj\n    xgb_version: 3.2.0\n"
+        "saved_input_example_info: {artifact_path: input_example.json, type: ndarray, format: tf-serving}\n"
+    )
+    (folder / "input_example.json").write_text(json.dumps(X[:4].tolist()))  # of an array: no names, no columns
+    (version,) = catalog.import_(folder)
+    loaded = catalog.load(version)
+    assert type(loaded).__name__ == kind and np.array_equal(loaded.predict(X), live.predict(X))
+    assert version.verify().passed
+    stored = catalog.artifact(version).example()
+    assert stored is not None and np.array_equal(stored[0]["X"], X[:4])
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(X), live.predict(X))
+
+
+@pytest.mark.parametrize("suffix", [".ubj", ".json"])
+def test_a_file_of_an_estimator_of_xgboost_becomes_one(catalog: Catalog, tmp_path: Path, suffix: str) -> None:
+    import xgboost
+
+    live = xgboost.XGBClassifier(n_estimators=2).fit(X, Y)
+    live.save_model(tmp_path / f"forest{suffix}")
+    (version,) = catalog.import_(tmp_path / f"forest{suffix}", format="file")
+    assert np.array_equal(catalog.load(version).predict(X), live.predict(X))
+
+
 def graph(folder: Path, location: str | None = None) -> Any:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import pickle
 import threading
 import zipfile
 from collections.abc import Callable
@@ -298,6 +299,33 @@ def test_a_model_that_oracles_client_made_is_pulled(
     assert version.params == {"depth": 4}
     assert version.manifest.provenance["oci"]["metadata"]["roc"] == "good"
     assert "CondaEnvironment" not in version.manifest.provenance["oci"]["metadata"]
+
+
+def test_description_and_free_form_tags_come_along_and_a_pickle_is_converted_when_it_may_be(
+    server: DataScienceServer, catalog: Catalog, options: Options, tmp_path: Path
+) -> None:
+    client = oci.data_science.DataScienceClient(
+        oci.config.from_file(str(server.config)), service_endpoint=server.endpoint
+    )
+    details = {
+        "compartmentId": COMPARTMENT, "projectId": PROJECT, "displayName": "pickled", "description": "Of July's beam.",
+        "freeformTags": {"team": "cms", "cost": "12"},
+    }  # fmt: skip
+    ocid = client.create_model(details).data.id
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("score.py", "def load_model(): pass\ndef predict(data, model=load_model()): pass\n")
+        archive.writestr("runtime.yaml", "MODEL_ARTIFACT_VERSION: '3.0'\n")
+        archive.writestr("model.pkl", pickle.dumps({"w": np.arange(3.0)}))
+    client.create_model_artifact(ocid, buffer.getvalue(), content_disposition='attachment; filename="a.zip"')
+    first = ods.pull(catalog, ocid, options=options)
+    assert (first.tags["team"], first.tags["cost"]) == ("cms", "12")
+    assert catalog.model(first.model).description == "Of July's beam."
+    assert ods.pull(catalog, ocid, options=options) == first
+    second = ods.pull(catalog, ocid, options=options, unsafe=True)
+    assert second != first and second.manifest.provenance["oci"]["unsafe"] is True
+    assert second.tags["team"] == "cms" and catalog.model(second.model).description == "Of July's beam."
+    assert ods.pull(catalog, ocid, options=options, unsafe=True) == second, "and only once"
 
 
 def test_what_the_catalog_cannot_hold_stays_in_the_provenance(

@@ -46,7 +46,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from catalog_core import Catalog
 from catalog_core.errors import NotTrusted, SerializationError
-from catalog_sklearn import archive, types
+from catalog_sklearn import archive, boosters, types
 
 pytestmark = pytest.mark.framework
 X = np.random.default_rng(0).random((60, 4))
@@ -345,6 +345,64 @@ def test_what_could_never_be_loaded_is_not_saved(tmp_path: Path) -> None:
         pytest.raises(SerializationError, match="could never be loaded"),
     ):
         catalog.save("m", Inside().fit(X, Y))
+
+
+def changed_at(*path: Any) -> Callable[[Any, Any], None]:
+    def change(learner: Any, value: Any) -> None:
+        for key in path[:-1]:
+            learner = learner[key]
+        learner[path[-1]] = value(learner[path[-1]]) if callable(value) else value
+
+    return change
+
+
+TREE = ("gradient_booster", "model", "trees", 1)
+
+
+@pytest.mark.parametrize(
+    "options, path, value",
+    [
+        ({}, (*TREE, "id"), 7),
+        ({}, (*TREE, "parents", 1), 2**31 - 1),
+        ({}, (*TREE, "split_type"), []),
+        ({}, (*TREE, "base_weights"), []),
+        ({}, (*TREE, "tree_param", "size_leaf_vector"), "-1"),
+        ({}, (*TREE, "tree_param", "size_leaf_vector"), "7"),
+        ({"booster": "gblinear"}, ("gradient_booster", "model", "weights"), lambda v: v[:1]),
+        ({"booster": "dart"}, ("gradient_booster", "weight_drop"), []),
+        ({}, ("gradient_booster", "model", "cats"), {"enc": [{"type": 15, "values": [0]}] * 4,
+                                                     "feature_segments": [0, 1, 2, 3, 4], "sorted_idx": [9, 0, 0, 0]}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_booster_whose_parts_do_not_fit_is_refused(
+    options: dict[str, Any], path: tuple[Any, ...], value: Any
+) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(n_estimators=2, max_depth=3, **options).fit(X, Y)
+    told = json.loads(bytes(model.get_booster().save_raw("json")))
+    boosters.read_xgboost(json.dumps(told).encode())
+    changed_at(*path)(told["learner"], value)
+    with pytest.raises(SerializationError):
+        boosters.read_xgboost(json.dumps(told).encode())
+
+
+@pytest.mark.parametrize("strategy", ["one_output_per_tree", "multi_output_tree"])
+def test_boosters_of_several_outputs_are_read(strategy: str) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBRegressor(n_estimators=2, multi_strategy=strategy, tree_method="hist").fit(X, X[:, :2])
+    data = bytes(model.get_booster().save_raw("json"))
+    assert np.array_equal(boosters.read_xgboost(data).predict(xgboost.DMatrix(X)), model.predict(X))
+
+
+@pytest.mark.parametrize("change", [("num_class:3", "num_class:300"), ("num_class=3", "num_class=1")])
+def test_a_text_of_lightgbm_that_gives_more_outputs_than_it_says_is_refused(change: tuple[str, str]) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    options = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_leaves": 5, "num_threads": 1}
+    text = lightgbm.train(options, lightgbm.Dataset(X, Y3), 2).model_to_string()
+    boosters.check_lightgbm(text)
+    with pytest.raises(SerializationError):
+        boosters.check_lightgbm(text.replace(*change))
 
 
 _FUZZ = """

@@ -6,6 +6,7 @@ As a program: `CATALOG REF OPTIONS PLACE`, the last two JSON, publishes a versio
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ def write(version: Any, folder: Path) -> None:
 
 
 def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
+    pickled = path / "model.pkl"
+    if pickled.exists():  # as a real reader does: kept, or converted where that is allowed
+        return Foreign({"model": pickle.loads(pickled.read_bytes()) if unsafe else pickled})
     return Foreign({"model": next((path / "files").rglob("*.safetensors"))})
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from catalog_core import config
 from catalog_core.config import Target
 from catalog_core.digests import digest_of
-from catalog_core.errors import ConfigError
+from catalog_core.errors import CatalogError, ConfigError
 from catalog_core.interfaces.store import ObjectStore, Place
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.platform import offline
@@ -49,17 +51,28 @@ def places(spec: BackendSpec, target: Target) -> Mapping[str, Place]:
 
 
 def _place(part: Target, whole: Target) -> Place:
-    if registry().backend_for(part.url).parts:
-        raise ConfigError(f"{whole.source}: [catalogs.{whole.name}]: {part.name!r} has parts itself")
+    spec = registry().backend_for(part.url)
+    where = f"{whole.source}: [catalogs.{whole.name}]: {part.name!r}"
+    if spec.parts:
+        raise ConfigError(f"{where} has parts itself")
+    no_store = ConfigError(
+        f"{where} ({part.url}) keeps its journal in a database",
+        hint="a part is a store of objects: file://, root://, oci://, s3://; `catalog copy` moves versions",
+    )
+    if not spec.store:
+        raise no_store
 
     def connected(create: bool) -> ObjectStore:
         backend = connect(part, create=create)
         if not isinstance(backend, ObjectStoreBackend):
             backend.close()
-            raise ConfigError(
-                f"{whole.source}: [catalogs.{whole.name}]: {part.name!r} ({part.url}) keeps its journal in a database",
-                hint="a part is a store of objects: file://, root://, oci://, s3://; `catalog copy` moves versions",
-            )
+            raise no_store
         return backend.store
 
-    return Place(part.url, connected)
+    def load() -> None:
+        with suppress(CatalogError, ImportError):  # opening it tells
+            registry().load(spec.factory, spec.extra)
+            for name in spec.imports:
+                import_module(name)
+
+    return Place(part.url, connected, load)

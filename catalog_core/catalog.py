@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from catalog_core.verify import Report
 
 AWAY = 30.0  # seconds for which a store that did not answer is not asked for news, where what is known will do
+log = logging.getLogger("catalog_core")
+UNMOUNTED = "is its place mounted? Another catalog must not be begun there"
 
 
 class Catalog:
@@ -86,6 +89,7 @@ class Catalog:
         self._checked = -1e9
         self._stale = stale
         self._forgot = -1
+        self._vanished = False  # the catalog that this machine has seen here
         self._void: dict[Any, Any] = {}  # entries of void branches that were read (branches.Branches)
         self._epoch: int | None = None  # that of the journal when the index was held against it
         self._offline = remote and platform.offline()
@@ -117,18 +121,27 @@ class Catalog:
         from attrs import evolve
 
         from catalog_core import backends, config
+        from catalog_core.index import index_known
 
         settings = config.resolve(target)
         if stale is not None:
             settings = evolve(settings, stale=stale)
-        made = backends.connect(settings, create=create)
+        try:
+            made = backends.connect(settings, create=create)
+        except NotFound as exc:
+            if not str(exc.hint).endswith("init") or not index_known(settings.url):
+                raise
+            raise NotFound(f"{exc.message}, and this machine has seen one there", hint=UNMOUNTED) from exc
         pause = settings.max_staleness if max_staleness is None else max_staleness
         catalog = cls(made, settings.name, policy=policy, actor=actor, max_staleness=pause, stale=settings.stale)
         if catalog._index.head is None:
             if catalog._offline:
                 raise NotFound(f"{settings.url} was never opened here, and CATALOG_OFFLINE is set")
             if not create:
-                raise NotFound(f"there is no catalog at {settings.url}", hint="catalog init")
+                told = f"there is no catalog at {settings.url}"
+                if catalog._vanished:
+                    raise NotFound(f"{told}, and this machine has seen one there", hint=UNMOUNTED)
+                raise NotFound(told, hint="catalog init")
             catalog._create()
         return catalog
 
@@ -218,12 +231,42 @@ class Catalog:
                         f"{'another one is' if first else 'nothing is'} there now",
                         hint=f"are its parts mounted? If this is on purpose, delete {index.path} and open it again",
                     )
+                if same:
+                    self._check_left_out()
+                self._vanished = first is None
                 index.reset()
                 self._id = None
         if index.head is None:  # who reads all of it also looks behind the end: a writer must not fill a hole
             self._newer = index.follow(journal)
         self._epoch = epoch
         self._refresh(force=True)
+
+    def _check_left_out(self) -> None:
+        """An epoch leaves out entries that this machine has seen. Anybody who may write to a store can add a record of
+        one: raise `IntegrityError`; in a hybrid, where parts become the primary on purpose, it is logged."""
+        index = self._index
+        assert index.head is not None
+        chain = self._backend.journal.line().chain
+        record = next((record for record in chain if record.position < index.head.position), chain[-1])
+        record = next((one for one in chain if one.number > index.epoch), record)
+        refs = [
+            f"{name}@{number}"
+            for name, number in index.rows(
+                "SELECT name, number FROM versions WHERE position > ? ORDER BY position", (record.position,)
+            )
+        ]
+        versions = f" with {', '.join(refs[:5])}{' …' if len(refs) > 5 else ''}" if refs else ""
+        told = (
+            f"epoch {record.number} of {self.url} (by {record.actor}) leaves out entries that this machine has seen: "
+            f"{record.position + 1} to {index.head.position}{versions}"
+        )
+        if self._parts is None:
+            raise IntegrityError(
+                told,
+                hint="ask who made another copy the primary; if that was on purpose, "
+                + (f"delete {index.path} and open it again" if index.path else "open it again"),
+            )
+        log.warning("%s; `catalog reconcile` offers them", told)
 
     def _check_epoch(self) -> None:
         """Raise `ReadOnly` where the store does not know of an epoch that this machine has seen."""

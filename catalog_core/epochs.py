@@ -139,10 +139,14 @@ def write_epoch(store: ObjectStore, epoch: Epoch) -> None:
     data = epoch.to_bytes()
     try:
         store.put(epoch.key, io.BytesIO(data), len(data), "exclusive")
-    except KeyTaken:
-        with store.get(epoch.key) as stream:
-            if stream.read() != data:
-                raise
+    except BackendError as exc:  # taken, or put by us and the answer lost
+        try:
+            with store.get(epoch.key) as stream:
+                there = stream.read()
+        except (BackendError, BlobMissing):
+            raise exc from None
+        if there != data:
+            raise
 
 
 def identity(store: ObjectStore, *, create: bool = False) -> str | None:

@@ -14,7 +14,7 @@ from catalog_core.digests import digest_of, parse
 from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
 from catalog_core.events import SWEEPS, Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
-from catalog_core.platform import others_can_change, own_folder
+from catalog_core.platform import cache_dir, others_can_change, own_folder
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 from catalog_core.sqlite import check_search, sqlite3
 
@@ -51,6 +51,12 @@ def index_file(place: Path | None, url: str) -> Path | None:
     except OSError:
         return None
     return file
+
+
+def index_known(url: str) -> bool:
+    """Whether this user has an index of a catalog at `url`: there was one."""
+    file = index_file(cache_dir()[0], url)
+    return file is not None and file.exists()
 
 
 class Index:

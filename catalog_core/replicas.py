@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,8 @@ from catalog_core.journal import StoreJournal
 from catalog_core.objectstore import blob_key
 from catalog_core.parallel import in_order
 from catalog_core.sync import MANY, Copy, digest_in, read_sums, relied, replicated
+
+log = logging.getLogger("catalog_core")
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -220,9 +223,12 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
     above = max(known, *(record.number for record in records.values()))
     record = line.last.next(head, owner, catalog.actor, time.time_ns() // 1_000_000, over, above)
     write_epoch(store, record)
-    hybrid.look(stale=True)  # tells the others
-    catalog._backend.journal.line(fresh=True)
-    catalog._settle(force=True)
+    try:  # it took effect: what fails from here on is made up for by whoever opens the catalog next
+        hybrid.look(stale=True)  # tells the others
+        catalog._backend.journal.line(fresh=True)
+        catalog._settle(force=True)
+    except CatalogError as exc:
+        log.warning("%s is the primary now, from entry %d on; not all parts know yet: %s", name, head.position, exc)
     return head.position
 
 

@@ -22,7 +22,9 @@ class BackendSpec:
     bucket); what every store promises, `catalog doctor` checks by itself.
     `parts` names the options that hold names of other catalogs, one or a list. Factory and doctor then get `parts`,
     name to `interfaces.store.Place`, and the factory also stale=, whether a copy may stand in while the store is
-    away."""
+    away.
+    `store` says whether the factory makes an ObjectStore: only such a catalog can be a part of another one. `imports`
+    are modules that its first call imports and that take long: whoever waits for an answer imports them before."""
 
     name: str
     schemes: tuple[str, ...]
@@ -33,6 +35,8 @@ class BackendSpec:
     local: bool = False
     doctor: str | None = None
     parts: tuple[str, ...] = ()
+    store: bool = True
+    imports: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -14,4 +14,5 @@ def catalog_register_backends() -> Iterable[BackendSpec]:
         options="catalog_eos.options:Options",
         extra="eos",
         doctor="catalog_eos.doctor:checks",
+        imports=("catalog_eos.remote",),
     )

@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from catalog_core.epochs import Epoch, identity, read_epochs
-from catalog_core.errors import BackendError, CatalogError
+from catalog_core.errors import BackendError, CatalogError, NotFound
 from catalog_core.interfaces.store import ObjectStore, Place
 
 AWAY = 30.0  # seconds for which a part that failed is asked last
 OLD = 300.0  # seconds after which a measured speed counts half, so that a part is tried again
 RATE = 50e6  # bytes per second, until it was measured
 LARGE = 256 << 10  # bytes that tell something about the rate
+
+
+class Silent(BackendError):
+    """A store that may still answer."""
 
 
 class Part:
@@ -36,13 +40,23 @@ class Part:
 
     def forget(self) -> None:
         """Count it as away until it has answered again."""
-        self.error = BackendError(f"{self.name} ({self.url}) does not answer", backend=self.name)
+        self.error = Silent(f"{self.name} ({self.url}) has not answered yet", backend=self.name)
 
     def store(self, *, create: bool = False) -> ObjectStore:
         """The store, connected on first use. Raises what its backend raises."""
         if self._store is None:
             self._store = self._place.open(create)
         return self._store
+
+    def load(self) -> None:
+        """Import what its store needs."""
+        if self._store is None:
+            self._place.load()
+
+    @property
+    def holds_a_copy(self) -> bool:
+        """Whether it answered, and knows of an epoch: it may stand in for the primary."""
+        return self.error is None and bool(self.records)
 
     def look(self, create: bool) -> None:
         """Ask the store who it is and what it knows of epochs; where that fails, `error` says why."""
@@ -54,6 +68,12 @@ class Part:
             self.identity = identity(store)  # a record is written after the identity that it names
             self.records = records
             self.error = None
+        except NotFound as exc:
+            hint = exc.hint or ""
+            if hint.endswith("init"):  # that would put another catalog there
+                hint = "is it mounted? A new replica is begun by `catalog sync`"
+            self.error = NotFound(f"{self.name}: {exc.message}", hint=hint)
+            self.error.__cause__ = exc
         except CatalogError as exc:
             self.error = exc
 

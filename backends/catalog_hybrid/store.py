@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 
 from catalog_core import platform
 from catalog_core.epochs import Epoch, Line, identity, line_of, write_epoch
-from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, KeyTaken, NotFound
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, ConfigError, IntegrityError, KeyTaken, NotFound
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore, Place
 from catalog_core.journal import StoreJournal, entry_key
 from catalog_core.objectstore import clock_of
 from catalog_core.spool import received
 from catalog_hybrid.options import Options
-from catalog_hybrid.parts import Measured, Part
+from catalog_hybrid.parts import Measured, Part, Silent
 
 LOOK = 40.0  # seconds for which the primary may take to answer,
 SOON = 5.0  # or where a replica may stand in
@@ -65,17 +65,26 @@ class HybridStore:
         away (and, with `stale` here or from the beginning, every replica)."""
         self._may_stand_in = stale or self.stale
         first = next(iter(self.parts.values()))
+        for part in self.parts.values():
+            part.load()  # before anybody's time runs
         threads = [threading.Thread(target=part.look, args=(False,), daemon=True) for part in self.parts.values()]
         for part in self.parts.values():
             part.forget()
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + (SOON if self._may_stand_in else LOOK)
+        begun = time.monotonic()
+        deadline = begun + LOOK
         found = False
         while time.monotonic() < deadline and any(thread.is_alive() for thread in threads):
             time.sleep(0.01)
+            stands_in = self._may_stand_in and any(part.holds_a_copy for part in self.parts.values())
+            if stands_in and time.monotonic() > begun + SOON:
+                break
             if not found and self._owner(first, self._answered()) is not None:
                 found, deadline = True, min(deadline, time.monotonic() + LATER)
+        wrong = [part.error for part in self.parts.values() if isinstance(part.error, ConfigError)]
+        if wrong:
+            raise wrong[0]  # no outage: it will not pass by itself
         known = any(part.records for part in self.parts.values())
         for part in self.parts.values():
             if known and part.error is None and part.identity is None:
@@ -134,17 +143,28 @@ class HybridStore:
         away = [part for part in self.parts.values() if part.error is not None]
         why = first.error or (away[0].error if away else None)
         if not self._may_stand_in or not answered:
-            names = ", ".join(part.name for part in answered if part.records) or "no replica has a copy"
             raise BackendError(
                 f"the primary of this hybrid is away: {why or 'no part is its owner'}",
-                hint=f"read a copy: --stale (stale=True); or make it the primary: catalog hybrid failover ({names})",
+                hint=self._hint(answered),
                 backend="hybrid",
             ) from why
         heads = {part: self._head(part) for part in answered}
         best = max(heads, key=lambda part: heads[part])
         if heads[best] < 0:
-            raise BackendError(f"the primary is away, and no replica has a copy: {why}", backend="hybrid") from why
+            raise BackendError(
+                f"the primary is away, and no replica that answered has a copy: {why}",
+                hint=self._hint([]),
+                backend="hybrid",
+            ) from why
         return best
+
+    def _hint(self, answered: list[Part]) -> str:
+        """What may be done while the primary is away."""
+        names = ", ".join(part.name for part in answered if part.records)
+        if names:
+            return f"read a copy: --stale (stale=True); or make it the primary: catalog hybrid failover ({names})"
+        silent = ", ".join(part.name for part in self.parts.values() if isinstance(part.error, Silent))
+        return f"try again: {silent} had no time to answer" if silent else "no replica has a copy"
 
     def _head(self, part: Part) -> int:
         try:

@@ -14,4 +14,5 @@ def catalog_register_backends() -> Iterable[BackendSpec]:
         options="catalog_oci.options:Options",
         extra="oci",
         doctor="catalog_oci.doctor:checks",
+        imports=("oci.object_storage",),
     )

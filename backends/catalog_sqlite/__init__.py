@@ -7,4 +7,4 @@ from catalog_core.specs import BackendSpec
 
 def catalog_register_backends() -> Iterable[BackendSpec]:
     """Register `sqlite://`."""
-    yield BackendSpec("sqlite", ("sqlite",), "catalog_sqlite.backend:open_backend", local=True)
+    yield BackendSpec("sqlite", ("sqlite",), "catalog_sqlite.backend:open_backend", local=True, store=False)

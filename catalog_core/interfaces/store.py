@@ -81,10 +81,12 @@ class LocalFiles(Protocol):
 @attrs.frozen
 class Place:
     """A configured catalog as a part of another one. `open(create)` connects to its store, or raises what its backend
-    raises; `url` is for messages."""
+    raises; `url` is for messages. `load()` imports what that needs, and never fails: it takes time of this machine,
+    which no store is to be blamed for."""
 
     url: str
     open: Callable[[bool], ObjectStore]
+    load: Callable[[], None] = lambda: None
 
 
 @runtime_checkable

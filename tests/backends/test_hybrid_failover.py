@@ -20,6 +20,7 @@ from catalog_core.errors import (
     BackendError,
     CatalogError,
     Conflict,
+    IntegrityError,
     InvalidInput,
     NotFound,
     NotReplicated,
@@ -445,8 +446,9 @@ def test_who_had_seen_more_goes_on_in_the_new_epoch_with_what_there_is(world) ->
 
 
 @pytest.mark.parametrize("more", [0, 1, 3])
-def test_who_has_an_old_primary_open_sees_the_new_epoch(world, more: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the new one has fewer, as many, or more entries than the void branch that this reader followed."""
+def test_who_has_seen_more_of_an_old_primary_is_told_so(world, more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the new one has fewer, as many, or more entries than the void branch that this reader followed.
+    Anybody who may write there can add the record of an epoch: nobody is taken back without a word."""
     monkeypatch.setattr(journal_module, "NEWS", 0.0)
     w = world()
     catalog = w.open()
@@ -462,6 +464,14 @@ def test_who_has_an_old_primary_open_sees_the_new_epoch(world, more: int, monkey
         new.save("m", weights(10 + seed))
     w.sites["cern"].away = False
     w.open().sync()
+    with pytest.raises(IntegrityError, match=r"leaves out entries that this machine has seen: 2 to 2 with m@2"):
+        reader.versions("m")
+    w.machine("reader")
+    with pytest.raises(IntegrityError, match="leaves out"):
+        w.direct("cern")
+    reader.close()
+    reader._index.discard()  # as the hint says, by a person who has asked
+    reader = w.direct("cern")
     assert [version.number for version in reader.versions("m")] == list(range(more + 1, 0, -1))
     for seed in range(more):
         assert same(reader, f"m@{seed + 2}", 10 + seed)
@@ -562,8 +572,13 @@ def test_a_handle_from_before_the_outage_saves_after_the_way_there_and_back(worl
     other.failover("cern")
     other.save("m", weights(9))
     asked = w.calls
-    assert old.save("m", weights(7)).ref == "m@3"
+    with pytest.raises(IntegrityError, match=r"leaves out entries that this machine has seen: 2 to 2 with m@2"):
+        old.save("m", weights(7))
     assert w.calls - asked < 100, "it did not try again and again"
+    old.close()
+    old._index.discard()
+    w.machine("old")
+    assert w.direct("cern").save("m", weights(7)).ref == "m@3"
     assert same(w.open(), "m@2", 9) and same(w.open(), "m@3", 7)
 
 

@@ -458,8 +458,9 @@ def _known_axes(function: Any, example: Mapping[str, Any]) -> dict[str, tuple[in
         return None
     nested = getattr(function, "_inputs_struct", None)
     tensors = list(nested.values()) if isinstance(nested, Mapping) else function.inputs
-    known = {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
-    return known if set(known) == set(example) else dict(zip(example, known.values(), strict=True))
+    # the rows are tried: a sequential model that data built has theirs
+    known = {name: (None, *tensor.shape[1:]) for name, tensor in zip(names, tensors, strict=True) if tensor.shape}
+    return known if set(known) == set(example) else dict(zip(example, known.values(), strict=False))
 
 
 def _packed(function: Any, values: Mapping[str, Any]) -> Any:

@@ -193,6 +193,17 @@ def known_specs(obj: Any, method: str) -> list[dict[str, Any]]:
     return []
 
 
+def known_axes(obj: Any, method: str, example: Mapping[str, Any]) -> dict[str, tuple[int | None, ...]] | None:
+    """What the object says of the axes of a method's inputs, None where they may have any length; None where it says
+    nothing. `example` has the names: one input alone may bear another one."""
+    specs = next(iter(known_specs(obj, method)), {})
+    # the rows are tried: a sequential model that data built has theirs
+    shapes = {name: (None, *spec.shape[1:]) for name, spec in specs.items() if spec.shape.rank}
+    if len(shapes) != len(specs) or len(shapes) != len(example):
+        return None
+    return shapes if set(shapes) == set(example) else dict(zip(example, shapes.values(), strict=True))
+
+
 def _is_concrete(function: Any) -> bool:
     """Whether it is a signature of a loaded SavedModel."""
     return hasattr(function, "structured_input_signature") and not hasattr(function, "python_function")

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from catalog_core.axes import measured
+from catalog_core.axes import BATCH, measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import nearest
-from catalog_core.records import Description
+from catalog_core.records import Description, TensorSpec
 from catalog_core.snapshots import Snapshot
 from catalog_savedmodel import graph, live
 
@@ -46,8 +46,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(exc: BaseException) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{type(exc).__name__}: {(lines or [''])[0][:300]}"
+    """All that TensorFlow says: the line of the object's code stands behind "in user code"."""
+    return " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
 
 
 class LoadedModel:
@@ -210,9 +210,13 @@ class SavedModelSerializer:
         return Snapshot(None)
 
     def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
-        """Found by running; the rows are free where twice as many give twice as many."""
-        with _unchanged(obj):
-            return measured(trial, {name: (None, *a.shape[1:]) for name, a in trial.example.items() if a.ndim})
+        """Found by running, for the axes that the object leaves free, or that may be free in another."""
+        if not isinstance(obj, LoadedModel):
+            return measured(trial, live.known_axes(obj, method, trial.example))
+        wanted = obj.signature_of(method).structured_input_signature[1]
+        return measured(
+            trial, {name: tuple(spec.shape) for name, spec in wanted.items() if spec.shape.rank is not None}
+        )
 
 
 def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[str, Any]]:
@@ -224,15 +228,20 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
         tf.train.Checkpoint(root=root).write(str(folder / "variables" / "variables"))
         return obj.graph, dict(obj.notes)
     variables, others = live.parts(obj)
-    meta: dict[str, Any] = {"class": _path(obj), "methods": {}, "names": list(variables)}
+    meta: dict[str, Any] = {"class": _path(obj), "methods": {}, "shapes": {}, "names": list(variables)}
     root = _container(variables, list(others.values()))
     signatures: dict[str, Any] = {}
     with _unchanged(obj):
         for method in dict.fromkeys((*request.methods, *_usual(obj))):
             try:
-                choices = _specs(obj, method, _example(request, method))
+                trial = request.trials.get(method)
+                found = measured(trial, live.known_axes(obj, method, trial.example)) if trial else None
+                given = {} if request.methods and not trial else (trial or request).example
+                choices = _specs(obj, method, given or {}, found)
                 if choices:
-                    signatures[method], meta["methods"][method] = _traced(obj, method, choices)
+                    signatures[method], meta["methods"][method], why = _traced(obj, method, choices)
+                if trial and found and choices:
+                    meta["shapes"][method] = _shapes(trial, found, signatures[method], why)
             except CatalogError:
                 if method in request.methods:
                     raise
@@ -244,10 +253,6 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
     data = graph.canonical(graph.parse((folder / GRAPH).read_bytes()))
     graph.check(graph.parse(data))
     return data, meta
-
-
-def _example(request: SaveRequest, method: str) -> Mapping[str, Any]:
-    return request.trials[method].example if method in request.trials else request.example or {}
 
 
 def _container(variables: Mapping[str, Any], others: list[Any]) -> Any:
@@ -273,9 +278,9 @@ def _unchanged(obj: Any) -> Iterator[None]:
         yield
 
 
-def _specs(obj: Any, method: str, example: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a method may be traced for, best first: the example's tensors with a free first axis, and as they are; or
-    what the object knows of its inputs; or nothing."""
+def _specs(obj: Any, method: str, example: Mapping[str, Any], found: Signature | None) -> list[dict[str, Any]]:
+    """What a method may be traced for, best first: the example's tensors with the axes free that were `found` so, with
+    a free first axis, and as they are; or what the object knows of its inputs; or nothing."""
     names = live.input_names(obj, method)
     if names is not None and len(names) == len(example) == 1:  # what was not built when it was named: by position
         names = None
@@ -283,17 +288,52 @@ def _specs(obj: Any, method: str, example: Mapping[str, Any]) -> list[dict[str, 
     if not given:
         return live.known_specs(obj, method)
     fixed = {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in given.items()}
-    if len({tensor.shape[0] for tensor in given.values() if tensor.shape.rank}) != 1:
-        return [fixed]
-    free = {
-        name: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, name) if spec.shape.rank else spec
-        for name, spec in fixed.items()
+    choices = [fixed]
+    if len({tensor.shape[0] for tensor in given.values() if tensor.shape.rank}) == 1:
+        free = {
+            name: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, name) if spec.shape.rank else spec
+            for name, spec in fixed.items()
+        }
+        choices.insert(0, free)
+    axes = (
+        {spec.name: [n if isinstance(n, int) else None for n in spec.shape] for spec in found.inputs} if found else {}
+    )
+    if axes.keys() >= fixed.keys() and any(None in axes[name] for name in fixed):
+        freest = {name: tf.TensorSpec(axes[name], spec.dtype, name) for name, spec in fixed.items()}
+        choices = [freest, *(choice for choice in choices if choice != freest)]
+    return choices
+
+
+def _shapes(trial: Trial, found: Signature, function: Any, why: str) -> dict[str, Any]:
+    """The axes of a traced method: those that were found free, as far as it was traced so."""
+    traced = {name: tuple(spec.shape) for name, spec in function.structured_input_signature[1].items()}
+    lost = {
+        axis
+        for spec in found.inputs
+        for axis, size in zip(spec.shape, traced.get(spec.name, ()), strict=False)
+        if not isinstance(axis, int) and size is not None
     }
-    return [free, fixed]
+    if not lost:
+        return {**_axes(found), "why": found.why}
+    if BATCH in lost:
+        return {"inputs": {}, "outputs": {}, "why": why}
+
+    def rows(specs: Iterable[TensorSpec], arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            s.name: [a if a == BATCH else n for a, n in zip(s.shape, arrays[s.name].shape, strict=True)] for s in specs
+        }
+
+    outputs = rows(found.outputs, trial.outputs)
+    return {"inputs": rows(found.inputs, trial.example), "outputs": outputs, "why": why}
 
 
-def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
-    """A concrete function with named inputs and outputs for the first choice that can be traced, and the notes.
+def _axes(found: Signature) -> dict[str, Any]:
+    return {"inputs": {s.name: s.shape for s in found.inputs}, "outputs": {s.name: s.shape for s in found.outputs}}
+
+
+def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tuple[Any, dict[str, Any], str]:
+    """A concrete function with named inputs and outputs for the first choice that can be traced, the notes,
+    and why a better choice could not be.
     Raises `SerializationError` with TensorFlow's reason."""
     order: list[str] = []
 
@@ -310,9 +350,9 @@ def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tupl
             reasons.append(_reason(exc))
             continue
         notes: dict[str, Any] = {"inputs": list(specs), "outputs": list(order)}
-        if reasons:
+        if reasons and all(None not in spec.shape.as_list() for spec in specs.values() if spec.shape.rank is not None):
             notes["fixed"] = reasons[0]
-        return concrete, notes
+        return concrete, notes, (reasons or [""])[0]
     raise SerializationError(f"{method} of {type(obj).__name__} cannot be traced: {reasons[0]}")
 
 

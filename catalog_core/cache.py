@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import attrs
 
-from catalog_core import durable
+from catalog_core import durable, redact
 from catalog_core.digests import digest_of, digest_of_stream
 from catalog_core.errors import ConfigError, NoSpace
 
@@ -197,7 +197,7 @@ class Cache:
             sum(size for _, size in sizes),
             self.limit,
             sum(size for kept, size in sizes if kept),
-            tuple(f"{pin.ref} of {pin.url}" for pin in pins),
+            tuple(f"{pin.ref} of {redact.text(pin.url)}" for pin in pins),
         )
 
     def trim(self, limit: int | None = None) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ def create(artifact: StoredArtifact, folder: Path, *, trust: bool = False, timeo
         )
     if folder.exists():
         raise InvalidInput(f"{folder} exists already", hint="name a new folder")
+    folder = folder.absolute()
     wanted = str(artifact.manifest.environment.get("python") or "")
     uv = _uv()
     here = ".".join(map(str, sys.version_info[:2]))
@@ -102,8 +104,13 @@ def _uv() -> str | None:
 
 
 def _run(command: list[str], timeout: float) -> None:
+    """Run an installer in an empty folder: the one that the user stands in may hold a `uv.toml` that names another
+    index, or a `venv.py` that Python would take for its own."""
     try:
-        done = subprocess.run(command, stdout=2, timeout=timeout, stdin=subprocess.DEVNULL, env=_environment())
+        with tempfile.TemporaryDirectory(prefix="catalog-env-") as nowhere:
+            done = subprocess.run(
+                command, stdout=2, timeout=timeout, stdin=subprocess.DEVNULL, env=_environment(), cwd=nowhere
+            )
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise BackendError(f"{command[0]} did not do it: {exc}") from exc
     if done.returncode:

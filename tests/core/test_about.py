@@ -305,6 +305,22 @@ def test_an_environment_is_made_anew(
         recreate.create(artifact, tmp_path / "env")
 
 
+def test_the_folder_that_the_user_stands_in_has_no_say_in_an_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's folder may hold modules called as those of Python, and a configuration of uv."""
+    for name in ("venv", "pip", "ensurepip"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (tmp_path / "uv.toml").write_text("this is = no = configuration")
+    monkeypatch.chdir(tmp_path)
+    for module in ("venv", "pip"):
+        recreate._run([sys.executable, "-m", module, "--help"], 60)
+    uv = recreate._uv()
+    if uv:
+        recreate._run([uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "env")], 60)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_environment_that_cannot_be_made_says_why(
     catalog: Catalog, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

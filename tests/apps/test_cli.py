@@ -16,26 +16,23 @@ from catalog_core.handles import Model, Version
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command):
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("CATALOG", str(tmp_path / "catalog"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.bin").write_bytes(b"weights" * 1000)
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "catalog_cli", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    saved = call("save", "calo/gan", "weights.bin", "--metric", "auc=0.9", "--tag", "team=x", "--alias", "best")
+    saved = command("save", "calo/gan", "weights.bin", "--metric", "auc=0.9", "--tag", "team=x", "--alias", "best")
     assert saved.returncode == 0
-    return call
+    return command
+
+
+def test_the_command_is_a_program(run) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "catalog_cli", "show", "calo/gan@9"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
 
 
 def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from catalog_cli.main import main
 from catalog_cli.output import _typed
 from catalog_core import Catalog
 
@@ -16,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> Run:
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("CATALOG", str(tmp_path / "catalog"))
     monkeypatch.chdir(tmp_path)
@@ -25,10 +25,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         pass
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([*arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        done = command(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return call
 

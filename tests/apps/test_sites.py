@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,9 @@ import pytest
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CATALOG", raising=False)
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
@@ -25,13 +26,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subpro
     )
     (tmp_path / "weights.bin").write_bytes(bytes(range(256)) * 1000)
 
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "catalog_cli", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    assert call("init").returncode == 0
-    assert call("save", "m", "weights.bin").returncode == 0
-    return call
+    assert command("init").returncode == 0
+    assert command("save", "m", "weights.bin").returncode == 0
+    return command
 
 
 def replica(run: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,17 @@ NEEDS = {
 for module, files in NEEDS.items():
     if find_spec(module) is None:
         collect_ignore_glob += files
+ONLY = os.environ.get("CATALOG_TEST_ONLY")  # a module: files that do not import it are left out, and not imported
 KINDS = ("server", "framework", "slow", "gpu", "campaign")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """With CATALOG_TEST_ONLY: whether a file never names the module as one that it needs."""
+    if ONLY is None or not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text()
+    needs = (f'importorskip("{ONLY}")', f"import {ONLY}", f"needs: {ONLY}")
+    return True if not any(need in text for need in needs) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""What an import, a look at one version and two commands take, as whole processes, over a bare Python in the same run."""
+"""What an import, a look at a version and two commands take, as whole processes, over a bare Python in the same run."""
 
 from __future__ import annotations
 

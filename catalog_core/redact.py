@@ -26,6 +26,11 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`\x00-\x1f]+")
 _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|x-[a-z-]*(?:key|token)|(?:set-)?cookie)(\s*:\s*)([^\n'\"]+)")
 _BEARER = re.compile(r"\b([Bb]earer|[Bb]asic)(\s+)(?=[\w.~+/=-]*[\dA-Z=])[\w.~+/-]{8,}=*")
 _PAIR = re.compile(r"([\"']?)([A-Za-z][\w.-]*)\1(\s*=\s*|(?<=[\"'])\s*:\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"'\]})]+)")
+# `--password x` and `Password: x` in the middle of a text.
+_OPTION_OF_TEXT = re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)(\s+)(\"[^\"\n]*\"|'[^'\n]*'|[^\s'\"-]\S*)")
+_TOLD = re.compile(
+    r"(?i)\b(password|passwd|passphrase|client[ _-]secret|api[ _-]?key|access[ _-]token)(\s*:\s*)([^\s'\",;)}]+)"
+)
 _QUERY = _words("""
 version versionid v rev revision ref branch tag format page path subset split download generation snapshot lang
 start end from to limit offset size width height dataset model
@@ -111,6 +116,9 @@ def text(value: str) -> str:
         found = _HEADER.sub(lambda match: f"{match[1]}{match[2]}{MASK}", found)
     if "=" in found or ":" in found:
         found = _PAIR.sub(_pair, found)
+        found = _TOLD.sub(lambda match: f"{match[1]}{match[2]}{MASK}", found)
+    if " -" in found or found.startswith("-"):
+        found = _OPTION_OF_TEXT.sub(lambda m: f"{m[1]}{m[2]}{MASK}" if secret_name(m[1]) else m[0], found)
     if "earer " in found or "asic " in found:
         found = _BEARER.sub(lambda match: f"{match[1]}{match[2]}{MASK}", found)
     return TOKENS.sub(MASK, found)
@@ -128,7 +136,10 @@ def tree(value: Any, name: str = "") -> Any:
     `argv` is taken for a command line."""
     if isinstance(value, Mapping):
         inner = name if secret_name(name) else ""
-        return {key: tree(item, f"{inner}.{key}" if inner else str(key)) for key, item in value.items()}
+        for key in ("key", "name"):  # trackers keep lists of such pairs
+            if isinstance(value.get(key), str) and "value" in value and secret_name(value[key]):
+                value = {**value, "value": MASK}
+        return {key: tree(item, inner or str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         if name.rpartition(".")[2] in ("command", "argv") and value and all(isinstance(item, str) for item in value):
             return [value[0], *command(list(value[1:]))]

@@ -206,6 +206,10 @@ def test_what_is_known_to_be_harmless_stays_readable(given: list[str]) -> None:
         ('{"token": "x", "lr": 1}', '{"token": "***", "lr": 1}'),
         ("{'api_key': 'x'}", "{'api_key': '***'}"),
         ("password=x;user=y", "password=***;user=y"),
+        ("Password: x", "Password: ***"),
+        ("python train.py --password x --lr 0.1", "python train.py --password *** --lr 0.1"),
+        ("run --token 'a b' --max-tokens 5 -v", "run --token *** --max-tokens 5 -v"),
+        ("no token: it ended; the key of a - b", "no token: it ended; the key of a - b"),
         ("max_tokens=5 key=3 sort_key=a", "max_tokens=5 key=3 sort_key=a"),
         ("nothing here: 12:30, a=b", "nothing here: 12:30, a=b"),
         ("sha256:" + "0a" * 32, "sha256:" + "0a" * 32),
@@ -215,6 +219,18 @@ def test_what_is_known_to_be_harmless_stays_readable(given: list[str]) -> None:
 def test_texts_lose_their_secrets_only(given: str, kept: str) -> None:
     assert redact.text(given) == kept
     assert redact.text(kept) == kept  # nothing is taken twice
+
+
+def test_trees_lose_their_secrets_at_any_depth() -> None:
+    given = {
+        "tags": [{"key": "api_key", "value": S}, {"key": "lr", "value": 0.1}, {"name": "token", "value": [S]}],
+        "auth": {"user": S, "more": [S, {"x": S}]}, "max_tokens": 5, "token": None, "password": "",
+        "on": {"secret": True}, "command": ["train.py", "--auth", S], "deep": [[{"a": {"client_secret": S}}]],
+    }  # fmt: skip
+    found = redact.tree(given)
+    assert S not in json.dumps(found)
+    assert found["tags"][1] == {"key": "lr", "value": 0.1} and found["max_tokens"] == 5 and found["token"] is None
+    assert S in json.dumps(given)  # what was given is as it was
 
 
 @pytest.mark.parametrize(

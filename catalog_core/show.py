@@ -218,9 +218,11 @@ def rich(item: Any) -> Any:
     from rich.text import Text
 
     title, described, rows = _parts(item)
-    parts: list[Any] = [Text(title, style="bold")]
+    parts: list[Any] = [Text(title, style="bold", overflow="fold")]
     if described:
         grid = Table.grid(padding=(0, 2))
+        grid.add_column()
+        grid.add_column(overflow="fold")
         for label, words in described:
             grid.add_row(Text(label, style="dim"), Text(words))
         parts.append(grid)
@@ -229,7 +231,7 @@ def rich(item: Any) -> Any:
         listing = Table(box=None, pad_edge=False)
         for heading, column in zip(headings, zip(*cells, strict=True), strict=True):
             side: Any = "right" if right(column) else "left"
-            listing.add_column(heading, justify=side, overflow="fold", no_wrap=heading == headings[0])
+            listing.add_column(heading, justify=side, overflow="fold")
         for row in cells:
             listing.add_row(*map(Text, row))
         parts.append(listing)

@@ -8,10 +8,9 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,8 @@ def made(ctx: click.Context, target: str, **options: Any) -> Catalog:
         alike = _alike(settings.url) if settings.source == "given" else None
         if alike is not None:
             raise NotFound(
-                f"there is no catalog at {redact.text(settings.url)}", hint=f"did you mean {alike}? Else: catalog -c {target} init"
+                f"there is no catalog at {redact.text(settings.url)}",
+                hint=f"did you mean {alike}? Else: catalog -c {target} init",
             ) from None
     catalog = Catalog.open(target, **options)
     quiet(ctx)
@@ -155,15 +155,18 @@ def put(ctx: click.Context, item: Any, *, lines: Iterable[str] | None = None) ->
         return
     if lines is None:
         pairs = show.lines(item)
-        width = max((len(label) for label, _ in pairs), default=0)
-        lines = [f"{label:{width}}  {text}" for label, text in pairs]
+        widest = max((len(label) for label, _ in pairs), default=0)
+        lines = [f"{label:{widest}}  {text}" for label, text in pairs]
     for line in lines:
         click.echo(show.clean(line))
 
 
+LEAST = 8  # columns of the terminal that a column of a table gets; where there is less room, each row is a paragraph
+
+
 def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
     """Print a listing: JSON for programs, aligned columns for people; a terminal that is too narrow gets long cells
-    in several lines."""
+    in several lines, or a paragraph for each row."""
     from catalog_core import show
 
     quiet(ctx)
@@ -174,32 +177,75 @@ def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
         click.echo(empty)
         return
     headings, rows = show.table(items)
-    columns = list(zip(*rows, strict=True))
-    widths = [max(len(heading), *map(_width, cells)) for heading, cells in zip(headings, columns, strict=True)]
-    if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - 2 * (len(widths) - 1)
-        while sum(widths) > max(room, 12 * len(widths)):
+    columns = max(shutil.get_terminal_size().columns, LEAST) if sys.stdout.isatty() else None
+    for line in laid_out([heading.upper() for heading in headings], rows, columns):
+        click.echo(line)
+
+
+def laid_out(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None) -> Iterator[str]:
+    """The lines of a table, none wider than `columns` of a terminal (None: as wide as it comes). No letter is lost."""
+    from catalog_core import show
+
+    cells = list(zip(headings, *rows, strict=True))
+    widths = [max(map(width, column)) for column in cells]
+    room = None if columns is None else columns - 2 * (len(widths) - 1)
+    if columns is not None and room is not None and sum(widths) > room:
+        if room < LEAST * len(widths):
+            yield from _paragraphs(headings, rows, columns)
+            return
+        while sum(widths) > room:
             widths[widths.index(max(widths))] -= 1
-    sides = [show.right(cells) for cells in columns]
-    for row in ([heading.upper() for heading in headings], *rows):
-        folded = [
-            textwrap.wrap(text, width) if _width(text) > width else [text]
-            for text, width in zip(row, widths, strict=True)
-        ]
-        for parts in zip_longest(*folded, fillvalue=""):
-            line = "  ".join(_padded(*part) for part in zip(parts, widths, sides, strict=True))
-            click.echo(line.rstrip())
+    sides = [show.right(column[1:]) for column in cells]
+    for row in (headings, *rows):
+        parts = [folded(text, room) for text, room in zip(row, widths, strict=True)]
+        for line in zip_longest(*parts, fillvalue=""):
+            yield "  ".join(_padded(*part) for part in zip(line, widths, sides, strict=True)).rstrip()
 
 
-def _width(text: str) -> int:
-    """Columns of the terminal that a text takes: letters of East Asian scripts take two."""
+def _paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        if number:
+            yield ""
+        for heading, text in zip(headings, row, strict=True):
+            if text:
+                first, *others = folded(f"{heading}: {text}", columns - 2)
+                yield from (first, *(f"  {line}" for line in others))
+
+
+def folded(text: str, room: int) -> list[str]:
+    """The text in lines of at most `room` (2 or more) columns of the terminal, broken at blanks where it has some."""
+    if width(text) <= room:
+        return [text]
+    lines: list[str] = []
+    line = ""
+    for number, word in enumerate(text.split(" ")):
+        longer = f"{line} {word}" if number else word
+        if width(longer) <= room:
+            line = longer
+            continue
+        if line:
+            lines.append(line)
+        line = ""
+        for letter in word:
+            if width(line + letter) > room:
+                lines.append(line)
+                line = ""
+            line += letter
+    return [*lines, line] if line else lines
+
+
+def width(text: str) -> int:
+    """Columns of the terminal that a text takes: letters of East Asian scripts take two, marks on letters none."""
     if text.isascii():
         return len(text)
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
 
 
-def _padded(text: str, width: int, right: bool) -> str:
-    blanks = " " * max(0, width - _width(text))
+def _padded(text: str, room: int, right: bool) -> str:
+    blanks = " " * max(0, room - width(text))
     return blanks + text if right else text + blanks
 
 

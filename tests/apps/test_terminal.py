@@ -44,7 +44,10 @@ class Terminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         command = [sys.executable, "-m", "catalog_cli", *arguments]
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, close_fds=True)
+        environment = dict(os.environ)  # not what readline, which pytest imports, sets behind Python's back: COLUMNS=80
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, close_fds=True, env=environment
+        )
         os.close(slave)
         self.seen = ""
 
@@ -96,7 +99,7 @@ def test_nothing_but_the_result_is_written_without_a_terminal(folder: Path) -> N
     assert re.fullmatch(r"calo/gan@1  350\.0 kB, [0-9.]+ k?B new  sha256:[0-9a-f]{64}\n", out)
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [40, 80, 120, 250])
 def test_tables_fit_the_terminal_and_lose_nothing(folder: Path, columns: int) -> None:
     terminal = Terminal("list", "calo/a-rather-long-name-of-a-model", columns=columns)
     assert terminal.end() == 0

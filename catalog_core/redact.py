@@ -139,7 +139,10 @@ def tree(value: Any, name: str = "") -> Any:
         for key in ("key", "name"):  # trackers keep lists of such pairs
             if isinstance(value.get(key), str) and "value" in value and secret_name(value[key]):
                 value = {**value, "value": MASK}
-        return {key: tree(item, inner or str(key)) for key, item in value.items()}
+        pair = {"key", "value"} <= value.keys() and isinstance(value["key"], str)  # there, `key` is a name
+        return {
+            key: text(item) if pair and key == "key" else tree(item, inner or str(key)) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         if name.rpartition(".")[2] in ("command", "argv") and value and all(isinstance(item, str) for item in value):
             return [value[0], *command(list(value[1:]))]

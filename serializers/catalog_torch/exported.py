@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from catalog_core.errors import SerializationError
+from catalog_torch import calls, expressions, guards, tables
 
 WEIGHTS = "archive/data/weights/"
 _MEMBERS = re.compile(
@@ -28,25 +29,13 @@ _MEMBERS = re.compile(
     r"|models/model\.json|archive_format|archive_version|byteorder|\.data/(version|serialization_id))\Z"
 )
 _DROPPED = re.compile(r"archive/data/(weights/weight_\d+|sample_inputs/model\.pt)\Z")
-_OPERATION = re.compile(
-    r"torch\.ops\.(aten|prims|higher_order)\.(__i?(?:and|or|xor|lshift|rshift)__|_?[A-Za-z]\w*)(?:\.([A-Za-z]\w*))?\Z"
-)
-_SCALAR = re.compile(
-    r"_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)\Z"
-    r"|math\.(ceil|floor|trunc|sqrt|pow|log|log2|exp)\Z|torch\.sym_(not|ite|max|min|int|float|sum|sqrt)\Z"
-)
-_CONTROL = frozenset(["cond", "while_loop", "wrap_with_set_grad_enabled", "wrap_with_autocast"])
-_FILES = frozenset(["from_file", "save", "warn", "format", "set_data"])  # they reach files, streams or foreign storage
 _PLAIN = re.compile(r"[\w.+:]*\Z")
 _NAMES = frozenset({"name", "as_name", "as_tensor_name", "forward_arg_names", "in_names", "out_names"})
 _TABLES = frozenset(["tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values", "range_constraints"])
 _SPECS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
-_WORDS = re.compile(
-    r"Symbol|positive|integer|nonnegative|True|False|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Eq|Ne|Lt|Le|"
-    r"Gt|Ge|Integer|Float|Rational|Add|Mul|Pow|ToFloat|TruncToInt|Where|And|Or|Not|oo|PowByNatural|FloatPow|"
-    r"FloatTrueDiv|IntTrueDiv|ModularIndexing|CeilToInt|FloorToInt|RoundToInt|[suz][uf]?\d+"
-)
+_SYMBOL = re.compile(r"(s|u|zf|zuf)\d{1,5}\Z")  # torch counts up to the number of a symbol
 MAX_GRAPH = 256 << 20
+MAX_STRING = 4_000
 ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
 
 
@@ -71,10 +60,11 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
 
 
 def archive(program: torch.export.ExportedProgram) -> bytes:
-    """A program as a stripped archive; its weights are gone after. Raises `SerializationError` for one that is not on
-    the list."""
+    """A program as a stripped archive that can be loaded again; its weights are gone after. Raises `SerializationError`
+    for one that is not on the list, or that torch cannot read."""
+    state = dict(program.state_dict)
     # the weights are stored once, beside the graphs: here one element stands for each
-    for key, value in program.state_dict.items():
+    for key, value in state.items():
         light = torch.zeros((), dtype=value.dtype)
         program.state_dict[key] = (
             torch.nn.Parameter(light, value.requires_grad) if isinstance(value, torch.nn.Parameter) else light
@@ -86,7 +76,9 @@ def archive(program: torch.export.ExportedProgram) -> bytes:
     except Exception as exc:  # of types that it has no name for
         cause = " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
         raise SerializationError(f"torch.export cannot write the graph: {cause}") from exc
-    return _strip(buffer.getvalue())
+    stripped = _strip(buffer.getvalue())
+    load(stripped, state)  # torch writes graphs that it cannot read, and the list is ours: nothing such is published
+    return stripped
 
 
 def _read(data: bytes) -> dict[str, bytes]:
@@ -128,18 +120,22 @@ def _write(members: Mapping[str, bytes]) -> bytes:
 
 def _strip(data: bytes) -> bytes:
     members = _read(data)
-    members["archive/models/model.json"] = _checked_graph(members["archive/models/model.json"])
+    members["archive/models/model.json"] = _text(_checked_graph(members["archive/models/model.json"]))
     members["archive/.data/serialization_id"] = b"0"
     return _write(members)
 
 
-def _checked_graph(data: bytes) -> bytes:
+def _text(graph: Mapping[str, Any]) -> bytes:
+    return json.dumps(graph, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _checked_graph(data: bytes) -> dict[str, Any]:
     """The graph without guard code, traces and paths. Raises `SerializationError` for an operation, a symbolic
     expression, a name or a structure that is not on the list."""
     graph = _object(data)
     graph["guards_code"] = []
     _check(graph)
-    return json.dumps(graph, separators=(",", ":"), sort_keys=True).encode()
+    return graph
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -153,7 +149,8 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _check(graph: dict[str, Any]) -> None:
-    """Hold every text of the graph against the rule of its key; drop the metadata of nodes."""
+    """Hold every call against the list of operators and every text against the rule of its key; drop the metadata of
+    nodes, and write expressions anew."""
     stack: list[tuple[str, Any]] = [("", graph)]
     while stack:
         key, value = stack.pop()
@@ -165,14 +162,19 @@ def _check(graph: dict[str, Any]) -> None:
             for name in value:
                 if not (name.isidentifier() if key in _TABLES else _PLAIN.match(name)):
                     raise SerializationError(f"the graph holds the name {name[:100]!r}, which is no identifier")
+                if key == "range_constraints" and not _SYMBOL.match(name):
+                    raise SerializationError(f"the graph holds the symbol {name[:100]!r}, which torch would not write")
+            if "target" in value:
+                calls.check(value["target"], value.get("inputs"))
+                calls.complete(value["target"], value["inputs"])
+            if "expr_str" in value:
+                value["expr_str"] = expressions.checked(value["expr_str"])
             stack += value.items()
         if key == "as_custom_obj" and value is not None:
             raise SerializationError("the graph holds a custom object, which is never read")
-        if key in ("target", "as_operator") and value is not None:
-            _check_target(value)
-        elif key == "expr_str":
-            _check_expression(value)
-        elif isinstance(value, str):
+        if key == "as_operator" and value is not None:
+            raise SerializationError(f"the graph passes on {str(value)[:100]!r}, which is not on the list of operators")
+        if isinstance(value, str) and key != "expr_str":
             _check_text(key, value)
 
 
@@ -181,22 +183,13 @@ def _check_text(key: str, text: str) -> None:
         _check_structure(text, names=key == "in_spec")
     elif key in _NAMES and not text.isidentifier() and text:  # torch writes names into the code that it generates
         raise SerializationError(f"the graph holds the name {text[:100]!r}, which is no identifier")
-    elif key != "as_string" and not _PLAIN.match(text):
+    elif key in ("as_float", "as_floats", "real", "imag") and text in ("Infinity", "-Infinity", "NaN"):
+        return
+    elif key == "as_string":  # an equation, a mode, the message of an assertion
+        if len(text) > MAX_STRING or not text.isprintable():
+            raise SerializationError(f"the graph holds the text {text[:100]!r}, which cannot be printed as it is")
+    elif not _PLAIN.match(text):
         raise SerializationError(f"the graph holds {text[:100]!r} as {key}, which is not a plain name")
-
-
-def _check_target(target: Any) -> None:
-    found = _OPERATION.match(target) if isinstance(target, str) else None
-    good = bool(isinstance(target, str) and _SCALAR.match(target))
-    if found is not None:
-        space, name, overload = found.groups()
-        if space == "higher_order":
-            good = overload is None and name in _CONTROL
-        elif name not in _FILES and overload is not None:
-            packet = getattr(getattr(torch.ops, space), name, None)
-            good = isinstance(getattr(packet, overload, None), torch._ops.OpOverload)
-    if not good:
-        raise SerializationError(f"the graph calls {str(target)[:100]!r}, which is not on the list")
 
 
 def _check_structure(text: str, *, names: bool) -> None:
@@ -223,61 +216,62 @@ def _check_structure(text: str, *, names: bool) -> None:
         raise SerializationError(f"the graph holds the structure {text[:200]!r}, which is not on the list")
 
 
-def _check_expression(text: Any) -> None:
-    words = set(re.findall(r"[^\W\d]\w*", text)) if isinstance(text, str) else {"?"}
-    quoted = re.sub(r"'[suz][uf]?\d+'", "", text) if isinstance(text, str) else ""
-    if not all(map(_WORDS.fullmatch, words)) or re.search(r"[^\w\s(),.+*/=<>-]|\.\s*[^\W\d]", quoted):
-        raise SerializationError(f"the graph holds the expression {str(text)[:100]!r}, which is not plain arithmetic")
+def _tables(members: dict[str, bytes], state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Check the tables of tensors, and put a placeholder into the archive for each weight. Gives the weights."""
+    for folder in ("weights", "constants"):
+        name = f"archive/data/{folder}/model_{folder}_config.json"
+        whole = _object(members.get(name, b'{"config":{}}'))
+        _check(whole)
+        for key, item in tables.items_of(whole):
+            if folder == "constants":
+                place = f"archive/data/constants/{item['path_name']}"
+                tables.fits(key, item.get("tensor_meta"), len(members.get(place, b"")))
+            elif key not in state:
+                raise SerializationError(f"the graph needs {key}, which is not among the stored weights")
+            else:
+                members[WEIGHTS + item["path_name"]] = tables.placeholder(item, state[key])
+                yield key, state[key]
+        members[name] = json.dumps(whole).encode()
 
 
-def _placeholder(item: dict[str, Any], tensor: torch.Tensor) -> bytes:
-    """One element that stands for all of a weight, until the weight itself takes its place."""
-    meta = item.get("tensor_meta")
-    if not isinstance(meta, dict):
-        raise SerializationError("the archive's table of tensors cannot be read")
-    meta.update(
-        sizes=[{"as_int": size} for size in tensor.shape],
-        strides=[{"as_int": 0} for _ in tensor.shape],
-        storage_offset={"as_int": 0},
-    )
-    return bytes(tensor.element_size() if tensor.numel() else 0)
+def _reason(exc: BaseException) -> str:
+    """The first error of a chain: torch says of all that the reason is printed above."""
+    chain = [exc]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    return " ".join(f"{type(chain[-1]).__name__}: {chain[-1]}".split())[:1000]
+
+
+def _opened(data: bytes) -> torch.export.ExportedProgram:
+    """The program of an archive. `torch.export.load` hides the reason of a failure behind an older format."""
+    try:
+        from torch.export.pt2_archive._package import load_pt2
+    except ImportError:  # torch before 2.8
+        return torch.export.load(io.BytesIO(data))
+    program: torch.export.ExportedProgram = load_pt2(io.BytesIO(data)).exported_programs["model"]
+    return program
 
 
 def load(data: bytes, state: Mapping[str, torch.Tensor], device: str | None = None) -> torch.nn.Module:
     """The graph as a module on `device`, whose weights are the tensors of `state` themselves."""
     members = _read(data)
-    members["archive/models/model.json"] = _checked_graph(members["archive/models/model.json"])
+    graph = _checked_graph(members["archive/models/model.json"])
+    tables.check_weights(graph, state)
+    members["archive/models/model.json"] = _text(graph)
     members["archive/data/sample_inputs/model.pt"] = b""  # torch asks for it; empty means none, and nothing to unpickle
-    used: dict[str, torch.Tensor] = {}
-    for name in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
-        whole = _object(members.get(f"archive/{name}", b'{"config":{}}'))
-        _check(whole)
-        config = whole.get("config")
-        if not isinstance(config, dict) or not all(isinstance(item, dict) for item in config.values()):
-            raise SerializationError("the archive's table of tensors cannot be read")
-        for key, item in config.items():
-            if item.get("use_pickle"):
-                raise SerializationError(f"{key} is stored as a pickle, which is never read")
-            if not re.fullmatch(r"(weight|tensor)_\d+", str(item.get("path_name"))):
-                raise SerializationError(f"{key} lies at {item.get('path_name')!r}, which is not a member's name")
-            if "weights" in name:
-                if key not in state:
-                    raise SerializationError(f"the graph needs {key}, which is not among the stored weights")
-                used[key] = state[key]
-                members[WEIGHTS + item["path_name"]] = _placeholder(item, state[key])
-        members[f"archive/{name}"] = json.dumps(whole).encode()
+    used = {key: value for key, value in _tables(members, state)}
     try:
-        with ONE_AT_A_TIME:
-            program = torch.export.load(io.BytesIO(_write(members)))
+        with ONE_AT_A_TIME, quiet():
+            program = _opened(_write(members))
             if device not in (None, "cpu"):  # constants, and operations that name a device
                 from torch.export.passes import move_to_device_pass
 
                 program = move_to_device_pass(program, device)
             module = program.module()
+        guards.install(module)
         module.load_state_dict(
             {key: used[key] for key in module.state_dict() if key in used}, strict=False, assign=True
         )
     except Exception as exc:
-        reason = (str(exc) or type(exc).__name__).strip().splitlines()[0][:300]
-        raise SerializationError(f"torch cannot load the graph: {reason}") from exc
+        raise SerializationError(f"torch cannot load the graph: {_reason(exc)}") from exc
     return module

@@ -13,14 +13,9 @@ from typing import Any
 import torch
 
 from catalog_core.errors import SerializationError
-from catalog_torch import exported
+from catalog_torch import exported, tables
 from catalog_torch.serializer import ExportedModule
 
-# torch's own numbers of types (torch._export.serde.schema.ScalarType)
-_DTYPES = {
-    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
-    10: "complex64", 12: "bool", 13: "bfloat16", 28: "uint16", 29: "float8_e4m3fn", 30: "float8_e5m2",
-}  # fmt: skip
 _ROOT = re.compile(r"[^/]+/models/model\.json\Z")
 CONFIG = "data/weights/model_weights_config.json"
 
@@ -75,7 +70,7 @@ def _weight(key: str, item: Any, members: dict[str, bytes]) -> torch.Tensor:
         if not re.fullmatch(r"weight_\d+", name):
             raise SerializationError(f"{key[:100]} lies at {name[:100]!r}, which is not a member's name")
         sizes, strides = ([axis["as_int"] for axis in meta[kind]] for kind in ("sizes", "strides"))
-        dtype, data = getattr(torch, _DTYPES[meta["dtype"]]), members[f"data/weights/{name}"]
+        dtype, data = getattr(torch, tables.DTYPES[meta["dtype"]]), members[f"data/weights/{name}"]
         if 0 in sizes:
             return torch.empty(sizes, dtype=dtype)
         flat = torch.frombuffer(bytearray(data), dtype=dtype)

@@ -72,6 +72,9 @@ class StoredArtifact:
                     f"{component.serializer!r} has no option {key!r} for loading",
                     hint=nearest(key, known) or f"it has {', '.join(known)}",
                 )
+        renaming = next((key for key in ("rename", "partial") if key in options), None)
+        if renaming is not None and into is None and options.get("like") is None:
+            raise InvalidInput(f"{renaming}= goes with into=: it says how a live object is filled")
         return serializer.load(self.reader(component), device, into, options)
 
     def _load_files(self, component: Component, into: Any, options: Mapping[str, Any]) -> Path:

@@ -685,9 +685,11 @@ class Catalog:
         """Load a version: the object where it has one component, else a lazy read-only mapping of components. Files
         that no serializer made come as a folder: a read-only copy until this process ends, or `into` a new one.
 
-        `into` fills a live object strictly; `as_` picks the kind of arrays (`numpy`, `torch`, `state_dict`);
-        `trust=True` allows the recorded class to be imported; `copy=True` gives private memory. Every byte is checked
-        by the catalog's policy. Raises `NotFound`, `IntegrityError`, `NotTrusted`, `SerializationError`.
+        `into` fills a live object strictly; with it, `rename={"old": "new"}` (names, prefixes, or a function) says what
+        stored names are called there, and `partial=True` takes what fits and returns a `Filled`. `as_` picks the kind
+        of arrays (`numpy`, `torch`, `state_dict`); `trust=True` allows the recorded class to be imported; `copy=True`
+        gives private memory. Every byte is checked by the catalog's policy. Raises `NotFound`, `IntegrityError`,
+        `NotTrusted`, `SerializationError`.
         """
         version, named = self._pointed(ref)
         if component is not None and not isinstance(component, str):

@@ -101,7 +101,8 @@ class Serializer(Protocol):
         `SerializationError` and the object is unchanged. `device` is where the object shall be (`cpu`, `cuda:1`; None:
         the processor): a format that knows the processor only raises `BackendError` for another one. `options`:
         `trust` (bool) allows the recorded class to be imported, and may be ignored where the format needs none; `as_`
-        ('numpy', 'torch', …) picks the kind of arrays; `copy` (bool) gives private memory."""
+        ('numpy', 'torch', …) picks the kind of arrays; `copy` (bool) gives private memory. A serializer that fills by
+        names takes `filling.OPTIONS` too, and gives them to `filling.fill`."""
 
     def describe(self, obj: Any) -> Description:
         """Framework, algorithm, hyperparameters, parameters, tensors; missing pieces are empty, never an error."""

@@ -13,14 +13,14 @@ import attrs
 import keras
 import numpy as np
 
-from catalog_core import tensors
+from catalog_core import filling, tensors
 from catalog_core.axes import measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.records import Description
 from catalog_core.session import by_name
 from catalog_core.snapshots import Snapshot
-from catalog_keras import build, config, own, structure
+from catalog_keras import build, config, own, reuse, structure
 
 CONFIG = "model.json"
 WEIGHTS = "model.safetensors"
@@ -32,6 +32,7 @@ class KerasSerializer:
     """See `interfaces.serializer`."""
 
     name = "keras"
+    load_options = filling.OPTIONS
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Weights, seeds, own state and optimizers always; the configuration where Keras makes the model of it."""
@@ -79,6 +80,9 @@ class KerasSerializer:
         kind = options.get("as_")
         if kind not in (None, "numpy"):
             raise SerializationError(f"as_={kind!r} is not known here", hint="numpy")
+        if into is not None and any(options.get(key) for key in filling.OPTIONS):
+            weights = tensors.read(reader, tensors.numpy_maker(), writable=False, name=WEIGHTS)
+            return reuse.fill(into, weights, options)
         notes = _notes(reader.meta)
         make = tensors.numpy_maker(bool(options.get("copy")))
         own_files = own.files(notes["own"])

@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import attrs
 import numpy as np
 
-from catalog_core import tensors
+from catalog_core import filling, tensors
 from catalog_core.digests import canonical, parse
 from catalog_core.errors import BackendError, MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
@@ -34,7 +35,7 @@ class PytreeSerializer:
     """See `interfaces.serializer`."""
 
     name = "pytree"
-    load_options = ("like",)
+    load_options = ("like", *filling.OPTIONS)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write a tree of arrays and plain values: what Python has for it, dataclasses, and nodes that JAX knows."""
@@ -74,10 +75,12 @@ class PytreeSerializer:
             live = dict(tree.leaves(into))
             if not live:
                 raise SerializationError(f"a {type(into).__name__} holds no arrays to fill")
-            tensors.fill(live, values)
-            return into
+            return filling.fill(
+                into, live, values, lambda chosen: tensors.fill({key: live[key] for key in chosen}, chosen),
+                **filling.options_of(options),
+            )  # fmt: skip
         if like is not None:
-            return _alike(jax, like, values, device)
+            return _alike(jax, like, values, device, filling.options_of(options))
         if jax is not None:
             place = _place(jax, device)
             values = {name: _to_jax(jax, name, value, place) for name, value in values.items()}
@@ -151,31 +154,38 @@ def _place(jax: Any, device: str | None) -> Any:
         raise BackendError(f"JAX has no device {device!r}: {exc}", hint="device='cpu'", backend="pytree") from exc
 
 
-def _alike(jax: Any, live: Any, values: Mapping[str, Any], device: str | None) -> Any:
-    """A tree like `live` with the stored arrays in the places of its own."""
+def _alike(jax: Any, live: Any, values: Mapping[str, Any], device: str | None, options: Mapping[str, Any]) -> Any:
+    """A tree like `live` with the stored arrays in the places of its own; with `partial`, a `Filled` that holds it."""
     places: dict[int, str] = {}
     wanted: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for name, leaf in tree.leaves(live):
         wanted[name] = np.asarray(leaf)
-        first = places.setdefault(id(leaf), name)
-        if first != name and name in values and first in values and not _same(values[first], values[name]):
-            raise SerializationError(
-                f"{first!r} and {name!r} are one array in the live object, and two that are stored"
-            )
-    shapes = [{name: f"{v.dtype.name}{list(v.shape)}" for name, v in some.items()} for some in (values, wanted)]
-    for name in [*shapes[1], *shapes[0]]:
-        stored, lives = (some.get(name, "missing") for some in shapes)
-        if stored != lives:
-            raise SerializationError(f"the stored arrays do not fit: {name} is {stored}, in the live object {lives}")
+        places.setdefault(id(leaf), name)
+
+    def problems(target: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in target:
+            old, new = (f"{v.dtype.name}{list(v.shape)}" for v in (stored[name], target[name]))
+            if old != new:
+                found[name] = f"{name} is {old}, in the live object {new}"
+        for name, leaf in tree.leaves(live):
+            first = places[id(leaf)]
+            if first != name and name in stored and first in stored and not _same(stored[first], stored[name]):
+                found[name] = f"{first!r} and {name!r} are one array in the live object, and two that are stored"
+        return found
+
+    done = filling.fill(None, wanted, values, chosen.update, problems=problems, what="arrays", **options)
     place = _place(jax, device)
 
     def made(leaf: Any) -> Any:
         name = places.get(id(leaf))
-        if name is None:
+        if name is None or name not in chosen:
             return leaf
-        return _to_jax(jax, name, values[name], place) if tree.is_jax(leaf) else np.array(values[name])
+        return _to_jax(jax, name, chosen[name], place) if tree.is_jax(leaf) else np.array(chosen[name])
 
-    return jax.tree_util.tree_map(made, live)
+    result = jax.tree_util.tree_map(made, live)
+    return result if done is None else attrs.evolve(done, into=result)
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from catalog_core import tensors
+from catalog_core import filling, modules, tensors
 from catalog_core.errors import MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
@@ -30,7 +30,7 @@ class SafetensorsSerializer:
     """See `interfaces.serializer`."""
 
     name = "safetensors"
-    load_options = ("tensors",)
+    load_options = ("tensors", *filling.OPTIONS)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write a mapping name → array, or nested mappings and lists of arrays and plain values."""
@@ -63,8 +63,9 @@ class SafetensorsSerializer:
         if structure is None or names is not None:
             if into is None:
                 return values
-            tensors.fill(target, values)
-            return into
+            return modules.fill(into, into if modules.is_module(into) else target, values, options)
+        if any(options.get(key) for key in filling.OPTIONS):
+            raise SerializationError("rename= and partial= fill tensors by name, and what is stored is nested")
         state = restore(structure, values)
         if into is None:
             return state

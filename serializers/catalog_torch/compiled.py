@@ -72,6 +72,7 @@ class CompiledSerializer(TorchSerializer):
     the code. Loading runs what is stored, so only with `trust`."""
 
     name = "aoti"
+    load_options = ()
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """A package for each method that an entry point names, for the device that the module is on."""

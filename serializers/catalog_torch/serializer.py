@@ -18,7 +18,9 @@ from torch.utils._pytree import tree_structure
 from catalog_core import tensors
 from catalog_core.axes import measured
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
+from catalog_core.filling import OPTIONS
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
+from catalog_core.modules import fill, state_of
 from catalog_core.records import Description
 from catalog_core.session import by_name, fields_of
 from catalog_core.snapshots import Snapshot
@@ -87,6 +89,10 @@ class ExportedModule(torch.nn.Module):
         destination = OrderedDict() if destination is None else destination
         destination.update((prefix + key, found[key]) for key in self.notes["order"] if key in found)
         return destination
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Fill the weights, by the names that they have in `state_dict()`."""
+        tensors.fill(self.state_dict(), state_dict)
 
     def train(self, mode: bool = True) -> ExportedModule:
         """Exported graphs keep the mode they were exported in; only `False` is possible."""
@@ -186,13 +192,6 @@ def _run(module: torch.nn.Module, method: str, values: Mapping[str, Any]) -> Any
     return module(*unnamed, **named) if method == "forward" else getattr(module, method)(*unnamed, **named)
 
 
-def _state_of(module: torch.nn.Module) -> dict[str, Any]:
-    try:
-        return dict(_bare(module).state_dict())
-    except Exception as exc:  # hooks of the user's
-        raise SerializationError(f"{type(module).__name__} has no state dict: {exc}") from exc
-
-
 def methods_of(request: SaveRequest) -> list[str]:
     """The methods to export: those that entry points name, else `forward`."""
     return list(dict.fromkeys(request.methods)) or ["forward"]
@@ -202,11 +201,12 @@ class TorchSerializer:
     """See `interfaces.serializer`."""
 
     name = "torch"
+    load_options: tuple[str, ...] = OPTIONS
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Weights always; a graph for each method that an entry point names, with an example, where torch can trace."""
         obj = self._module(obj)
-        state = _state_of(obj)
+        state = state_of(obj)
         packed = next((key for key, value in state.items() if not isinstance(value, torch.Tensor)), None)
         if packed is not None and "_packed_params" in packed:
             raise SerializationError(
@@ -301,10 +301,11 @@ class TorchSerializer:
             raise SerializationError("the manifest names tensors that are not stored")
         state = {key: values[key] for key in notes["order"]}
         if into is not None:
-            return _fill(into, state)
+            return fill(into, _bare(into), state, options)
         if options.get("trust") and kind is None:
             try:
-                return _fill(_construct(notes.get("class")), state)
+                made = _construct(notes.get("class"))
+                return fill(made, made, state, {})
             except (NotTrusted, SerializationError):
                 if not notes["inputs"]:
                     raise  # else the graph, which needs no class
@@ -339,7 +340,7 @@ class TorchSerializer:
         }
         shapes, count = {}, 0
         try:
-            for key, value in _state_of(obj).items():
+            for key, value in state_of(obj).items():
                 tensors.check_array(key, value)
                 shapes[key] = (tensors.dtype_of(value), tuple(value.shape))
             unique = {tensors.identity(value): value for _, value in obj.named_parameters()}
@@ -424,14 +425,6 @@ def _out(value: Any) -> Any:
         return np.asarray(value)
     value = value.detach().cpu().resolve_conj().resolve_neg()
     return value if value.dtype is torch.bfloat16 or "float8" in str(value.dtype) else value.numpy()
-
-
-def _fill(target: Any, state: Mapping[str, torch.Tensor]) -> Any:
-    live = _state_of(target) if isinstance(target, torch.nn.Module) else target
-    if not isinstance(live, Mapping):
-        raise SerializationError(f"a {type(target).__name__} cannot be filled", hint="a module or its state dict")
-    tensors.fill(live, state)
-    return target
 
 
 def _construct(path: Any) -> Any:

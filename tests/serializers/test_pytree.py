@@ -224,3 +224,26 @@ def test_jax_arrays_keep_their_dtype_or_are_refused(catalog: Catalog, jax: Any) 
         catalog.load("double", as_="jax")
     with pytest.raises(SerializationError, match="no array of numbers"):
         catalog.save("key", [jax.random.key(0)], serializer="pytree")
+
+
+def test_trees_are_filled_under_other_names_and_in_part(tmp_path: Path) -> None:
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        stored = {"encoder": [np.ones(2), np.ones(3)], "head": np.ones(4)}
+        catalog.save("m", stored, serializer="pytree")
+        live = {"backbone": [np.zeros(2), np.zeros(3)], "head": np.zeros(5)}
+        with pytest.raises(SerializationError, match=r"backbone/#0.*encoder/#0.*rename=\{'encoder': 'backbone'\}"):
+            catalog.load("m", into=live)
+        done = catalog.load("m", into=live, rename={"encoder": "backbone"}, partial=True)
+        assert done.loaded == ("backbone/#0", "backbone/#1") and list(done.skipped) == ["head"]
+        assert live["backbone"][1].tolist() == [1, 1, 1] and live["head"].tolist() == [0] * 5
+
+
+def test_new_trees_take_other_names_and_what_fits(tmp_path: Path) -> None:
+    jax = pytest.importorskip("jax")
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        catalog.save("m", {"encoder": jax.numpy.ones(2), "head": jax.numpy.ones(4)}, serializer="pytree")
+        live = {"backbone": jax.numpy.zeros(2), "head": jax.numpy.zeros(5)}
+        done = catalog.load("m", like=live, rename={"encoder": "backbone"}, partial=True)
+        assert done.into["backbone"].tolist() == [1, 1] and done.into["head"].tolist() == [0] * 5
+        live["head"] = jax.numpy.zeros(4)
+        assert catalog.load("m", like=live, rename={"encoder": "backbone"})["head"].tolist() == [1] * 4

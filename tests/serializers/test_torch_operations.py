@@ -15,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from catalog_core.errors import SerializationError  # noqa: E402
-from catalog_torch import calls, exported, expressions, guards, tables  # noqa: E402
+from catalog_torch import calls, exported, expressions, guards, tables, tracing  # noqa: E402
 
 pytestmark = pytest.mark.framework
 nn, F = torch.nn, torch.nn.functional
@@ -234,7 +234,7 @@ def test_real_models_load_as_they_are_and_in_the_core_operators(name: str) -> No
     net = net.eval()
     names = ["x", "y"] if isinstance(net, Net) else list(inspect.signature(net.forward).parameters)
     inputs = dict(zip(names, values, strict=False))
-    program, _ = exported.program_of(net, inputs)
+    program = tracing.trace(net, inputs, keep=lambda program: program).program
     state = {**net.state_dict(), **program.state_dict}
     forms = ["as it is", "decomposed"]
     for form in forms[: 1 if name == "linear algebra" else 2]:  # torch makes tokens of its checks, which are not listed

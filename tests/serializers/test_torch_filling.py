@@ -1,0 +1,213 @@
+"""Live modules are filled by torch's own protocol, under other names and in part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import SerializationError  # noqa: E402
+
+pytestmark = pytest.mark.framework
+nn = torch.nn
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as opened:
+        yield opened
+
+
+class Scaled(nn.Module):
+    """Keeps a number that is no parameter, as a tensor."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(2, 2), scale
+
+    def get_extra_state(self) -> Any:
+        return torch.tensor(self.scale)
+
+    def set_extra_state(self, state: Any) -> None:
+        self.scale = float(state)
+
+
+class Deaf(Scaled):
+    """Does not take what it gave."""
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+class Fussy(Scaled):
+    def set_extra_state(self, state: Any) -> None:
+        if float(state) > 2:
+            raise ValueError("too large")
+        super().set_extra_state(state)
+
+
+class Hooked(nn.Linear):
+    """Stores its weight the other way round, as old checkpoints do."""
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().state_dict(*args, **kwargs)
+        prefix = kwargs.get("prefix", "")
+        found[prefix + "kernel"] = found.pop(prefix + "weight").T.clone()
+        return found
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+        state[prefix + "weight"] = state.pop(prefix + "kernel").T
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+class Cached(nn.Linear):
+    """Computes with a copy of its weight, which a hook renews."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.register_load_state_dict_post_hook(lambda module, keys: module.renew())
+        self.renew()
+
+    def renew(self) -> None:
+        self.doubled = self.weight.detach() * 2
+
+
+class Adapter(nn.Module):
+    """As LoRA: a frozen base, and what was learned beside it, which alone is stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.down, self.up = nn.Linear(4, 4), nn.Linear(4, 1, bias=False), nn.Linear(1, 4, bias=False)
+        self.base.requires_grad_(False)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().state_dict(*args, **kwargs)
+        return {key: value for key, value in found.items() if "base." not in key}
+
+    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
+        return super().load_state_dict(state, strict=False, assign=assign)
+
+
+def test_an_extra_state_that_is_a_tensor_is_given_to_the_module(catalog: Catalog) -> None:
+    stored, live = Scaled(3.0), nn.Sequential(Scaled(1.0))
+    catalog.save("m", nn.Sequential(stored))
+    assert catalog.load("m", into=live) is live
+    assert live[0].scale == 3.0 and torch.equal(live[0].layer.weight, stored.layer.weight)
+
+
+@pytest.mark.parametrize("kind, why", [(Deaf, "reports another state: _extra_state"), (Fussy, "refuses.*too large")])
+def test_a_module_that_is_not_what_was_stored_afterwards_is_put_back(catalog: Catalog, kind: Any, why: str) -> None:
+    catalog.save("m", Scaled(3.0))
+    live = kind(1.0)
+    before = live.layer.weight.detach().clone()
+    with pytest.raises(SerializationError, match=why) as refused:
+        catalog.load("m", into=live)
+    assert "given back the state" in str(refused.value)
+    assert live.scale == 1.0 and torch.equal(live.layer.weight, before)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hooked(3, 2),
+        lambda: nn.Sequential(nn.Linear(3, 3), Hooked(3, 2)),
+        Adapter,
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)),
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2)),
+        lambda: nn.utils.parametrizations.orthogonal(nn.Linear(3, 3)),
+        lambda: nn.BatchNorm1d(3),
+        lambda: nn.DataParallel(nn.Linear(3, 2)),
+    ],
+)
+def test_subclasses_hooks_and_parametrizations_load_as_torch_loads_them(catalog: Catalog, make: Any) -> None:
+    stored, live, theirs = make(), make(), make()
+    catalog.save("m", stored)
+    catalog.load("m", into=live)
+    theirs.load_state_dict(stored.state_dict())
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(live.state_dict()[key], value), key
+
+
+def test_hooks_that_run_after_loading_run(catalog: Catalog) -> None:
+    stored, live = Cached(3, 2), Cached(3, 2)
+    catalog.save("m", stored)
+    assert torch.equal(catalog.load("m", into=live).doubled, stored.weight * 2)
+
+
+def test_a_lazy_module_takes_the_shapes_that_are_stored(catalog: Catalog) -> None:
+    stored = nn.Sequential(nn.Linear(5, 3), nn.ReLU())
+    catalog.save("m", stored)
+    live = catalog.load("m", into=nn.Sequential(nn.LazyLinear(3), nn.ReLU()))
+    assert torch.equal(live[0].weight, stored[0].weight)
+
+
+def test_nan_is_filled_as_it_is(catalog: Catalog) -> None:
+    stored = nn.Linear(2, 2)
+    nn.init.constant_(stored.weight, float("nan"))
+    catalog.save("m", stored)
+    assert torch.isnan(catalog.load("m", into=nn.Linear(2, 2)).weight).all()
+
+
+def test_what_was_loaded_without_its_class_is_filled_too(catalog: Catalog) -> None:
+    one, two = nn.Linear(3, 2), nn.Linear(3, 2)
+    catalog.save("one", one, example=torch.ones(2, 3))
+    catalog.save("two", two, example=torch.ones(2, 3))
+    loaded = catalog.load("one")
+    catalog.load("two", into=loaded)
+    assert torch.equal(loaded(torch.ones(2, 3)), two(torch.ones(2, 3)))
+
+
+class Old(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.head = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), nn.Linear(3, 10)
+
+
+class New(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.classify = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), nn.Linear(3, 2)
+        self.backbone[0].weight.requires_grad_(False)
+
+
+def test_a_network_is_used_again_for_another_task(catalog: Catalog) -> None:
+    old, new = Old(), New()
+    catalog.save("base", old)
+    head = new.classify.weight.detach().clone()
+    with pytest.raises(SerializationError) as refused:
+        catalog.load("base", into=new)
+    told = str(refused.value)
+    assert "7 missing" not in told and "backbone.0.weight" in told and "encoder.0.weight" in told
+    assert "'encoder.': 'backbone.'" in told or "'encoder': 'backbone'" in told
+    done = catalog.load("base", into=new, rename={"encoder": "backbone", "head": "classify"}, partial=True)
+    assert done.into is new and torch.equal(new.backbone[0].weight, old.encoder[0].weight)
+    assert torch.equal(new.backbone[1].running_mean, old.encoder[1].running_mean)
+    assert done.frozen == ("backbone.0.weight",) and len(done.loaded) == 7
+    assert list(done.skipped) == ["classify.weight", "classify.bias"] and torch.equal(new.classify.weight, head)
+    done = catalog.load("base", into=new, rename=lambda name: name.replace("encoder", "backbone"), partial=True)
+    assert done.new == ("classify.weight", "classify.bias") and done.left_over == ("head.weight", "head.bias")
+    assert "loaded: 7" in str(done) and "left over: 2 (head.weight, head.bias)" in str(done)
+
+
+def test_renaming_alone_is_strict_and_gives_the_module(catalog: Catalog) -> None:
+    stored = nn.Sequential(nn.Linear(2, 2))
+    catalog.save("m", stored)
+    live = nn.Linear(2, 2)
+    assert catalog.load("m", into=live, rename={"0": ""}) is live
+    assert torch.equal(live.weight, stored[0].weight)
+    with pytest.raises(SerializationError, match="1 left over"):
+        catalog.load("m", into=nn.Linear(2, 2, bias=False), rename={"0.": ""})
+
+
+def test_a_dictionary_of_tensors_is_filled_so_too(catalog: Catalog) -> None:
+    catalog.save("state", {"a.x": torch.ones(2), "a.y": torch.ones(3)})
+    live = nn.ParameterDict({"x": torch.zeros(2), "z": torch.zeros(1)})
+    done = catalog.load("state", into=live, rename={"a": ""}, partial=True)
+    assert (done.loaded, done.new, done.left_over) == (("x",), ("z",), ("y",))
+    assert live["x"].tolist() == [1, 1]

@@ -114,7 +114,7 @@ PRIMS = frozenset(
     abs acos acosh add amax amin asin asinh atan atan2 atanh bessel_i0 bessel_i0e bessel_i1 bessel_i1e bessel_j0
     bessel_j1 bitwise_and bitwise_not bitwise_or bitwise_xor broadcast_in_dim cat cbrt ceil clone collapse
     collapse_view conj conj_physical convert_element_type cos cosh device_put digamma div eq erf erf_inv erfc erfcx
-    exp exp2 expm1 fft_c2c fft_c2r fft_r2c floor fmax fmin fmod frexp full full_like gcd ge gt hypot igamma igammac
+    exp exp2 expm1 floor fmax fmin fmod frexp full full_like gcd ge gt hypot igamma igammac
     imag iota isfinite le lgamma log log10 log1p log2 lt maximum minimum mul ndtri ne neg nextafter pow prod real
     reciprocal remainder reshape rev round rsqrt scalar_tensor sign signbit sin sinh spherical_bessel_j0 split_dim sqrt
     squeeze sub sum tan tanh transpose trunc var view_of where xor_sum zeta

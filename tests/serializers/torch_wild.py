@@ -129,6 +129,7 @@ def written(value: Any) -> dict[str, Any]:
 
 
 def overloads() -> list[str]:
+    """`NAME.OVERLOAD` of all operators of `aten` that a graph may call."""
     found = []
     for name in sorted(ATEN | {f"{name}_" for name in ATEN}):
         for overload in getattr(getattr(torch.ops.aten, name, None), "overloads", list)():
@@ -175,7 +176,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
-    found = [name for name in overloads() if not names or name.partition(".")[0] in names]
+    found = [name for name in overloads() if not names or name.split(".")[0] in names]
     place = Path("torch_wild.note")
     for number, name in enumerate(found):
         child = os.fork()

@@ -30,10 +30,10 @@ _LOGIC = frozenset(
 _SMALLER = frozenset(  # the result is no larger than the first argument, but for a bit
     """
     Mod PythonMod FloorDiv CleanDiv CeilDiv ModularIndexing IntTrueDiv FloatTrueDiv RShift ToFloat TruncToInt
-    TruncToFloat FloorToInt CeilToInt RoundToInt RoundDecimal Identity Abs floor ceiling
+    TruncToFloat FloorToInt CeilToInt RoundToInt RoundDecimal Identity Abs floor ceiling OpaqueUnaryFn_sqrt
     """.split()
 )
-_POWERS = frozenset(["Pow", "PowByNatural", "FloatPow", "LShift"])
+_POWERS = frozenset(["Pow", "PowByNatural", "LShift"])
 _OPERATORS: dict[type, str] = {
     ast.Add: "Add", ast.Sub: "Add", ast.Mult: "Mul", ast.Div: "IntTrueDiv", ast.FloorDiv: "FloorDiv", ast.Mod: "Mod",
     ast.Pow: "Pow",
@@ -106,7 +106,7 @@ class _Reader:
             return leaf(node)
         if node.keywords or not node.args:
             raise _Refused(f"{name[:40]!r} is called without arguments, or with names")
-        if name not in _SUMS | _LOGIC | _SMALLER | _POWERS | {"Mul", "Where"}:
+        if name not in _SUMS | _LOGIC | _SMALLER | _POWERS | {"Mul", "Where", "FloatPow"}:
             raise _Refused(f"{name[:40]!r} is not on the list of names")
         parts = [self.read(argument, depth + 1) for argument in node.args]
         return f"{name}({', '.join(text for text, _ in parts)})", _grown(name, parts, node.args)
@@ -127,6 +127,10 @@ def _grown(name: str, parts: list[tuple[str, float]], nodes: list[ast.expr]) -> 
     sizes = [bits for _, bits in parts]
     if name in _LOGIC:
         return 1
+    if name == "FloatPow":  # of floats, which overflow instead of growing
+        return 64
+    if name == "Pow" and len(nodes) == 2 and _is_root(nodes[1]):
+        return sizes[0]
     if name in _POWERS:
         exponent = _whole(nodes[1]) if len(nodes) == 2 else None
         if exponent is None or abs(exponent) > MAX_BITS:
@@ -137,6 +141,13 @@ def _grown(name: str, parts: list[tuple[str, float]], nodes: list[ast.expr]) -> 
     if name in _SUMS or name == "Where":
         return max(sizes) + len(sizes).bit_length()
     return sum(sizes)  # Mul
+
+
+def _is_root(node: ast.expr) -> bool:
+    """Whether an exponent is that of a square root, or of its inverse."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "Rational":
+        return False
+    return [_whole(argument) for argument in node.args] in ([1, 2], [-1, 2])
 
 
 def _whole(node: ast.expr) -> int | None:

@@ -430,6 +430,8 @@ def test_expressions_are_spelt_as_sympy_spells_them() -> None:
         assert sympy.sympify(expressions.checked(text), locals={**names, "Max": sympy.Max, "Min": sympy.Min}) == made, (
             text
         )
+    expressions.checked("FloatPow(FloatTrueDiv(Float('1.0', precision=53), ToFloat(Symbol('s53'))), Float('0.5'))")
+    expressions.checked("Pow(Symbol('s53', positive=True), Rational(-1, 2))")
     assert sympy.sympify(expressions.checked("2*s0 + s1**2 - 1")) == sympy.sympify("2*s0 + s1**2 - 1")
 
 

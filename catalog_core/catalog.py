@@ -487,7 +487,8 @@ class Catalog:
         `about`: `entry_points` (name → component, `component.method`, or a list of steps), `example` (input name →
         array, or the first entry point's inputs by position: an array, or a tuple of them; or either of these by entry
         point; it is run once, and the object is as it was after), `axes` (what should have any length: input → axis →
-        its name or None, or an array of other lengths; also by entry point), `serializer` (one, or by component, or
+        its name or None, or an array of other lengths; also by entry point), `skip` (the names of outputs to leave out:
+        those that are no arrays), `serializer` (one, or by component, or
         several for one: the further ones are kept beside it as `component-serializer`), `tags`, `metrics`, `params`,
         `taxonomy`, `description`, `parents` (references),
         `options` (of the serializer), `provenance` (where it comes from, in place of what is found in the working

@@ -35,6 +35,7 @@ from catalog_core.examples import by_dots, specs_by_name
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
+from catalog_core.outputs import choosing
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.rehearsal import LiveObjects, rehearse
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
@@ -61,6 +62,7 @@ class Draft:
         entry_points: Mapping[str, str | Sequence[str]] | None = None,
         example: Any = None,
         axes: Mapping[str, Any] | None = None,
+        skip: Sequence[str] = (),
         serializer: str | Mapping[str, str | Sequence[str]] | None = None,
         tags: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -104,6 +106,7 @@ class Draft:
         self._stored = {key: value for key, value in self._objects.items() if isinstance(value, Stored)}
         self._example = example
         self._axes = axes or {}
+        self._skip = [skip] if isinstance(skip, str) else list(skip)
         self._entries = entry_points
         self._formats = self._chosen(serializer)
         self._options = options or {}
@@ -153,7 +156,9 @@ class Draft:
         defaults = {name: registry.serializers[made.name].default_method for name, made in serializers.items()}
         objects = LiveObjects(self._objects, serializers, defaults, self._example is not None)
         entries = objects.entry_steps(self._entries)
-        found = rehearse(entries, self._example, objects, self._axes, asked=self._entries is not None)
+        with choosing(self._skip) as choice:
+            found = rehearse(entries, self._example, objects, self._axes, asked=self._entries is not None)
+            choice.check()
         arrays, skipped = found.arrays(), found.skipped
         censuses: dict[str, Any] = {}
         shapes: dict[tuple[str, str], Any] = {}
@@ -172,7 +177,8 @@ class Draft:
             if own:
                 described[name] = serializer.describe(obj)
             try:
-                with translated(f"component {name!r}"), objects.as_it_was(name) if trials else nullcontext():
+                running = objects.as_it_was(name) if trials else nullcontext()
+                with translated(f"component {name!r}"), running, choosing(self._skip):
                     meta = dict(serializer.save(obj, directory, request))
             except CatalogError:
                 raise
@@ -190,7 +196,10 @@ class Draft:
             if called in self._objects and not own:
                 raise InvalidInput(f"the component {called!r} is there already: {name!r} cannot be kept so as well")
             components.append(_component(called, serializer.name, directory, meta))
-        points = found.points(objects, shapes)
+        with choosing(self._skip):
+            points = found.points(objects, shapes)
+        left_out = tuple(sorted(set(self._skip)))
+        points = tuple(evolve(point, skipped=left_out) if point.inputs else point for point in points)
         if self._tensors:
             points = about.detailed(points, self._tensors)
         kept = self._stage_example(arrays) if arrays else None

@@ -28,12 +28,14 @@ class TensorSpec:
 
 @attrs.frozen
 class EntryPoint:
-    """A named function of the artifact: `steps` are `component` or `component.method`, run one after the other."""
+    """A named function of the artifact: `steps` are `component` or `component.method`, run one after the other.
+    `skipped` are outputs of the last step that are left out, because they are no arrays or nobody wants them."""
 
     name: str
     steps: tuple[str, ...]
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def step_of(step: str) -> tuple[str, str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -13,6 +12,9 @@ import attrs
 from catalog_core.errors import CatalogError, InvalidInput, InvalidName, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import check_component, nearest
+from catalog_core.outputs import by_name as by_name  # serializers know them as part of this
+from catalog_core.outputs import choosing
+from catalog_core.outputs import fields_of as fields_of
 from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec, step_of
 from catalog_core.values import refuse_pickle
 
@@ -92,36 +94,6 @@ def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
         raise InvalidInput(f"{what}: expected values from {least} to {most}{unit}, got {low:g} to {high:g}")
 
 
-def fields_of(value: Any) -> dict[str, Any] | None:
-    """The fields of a named tuple or a dataclass by name; None for anything else."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return dict(zip(value._fields, value, strict=True))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return None
-
-
-def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping,
-    the fields of a named tuple or dataclass. None is left out. Raises `InvalidInput` for what is no array or number."""
-    found = fields_of(result)
-    if found is not None or isinstance(result, Mapping):
-        for key, value in (result if found is None else found).items():
-            yield from by_name(value, f"{name}_{key}" if name else str(key))
-    elif isinstance(result, (tuple, list)):
-        for number, value in enumerate(result):
-            yield from by_name(value, f"{name or 'output'}_{number}")
-    elif result is None:
-        return
-    elif not hasattr(result, "shape") and not isinstance(result, (bool, int, float, complex)):
-        raise InvalidInput(
-            f"it gives a {type(result).__name__} as {name or 'output'}, which is no array",
-            hint="return an array, or a dictionary, list or tuple of arrays",
-        )
-    else:
-        yield name or "output", result
-
-
 def _shown(spec: TensorSpec) -> str:
     return f"{spec.dtype}[{', '.join('?' if axis is None else str(axis) for axis in spec.shape)}]"
 
@@ -184,8 +156,9 @@ class Session:
         if point.inputs:
             check_inputs(point, inputs)
         values: Mapping[str, Any] = inputs
-        for number, step in enumerate(point.steps):
-            values = self._step(*step_of(step), values, first=number == 0)
+        with choosing(point.skipped) if point.skipped else nullcontext():
+            for number, step in enumerate(point.steps):
+                values = self._step(*step_of(step), values, first=number == 0)
         return values
 
     def _step(self, component: str, method: str, values: Mapping[str, Any], *, first: bool) -> Mapping[str, Any]:

@@ -17,8 +17,8 @@ from catalog_core import filling, tensors
 from catalog_core.axes import measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
+from catalog_core.outputs import by_name
 from catalog_core.records import Description
-from catalog_core.session import by_name
 from catalog_core.snapshots import Snapshot
 from catalog_keras import build, config, own, reuse, structure
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import MissingPlugin, SerializationError
-from catalog_core.session import by_name
+from catalog_core.outputs import by_name
 
 OPSET = 18  # of TensorFlow's graphs; the newest that tf2onnx writes
 

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from catalog_core.errors import InvalidInput, SerializationError
-from catalog_core.session import by_name
+from catalog_core.outputs import by_name
 
 _CONTROL = ("training", "mask")
 _ALIASES = {"call": ("call", "__call__"), "forward": ("call", "__call__")}

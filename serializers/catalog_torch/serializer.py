@@ -20,9 +20,12 @@ from catalog_core.axes import measured
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.filling import OPTIONS
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
+<<<<<<< HEAD
 from catalog_core.modules import fill, state_of
+=======
+from catalog_core.outputs import by_name, fields_of, left_out, skips
+>>>>>>> 3c736e1 (Outputs that are no arrays may be named and skipped)
 from catalog_core.records import Description
-from catalog_core.session import by_name, fields_of
 from catalog_core.snapshots import Snapshot
 from catalog_torch.snapshot import snapshot
 
@@ -132,13 +135,18 @@ def _bare(module: Any) -> Any:
             return module
 
 
-def _plain(result: Any) -> Any:
-    """What a method returned, of tuples, lists and dictionaries only: torch exports no others."""
+def _plain(result: Any, name: str = "") -> Any:
+    """What a method returned, of tuples, lists and dictionaries only: torch exports no others. What is left out by its
+    `name` is None."""
+    if name and left_out(name):
+        return None
     found = fields_of(result)
     if found is not None or isinstance(result, Mapping):
-        return {str(key): _plain(value) for key, value in (result if found is None else found).items()}
+        items = (result if found is None else found).items()
+        return {str(key): _plain(value, f"{name}_{key}" if name else str(key)) for key, value in items}
     if isinstance(result, (list, tuple)):
-        return (list if isinstance(result, list) else tuple)(map(_plain, result))
+        parts = [_plain(value, f"{name or 'output'}_{number}") for number, value in enumerate(result)]
+        return parts if isinstance(result, list) else tuple(parts)
     return result
 
 
@@ -262,7 +270,7 @@ class TorchSerializer:
 
         try:
             try:
-                traced = trace()
+                traced = trace(plain=skips())
             except SerializationError:
                 cold = snapshot(obj)
                 try:  # once more, to see what it gives, and with what it makes at the first run

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_unflatten
 
 from catalog_core.axes import BATCH, Axis, resized, shared_rows
 from catalog_core.errors import InvalidInput, SerializationError
-from catalog_core.session import by_name
+from catalog_core.outputs import by_name
 from catalog_torch import exported
 
 Shape = tuple[Any, ...]  # of integers and torch's symbolic ones

@@ -256,6 +256,29 @@ def test_arguments_without_names_are_free_too(catalog: Catalog) -> None:
     assert shapes(version) == ({"input": ("batch", 4)}, {"output": ("batch", 2)})
 
 
+class Cache:
+    """What language models give beside their numbers."""
+
+
+class Speaking(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        return {"logits": super().forward(x), "cache": Cache(), "extra": x}
+
+
+def test_outputs_that_are_no_arrays_are_named_and_skipped(catalog: Catalog) -> None:
+    with pytest.raises(InvalidInput, match="a Cache as cache, which is no array") as caught:
+        catalog.save("m", Speaking(4, 2), example=torch.ones(3, 4))
+    assert caught.value.hint == "return arrays, or name what is none: skip=['cache']"
+    version = catalog.save("m", Speaking(4, 2), example=torch.ones(3, 4), skip=["cache", "extra"], verify=True)
+    assert shapes(version) == ({"x": ("batch", 4)}, {"logits": ("batch", 2)})
+    assert version.manifest.entry_points[0].skipped == ("cache", "extra")
+    with catalog.session("m") as session:
+        assert session.predict(torch.ones(5, 4)).shape == (5, 2)
+    with pytest.raises(InvalidInput, match="skip names 'cahce', which is no output") as caught:
+        catalog.save("m", Speaking(4, 2), example=torch.ones(3, 4), skip=["cache", "cahce"])
+    assert caught.value.hint == "did you mean cache?"
+
+
 # -- the module is left as it was -----------------------------------------------------------------------------------
 
 

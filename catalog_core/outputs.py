@@ -1,0 +1,94 @@
+"""The outputs of a method: arrays by name, out of whatever it returned, and those that are left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import attrs
+
+from catalog_core.errors import InvalidInput
+from catalog_core.names import nearest
+
+
+@attrs.define
+class Choice:
+    """Which outputs count: all but those in `skip`, with what is below them. `seen` are the names that came by, `used`
+    those of `skip` among them."""
+
+    skip: frozenset[str] = frozenset()
+    seen: set[str] = attrs.field(factory=set)
+    used: set[str] = attrs.field(factory=set)
+
+    def check(self) -> None:
+        """Raise `InvalidInput` for a name in `skip` that no output has."""
+        for name in sorted(self.skip - self.used):
+            hint = nearest(name, self.seen) or f"outputs: {', '.join(sorted(self.seen)) or 'none were run'}"
+            raise InvalidInput(f"skip names {name!r}, which is no output", hint=hint)
+
+
+_choice: ContextVar[Choice | None] = ContextVar("choice", default=None)
+
+
+@contextmanager
+def choosing(skip: Iterable[str]) -> Iterator[Choice]:
+    """In here `by_name` leaves out what the caller named."""
+    made = Choice(frozenset(skip))
+    token = _choice.set(made)
+    try:
+        yield made
+    finally:
+        _choice.reset(token)
+
+
+def skips() -> bool:
+    """Whether some outputs are left out by name."""
+    found = _choice.get()
+    return found is not None and bool(found.skip)
+
+
+def left_out(name: str) -> bool:
+    """Whether the output of this name, and what is below it, is left out."""
+    found = _choice.get()
+    if found is None:
+        return False
+    found.seen.add(name)
+    if name in found.skip:
+        found.used.add(name)
+    return name in found.skip
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """The fields of a named tuple or a dataclass by name; None for anything else."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping,
+    the fields of a named tuple or dataclass. None is left out, and so is what `choosing` says. Raises `InvalidInput`
+    for what is no array or number."""
+    found = fields_of(result)
+    if name and left_out(name):
+        return
+    if found is not None or isinstance(result, Mapping):
+        for key, value in (result if found is None else found).items():
+            yield from by_name(value, f"{name}_{key}" if name else str(key))
+    elif isinstance(result, (tuple, list)):
+        for number, value in enumerate(result):
+            yield from by_name(value, f"{name or 'output'}_{number}")
+    elif result is None or (not name and left_out("output")):
+        return
+    elif not hasattr(result, "shape") and not isinstance(result, (bool, int, float, complex)):
+        raise InvalidInput(
+            f"it gives a {type(result).__name__} as {name or 'output'}, which is no array",
+            hint=f"return arrays, or name what is none: skip=[{name or 'output'!r}]",
+        )
+    else:
+        yield name or "output", result

@@ -46,7 +46,7 @@ class Report:
     def told(self) -> list[list[Any]]:
         """The checks as they are stored with a version (id, result, seconds, the beginning of the cause), as many as an
         event has room for; what did not pass comes first where that is not all."""
-        rows = [[c.id, c.result, round(c.seconds, 3), c.cause[:200]] for c in self.checks]
+        rows = [[c.id, c.result, round(c.seconds, 3), c.cause[:1000]] for c in self.checks]
         if sum(len(str(row)) for row in rows) > MAX_TOLD:
             rows.sort(key=lambda row: row[1] == "passed")
         kept, room = [], MAX_TOLD

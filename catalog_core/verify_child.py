@@ -87,7 +87,7 @@ def main(spec: dict[str, Any]) -> None:
         except NotTrusted as exc:
             result, cause = "skipped", f"{exc.message}; not done without trust"
         except BaseException as exc:
-            result, cause = "failed", f"{type(exc).__name__}: {' '.join(str(exc).split())[:500]}"
+            result, cause = "failed", f"{type(exc).__name__}: {' '.join(str(exc).split())[:4000]}"
         rows.append(
             {"id": identity, "result": result, "seconds": round(time.perf_counter() - begin, 4), "cause": cause}
         )

@@ -40,9 +40,10 @@ class Found:
 
 class Branches:
     """The void intents of all parts that are there, and the blobs that their entries carry. `found` has each intent as
-    it was made first; `places` all places of each, by its id: it may have come back into a branch that became void."""
+    it was made first; `places` all places of each, by its id: it may have come back into a branch that became void.
+    Parts that do not answer are warned of; with `names` only these are asked."""
 
-    def __init__(self, catalog: Catalog, hybrid: Replicated) -> None:
+    def __init__(self, catalog: Catalog, hybrid: Replicated, names: Collection[str] | None = None) -> None:
         self._catalog = catalog
         self.places: dict[str, list[Found]] = {}
         self.inlined: dict[str, bytes] = {}
@@ -58,7 +59,7 @@ class Branches:
         ends = self._ends(line)
         lasting = {record.number: math.inf for record in line.chain[-1:]} | dict(ends[len(line.void) :])
         seen: set[tuple[int, int]] = set()
-        for name in hybrid.parts:
+        for name in hybrid.parts if names is None else names:
             try:
                 store = hybrid.part(name)
                 entries = [found for end in ends for found in self._entries(name, store, *end)]
@@ -185,3 +186,48 @@ def awaited(catalog: Catalog, hybrid: Replicated, besides: Collection[str] = ())
         except (BlobMissing, IntegrityError):
             continue
     return result
+
+
+def notices(catalog: Catalog) -> list[str]:
+    """What everybody who uses a catalog on several sites must know, a line each: that it has rival epochs, and that
+    changes which were acknowledged are abandoned. Where no other store ever became the primary nothing is asked for it,
+    else each part that answered when the catalog was opened."""
+    hybrid = catalog._parts
+    if hybrid is None:
+        return []
+    told = []
+    try:
+        line = catalog._backend.journal.line()
+        if line.rivals:
+            who = " and ".join(f"{record.number} (by {record.actor})" for record in (line.last, *line.rivals) if record)
+            told.append(
+                f"{catalog.url} has rival epochs, {who}, and cannot be written: choose one with "
+                "`catalog hybrid failover NAME`"
+            )
+        if len(line.chain) > 1 or line.void:
+            told += _abandoned(catalog, hybrid)
+    except CatalogError as exc:
+        log.warning("what is abandoned of %s is not known: %s", catalog.url, exc)
+    return told
+
+
+def _abandoned(catalog: Catalog, hybrid: Replicated) -> list[str]:
+    """A line on what nobody brought back or dropped yet, if there is something."""
+    answered = [name for name, part in hybrid.parts.items() if getattr(part, "error", None) is None]
+    left = [
+        found
+        for found in Branches(catalog, hybrid, answered).found
+        if not catalog._index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],))
+    ]
+    refs = [
+        f"{event['model']}@{event['number']} on {found.part}"
+        for found in left
+        for event in found.stored["events"]
+        if event["type"] == "version.published"
+    ]
+    if not left:
+        return []
+    changes = f"{len(left)} acknowledged change{'s' * (len(left) > 1)}"
+    versions = f", with {', '.join(refs[:5])}{' …' if len(refs) > 5 else ''}," if refs else ""
+    verb = "were" if len(left) > 1 else "was"
+    return [f"{changes}{versions} {verb} abandoned by a failover: `catalog reconcile` shows and brings back"]

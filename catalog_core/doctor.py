@@ -8,14 +8,17 @@ import multiprocessing
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
+
+import attrs
 
 from catalog_core import clock, config, platform, plugins
 from catalog_core.backends import connect, places
+from catalog_core.branches import notices
 from catalog_core.digests import parse
 from catalog_core.errors import KeyTaken
 from catalog_core.index import Index, index_file
-from catalog_core.interfaces.store import ObjectStore
+from catalog_core.interfaces.store import ObjectStore, Replicated
 from catalog_core.objectstore import PROBE
 from catalog_core.records import Check, checked
 from catalog_core.show import clean
@@ -41,6 +44,8 @@ def examine(target: config.Target, *, write: bool = True, rounds: int = ROUNDS) 
     backend = opened[0]
     try:
         yield checked("times", lambda: _times(backend))
+        if isinstance(getattr(backend, "store", None), Replicated):
+            yield checked("epochs", lambda: _epochs(backend))
         if spec.doctor is not None:
             more = {"parts": places(spec, target)} if spec.parts else {}
             own = list(plugins.registry().load(spec.doctor, spec.extra)(target.url, dict(target.options), **more))
@@ -89,6 +94,27 @@ def _times(backend: Any) -> tuple[str, str]:
         )
     finally:
         index.close()
+
+
+@attrs.frozen
+class _Opened:
+    """What `branches.notices` needs of a catalog."""
+
+    _backend: Any
+    _index: Index
+    _parts: Replicated
+    url: str
+    _void: dict[Any, Any] = attrs.field(factory=dict)
+
+
+def _epochs(backend: Any) -> tuple[str, str]:
+    """Whether a hybrid has rival epochs, or changes that a failover abandoned."""
+    index = Index(index_file(platform.cache_dir()[0], backend.url), backend.url)
+    try:
+        told = notices(cast("Any", _Opened(backend, index, backend.store, backend.url)))
+    finally:
+        index.close()
+    return ("warned" if told else "passed"), "; ".join(clean(line) for line in told)
 
 
 def _timed(name: str, ask: Callable[[], str | None]) -> Check:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from catalog_cli.output import json_option, opened, put, put_table, reference
+from catalog_cli.output import json_option, notify, opened, put, put_table, reference
 from catalog_core import config, doctor, platform, plugins, redact
 from catalog_core.catalog import Catalog
 from catalog_core.show import size
@@ -38,6 +38,7 @@ def fsck_command(ctx: click.Context, replicas: bool, deep: bool, mend: bool) -> 
     report, without reading it.
     """
     catalog = opened(ctx)
+    notify(ctx, catalog)
     if replicas:
         _audit(ctx, catalog, deep, mend)
         return

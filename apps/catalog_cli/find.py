@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from catalog_cli.output import json_option, opened, parsed, put, put_table, reference
+from catalog_cli.output import json_option, notify, opened, parsed, put, put_table, reference
 from catalog_core import show
 from catalog_core.catalog import Catalog
 from catalog_core.errors import NotFound
@@ -37,6 +37,7 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
         put_table(ctx, list(page), f"{catalog.name} is empty: catalog save NAME PATH")
         if page.cursor is not None:
             click.echo(f"more follow: --limit {10 * limit} shows ten times as many", err=True)
+    notify(ctx, catalog)
 
 
 @click.command("search")
@@ -92,6 +93,7 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
     if isinstance(item, Model) and not ctx.obj["json"]:
         click.echo()
         put_table(ctx, item.versions, "no versions")
+    notify(ctx, catalog)
 
 
 @click.command("compare")

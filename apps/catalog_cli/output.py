@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from catalog_core import config, redact
-from catalog_core.catalog import Catalog
+from catalog_core.catalog import UNMOUNTED, Catalog
 from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.names import Reference, parse_reference
@@ -70,7 +70,9 @@ def made(ctx: click.Context, target: str, **options: Any) -> Catalog:
     settings = config.resolve(target)
     try:
         return Catalog.open(target, create=False, **options)
-    except NotFound:
+    except NotFound as exc:
+        if exc.hint == UNMOUNTED:
+            raise
         alike = _alike(settings.url) if settings.source == "given" else None
         if alike is not None:
             raise NotFound(
@@ -93,6 +95,16 @@ def _alike(url: str) -> str | None:
         path.name for path in place.parent.iterdir() if any((path / own).exists() for own in ("catalog.db", "journal"))
     ]
     return next(iter(difflib.get_close_matches(place.name, names, 1, 0.75)), None)
+
+
+def notify(ctx: click.Context, catalog: Catalog) -> None:
+    """Say, beside what was asked for, what everybody must know of a catalog on several sites."""
+    from catalog_core import show
+    from catalog_core.branches import notices
+
+    quiet(ctx)
+    for line in notices(catalog):
+        click.echo(show.clean(line), err=True)
 
 
 def metered(ctx: click.Context) -> Callable[[int, int], None] | None:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from catalog_cli.output import json_option, opened, put
+from catalog_cli.output import json_option, notify, opened, put
 from catalog_core.errors import BackendError
 from catalog_core.show import record, size
 from catalog_core.sync import Synced, replicated
@@ -41,6 +41,7 @@ def sync_command(
                 raise
             click.echo(exc.message, err=True)
         if watch is None or count == times:
+            notify(ctx, catalog)
             return
         time.sleep(watch)
 
@@ -76,6 +77,7 @@ def replicas_command(ctx: click.Context, quick: bool) -> None:
         lines += [f"  {ref} lacks blobs" for ref in part.missing or ()]
         lines += [f"  {ref} has damaged blobs" for ref in part.damaged or ()]
     put(ctx, [record(part) for part in found], lines=lines)
+    notify(ctx, catalog)
 
 
 def _span(seconds: float) -> str:

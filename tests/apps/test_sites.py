@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from catalog_core.epochs import Epoch, identity, read_epochs, write_epoch
+from catalog_files.store import open_store
+
 
 @pytest.fixture
 def run(
@@ -99,3 +102,64 @@ def test_the_primary_is_shown_and_chosen(run) -> None:
     assert run("hybrid").stdout == "oracle is the primary\n"
     assert run("reconcile").stdout == "nothing stands in a void branch\n"
     assert run("doctor", "--rounds", "2").returncode == 0
+
+
+COMMANDS = [
+    ("list",), ("show", "m@1"), ("show", "m"), ("replicas", "--quick"), ("sync",), ("fsck",), ("fsck", "--replicas"),
+]  # fmt: skip
+
+
+def test_what_a_failover_abandoned_is_announced_until_somebody_decides(run, tmp_path: Path) -> None:
+    run("sync")
+    for command in COMMANDS:
+        assert run(*command).stderr == "", command
+    (tmp_path / "oracle").rename(tmp_path / "oracle.out")
+    assert run("save", "m", "weights.bin", "--tag", "n=2").returncode == 0
+    (tmp_path / "oracle.out").rename(tmp_path / "oracle")
+    (tmp_path / "cern").rename(tmp_path / "cern.out")
+    assert run("hybrid", "failover", "oracle", "--force").returncode == 0
+    assert "abandoned" not in run("list", "m").stderr, "nobody who is here knows of it"
+    (tmp_path / "cern.out").rename(tmp_path / "cern")
+    line = "1 acknowledged change, with m@2 on cern, was abandoned by a failover: `catalog reconcile` shows and brings"
+    line += " back\n"
+    for command in COMMANDS:
+        done = run(*command)
+        assert (done.returncode, done.stderr.endswith(line), done.stderr.count("\n")) == (0, True, 1), (command, done)
+        assert "acknowledged" not in done.stdout
+    checks = {check["id"]: check for check in json.loads(run("doctor", "both", "--read-only", "--json").stdout)}
+    assert checks["epochs"]["result"] == "warned"
+    assert line.strip() in checks["epochs"]["cause"]
+    assert run("reconcile", "--apply").returncode == 0
+    for command in COMMANDS:
+        assert run(*command).stderr == "", command
+
+
+def test_rival_epochs_are_announced(run, tmp_path: Path) -> None:
+    run("sync")
+    for number, name in ((5, "cern"), (6, "oracle")):
+        store = open_store(f"file://{tmp_path}/{name}", {}, False)
+        (first,) = read_epochs(store, name).values()
+        owner = identity(store, create=True)
+        assert owner is not None
+        write_epoch(store, Epoch(number, 1, None, owner, f"someone at {name}", 0, first.id))
+    for command in [("list",), ("show", "m@1"), ("replicas", "--quick"), ("fsck",)]:
+        done = run(*command)
+        assert done.returncode == 0, (command, done)
+        assert "has rival epochs, " in done.stderr, command
+        assert "choose one with `catalog hybrid failover NAME`" in done.stderr
+    checks = json.loads(run("doctor", "both", "--read-only", "--json").stdout)
+    assert {check["id"]: check["result"] for check in checks}["epochs"] == "warned"
+
+
+def test_nothing_is_begun_where_a_folder_is_not_mounted(run, tmp_path: Path) -> None:
+    """This machine has seen a catalog there; an empty folder is what is left of a mount."""
+    url = f"file://{tmp_path}/mount/models"
+    assert run("-c", url, "save", "m", "weights.bin").returncode == 0
+    (tmp_path / "mount").rename(tmp_path / "elsewhere")
+    (tmp_path / "mount").mkdir()
+    for words in (("list",), ("show", "m"), ("save", "m", "weights.bin")):
+        done = run("-c", url, *words)
+        assert done.returncode == 1
+        assert "is its place mounted?" in done.stderr
+        assert " init" not in done.stderr
+    assert list((tmp_path / "mount").iterdir()) == []

@@ -20,11 +20,8 @@ from catalog_core.axes import measured
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.filling import OPTIONS
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
-<<<<<<< HEAD
 from catalog_core.modules import fill, state_of
-=======
 from catalog_core.outputs import by_name, fields_of, left_out, skips
->>>>>>> 3c736e1 (Outputs that are no arrays may be named and skipped)
 from catalog_core.records import Description
 from catalog_core.snapshots import Snapshot
 from catalog_torch.snapshot import snapshot

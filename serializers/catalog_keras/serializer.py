@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ class KerasSerializer:
             trained = structure.trained_by(optimizer, variables)
             if trained is not None:
                 states |= structure.state_of(attribute, optimizer)
-                meta["optimizers"][attribute] = {"trains": trained, "config": _plain(optimizer), "file": OPTIMIZERS}
+                told = _worded(_plain(optimizer))
+                meta["optimizers"][attribute] = {"trains": trained, "config": told, "file": OPTIMIZERS}
         kept = own.report(_owners(obj, meta["optimizers"]), variables)
         tensors.write(_arrays(variables), directory, WEIGHTS)
         if states:
@@ -208,6 +210,24 @@ def _plain(obj: Any) -> dict[str, Any]:
     return found
 
 
+def _worded(value: Any) -> Any:
+    """A configuration for the manifest, which holds no infinity and no NaN: each is `{"float": "inf"}` there."""
+    if isinstance(value, dict):
+        return {key: _worded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_worded(inner) for inner in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else {"float": str(value)}
+
+
+def _numbered(value: Any) -> Any:
+    """The configuration of `_worded`."""
+    if isinstance(value, dict):
+        if value.keys() == {"float"} and value["float"] in ("inf", "-inf", "nan"):
+            return float(value["float"])
+        return {key: _numbered(inner) for key, inner in value.items()}
+    return [_numbered(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _dtype(variable: Any) -> str:
     return str(keras.backend.standardize_dtype(variable.dtype))
 
@@ -271,7 +291,11 @@ def _notes(meta: Mapping[str, Any]) -> dict[str, Any]:
         good = good and not attribute.startswith("_") and isinstance(note.get("config"), dict)
     if not good:
         raise SerializationError("what the manifest says of this component cannot be read")
-    return {key: dict(note) for key, note in notes.items()}  # type: ignore[arg-type]
+    found = {key: dict(note) for key, note in notes.items()}  # type: ignore[arg-type]
+    found["optimizers"] = {
+        attribute: {**note, "config": _numbered(note["config"])} for attribute, note in found["optimizers"].items()
+    }
+    return found
 
 
 def _exact(reader: Reader, optimizers: Mapping[str, Any]) -> dict[str, Any]:

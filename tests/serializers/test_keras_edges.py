@@ -3,6 +3,7 @@ vocabularies, models that are not built yet."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,16 @@ def test_a_dictionary_of_arrays_in_one_argument(catalog: Catalog, serializer: st
 def test_more_arrays_than_inputs_are_refused(catalog: Catalog) -> None:
     with pytest.raises(InvalidInput, match="the example has 2 arrays, and 'predict' takes input"):
         catalog.save("m", chain(layers.Dense(3)), example=(draw(3, 4), draw(3, 4)))
+
+
+@pytest.mark.parametrize("limit", [1e18, 3.1e17, math.inf, float(2**53)])
+def test_an_optimizer_with_a_large_or_infinite_limit_is_saved_and_comes_back(catalog: Catalog, limit: float) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.ReLU(max_value=limit)])
+    model.compile(keras.optimizers.Adam(clipvalue=limit), loss="mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    version = catalog.save("m", model, serializer="keras")
+    loaded = catalog.load(version)
+    assert loaded.optimizer.clipvalue == limit
+    assert loaded.layers[-1].max_value == limit
+    assert version.params["optimizer.clipvalue"] == (limit if math.isfinite(limit) else "inf")
+    assert catalog.fsck().clean

@@ -258,6 +258,25 @@ def test_long_texts_and_large_integers_among_the_attributes_do_not_stop_a_save(c
     assert not {"source", "rate"} & params.keys()
 
 
+@pytest.mark.parametrize("mask", [-1e18, 2.0**53, 1e20, float("-inf"), np.float64(-1e18)])
+def test_a_module_with_a_large_or_infinite_attribute_is_saved_and_comes_back(catalog: Catalog, mask: Any) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask = mask
+            self.lin = nn.Linear(2, 2)
+
+        def forward(self, x: Any) -> Any:
+            return torch.where(x > 0, self.lin(x), torch.full_like(x, float(self.mask)))
+
+    x = torch.tensor([[1.0, -1.0], [2.0, 3.0]])
+    net = Masked()
+    version = catalog.save("net", net, example={"x": x})
+    assert version.params["mask"] == (str(mask) if np.isinf(mask) else mask)
+    assert torch.allclose(catalog.load("net", into=Masked())(x), net(x))
+    assert catalog.fsck().clean
+
+
 def test_weights_are_neither_written_into_a_graph_nor_copied_when_it_is_loaded(
     catalog: Catalog, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -171,11 +171,11 @@ class StoredArtifact:
         return (inputs, found[2].get(entry, {})) if found and inputs else None
 
     def _example(self) -> Any:
-        if self.manifest.example is None:
-            return None
-        from catalog_core.codec import converter
+        from catalog_core.codec import example_of
 
-        component = converter().structure(dict(self.manifest.example), Component)
+        component = example_of(self.manifest)
+        if component is None:
+            return None
         serializer = self._registry.serializer(component.serializer)
         return examples.read(serializer.load(self.reader(component), None, None, {"as_": "numpy"}))
 

@@ -7,13 +7,15 @@ import base64
 import logging
 import math
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from catalog_core.digests import digest_of, parse
 from catalog_core.epochs import Epoch, Line
-from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, UpgradeRequired
+from catalog_core.events import is_right, read_entry
 from catalog_core.interfaces.store import ObjectStore, Replicated
 from catalog_core.journal import ENTRY, entry_key
 from catalog_core.layout import Layout, read_layout
@@ -69,7 +71,8 @@ class Branches:
             self.stores[name] = store
             for epoch, position, entry in entries:
                 for key, text in entry.get("blobs", {}).items():
-                    self.inlined.setdefault(key.partition("~")[0], base64.b64decode(text))
+                    if is_right(key, text):
+                        self.inlined.setdefault(key.partition("~")[0], base64.b64decode(text))
                 if (epoch, position) in seen:
                     continue
                 seen.add((epoch, position))
@@ -115,6 +118,8 @@ class Branches:
         for key, data in zip(keys, in_order(read, keys, 8, 16), strict=True):
             try:
                 entry = parse(data)
+                with suppress(UpgradeRequired):  # a newer release can bring it back
+                    read_entry(data, entry["position"], entry["previous"], name, epoch)
                 known[key] = epoch, entry["position"], entry
             except (CatalogError, KeyError, TypeError) as exc:
                 log.warning("%s of %s cannot be read, what it says cannot come back: %s", key, name, exc)
@@ -148,8 +153,7 @@ class Branches:
                     if not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
                         self._carried[key.partition("~")[0]] = text
         text = self._carried.get(digest)
-        data = None if text is None else base64.b64decode(text)
-        return data if data is not None and digest_of(data) == digest else None
+        return base64.b64decode(text) if text is not None and is_right(digest, text) else None
 
     def digests(self, found: Found) -> Iterator[str]:
         """The blobs that an intent relies on. Raises `BlobMissing` where no part has a layout."""
@@ -178,7 +182,7 @@ def awaited(catalog: Catalog, hybrid: Replicated, besides: Collection[str] = ())
     branches, index = Branches(catalog, hybrid), catalog._index
     result: set[str] = set()
     for found in branches.found:
-        if index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],)):
+        if index.seen(found.stored["id"], found.stored["actor"]) is not None:
             continue
         try:
             if not any(index.is_erased(digest) or digest in besides for digest in branches.contents(found)):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from catalog_core import redact
 from catalog_core.errors import (
     BackendError,
+    CatalogError,
     IntegrityError,
     InvalidInput,
     NotFound,
     NotReplicated,
     PublishedNotReplicated,
     ReadOnly,
-    UpgradeRequired,
 )
 from catalog_core.handles import Model, Page, Version, read_models, read_versions
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
-    from catalog_core.errors import CatalogError
     from catalog_core.events import Intent
+    from catalog_core.fsck import Findings
     from catalog_core.interfaces.backend import Head
     from catalog_core.interfaces.store import Replicated
     from catalog_core.lineage import Lineage
-    from catalog_core.maintain import Collected, Erased, Findings
+    from catalog_core.maintain import Collected, Erased
     from catalog_core.reconcile import Void
     from catalog_core.replicas import Audit, Replica
     from catalog_core.show import Event
@@ -69,6 +69,7 @@ class Catalog:
         actor: str | None = None,
         max_staleness: float | None = None,
         stale: bool = False,
+        damaged: bool = False,
     ) -> None:
         from catalog_core import platform, plugins
         from catalog_core.cache import Cache
@@ -82,7 +83,7 @@ class Catalog:
         self.name = name
         self.actor = actor or platform.actor()
         self.progress: Progress | None = None
-        self._newer: UpgradeRequired | None = None
+        self._stopped: CatalogError | None = None  # why the journal is read up to an entry, and nothing is written
         self._id: str | None = None
         remote = backend.capabilities.remote
         self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
@@ -99,7 +100,12 @@ class Catalog:
         self._content = Content(backend, self._index, policy, self.cache, lambda: self.progress)
         self._parts = self._replicated()
         self._follower = self._follow()
-        self._settle()
+        try:
+            self._settle()
+        except CatalogError as exc:
+            if not damaged:
+                raise
+            self._stop(exc)
 
     @classmethod
     def open(
@@ -111,13 +117,16 @@ class Catalog:
         actor: str | None = None,
         max_staleness: float | None = None,
         stale: bool | None = None,
+        damaged: bool = False,
     ) -> Self:
         """Open a catalog: a configured name, a URL, or a folder; nothing opens the default. Created on first use
         unless `create=False` (`NotFound` then). `policy` says when local bytes are checked: `always`, `first-use`
         (again whenever the file changed) or `never`; `actor` is who signs changes; for `max_staleness` seconds after
         a look at the journal (2 for a remote one, 0 for a local one) it is not asked for news; with `stale`, what is
-        known here, or on a replica, is good enough while the store (the primary) is away. Raises `NotFound`,
-        `ConfigError`, `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`, `BackendError`."""
+        known here, or on a replica, is good enough while the store (the primary) is away; with `damaged` it is opened
+        also where nothing of its journal can be read, or it was rewritten, for `fsck`. Raises `NotFound`,
+        `ConfigError`, `MissingPlugin`, `UnsafePlace` (SQLite on a network file system), `ReadOnly`, `BackendError`,
+        and `IntegrityError` where its first entry cannot be read, or entries that were seen here are gone."""
         from attrs import evolve
 
         from catalog_core import backends, config
@@ -133,8 +142,10 @@ class Catalog:
                 raise
             raise NotFound(f"{exc.message}, and this machine has seen one there", hint=UNMOUNTED) from exc
         pause = settings.max_staleness if max_staleness is None else max_staleness
-        catalog = cls(made, settings.name, policy=policy, actor=actor, max_staleness=pause, stale=settings.stale)
-        if catalog._index.head is None:
+        catalog = cls(
+            made, settings.name, policy=policy, actor=actor, max_staleness=pause, stale=settings.stale, damaged=damaged
+        )
+        if catalog._index.head is None and catalog._stopped is None:
             if catalog._offline:
                 raise NotFound(f"{settings.url} was never opened here, and CATALOG_OFFLINE is set")
             if not create:
@@ -237,7 +248,7 @@ class Catalog:
                 index.reset()
                 self._id = None
         if index.head is None:  # who reads all of it also looks behind the end: a writer must not fill a hole
-            self._newer = index.follow(journal)
+            self._stop(index.follow(journal))
         self._epoch = epoch
         self._refresh(force=True)
 
@@ -267,6 +278,13 @@ class Catalog:
                 + (f"delete {index.path} and open it again" if index.path else "open it again"),
             )
         log.warning("%s; `catalog reconcile` offers them", told)
+
+    def _stop(self, problem: CatalogError | None) -> None:
+        """Note why the journal is read up to an entry and no further, and say so once."""
+        if problem is not None and str(problem) != str(self._stopped):
+            what = f"{self.url} is read up to entry {self.position}, and cannot be written: {problem}"
+            log.warning("%s", " ".join(what.split()))
+        self._stopped = problem
 
     def _check_epoch(self) -> None:
         """Raise `ReadOnly` where the store does not know of an epoch that this machine has seen."""
@@ -306,13 +324,15 @@ class Catalog:
             self._hold(True)
             return
         if head != index.head and head is not None:
-            self._newer = index.follow(self._backend.journal, head.position + 1)
+            self._stop(index.follow(self._backend.journal, head.position + 1))
             mine = index.head
             if mine is not None and mine.position == head.position and mine.digest != head.digest:
                 raise IntegrityError(
                     f"journal entry {head.position} of {self.url} is {head.digest}, and was read as {mine.digest}",
                     hint="it was damaged or rewritten; `catalog fsck` tells more",
                 )
+        elif head == index.head:
+            self._stop(None)
         self._checked = now
         self._forget_erased()
         if self._parts is not None and self._parts.lacked:
@@ -462,14 +482,14 @@ class Catalog:
 
     @property
     def writable(self) -> bool:
-        """Whether this process may write: not where the store forbids it, nor behind an entry of a newer release, nor
+        """Whether this process may write: not where the store forbids it, nor behind an entry that cannot be read, nor
         in a copy whose primary is another store."""
         owned = getattr(self._backend.journal, "owned", True)
-        return bool(self._backend.capabilities.writable) and self._newer is None and owned
+        return bool(self._backend.capabilities.writable) and self._stopped is None and owned
 
     def _check_writable(self) -> None:
-        if self._newer is not None:
-            raise self._newer
+        if self._stopped is not None:
+            raise self._stopped
         if self._offline:
             raise ReadOnly(f"{self.url} is open offline", hint="unset CATALOG_OFFLINE")
         if hasattr(self._backend.journal, "check_owned"):
@@ -663,11 +683,14 @@ class Catalog:
 
     def _artifact(self, version: Version) -> StoredArtifact:
         from catalog_core.artifact import StoredArtifact
-        from catalog_core.codec import manifest_of
-        from catalog_core.layout import read_layout
+        from catalog_core.codec import read_artifact
 
-        manifest = manifest_of(self._content.blob(version.digest, f"manifest of {version.ref}"))
-        layout = read_layout(self._content.blob(version._layout, f"layout of {version.ref}"))
+        told = self._content.blob(version.digest, f"manifest of {version.ref}")
+        where = self._content.blob(version._layout, f"layout of {version.ref}")
+        try:
+            manifest, layout = read_artifact(told, where)
+        except IntegrityError as exc:
+            raise IntegrityError(f"{version.ref} cannot be loaded: {exc.message}", hint=exc.hint) from exc
         return StoredArtifact(manifest, layout, self._content, self._registry, version.ref)
 
     def artifact(self, ref: str | Version) -> StoredArtifact:
@@ -897,10 +920,10 @@ class Catalog:
             return verify.check(self.artifact(ref), Path(folder), trust=trust)
 
     def fsck(self, *, progress: Progress | None = None) -> Findings:
-        """Read and check every entry and every byte; a `maintain.Findings`."""
-        from catalog_core import maintain
+        """Read and check every entry and every byte, and whether what they say can be loaded; a `fsck.Findings`."""
+        from catalog_core import fsck
 
-        return maintain.fsck(self, progress)
+        return fsck.fsck(self, progress)
 
     def gc(self, *, grace: float = 86400.0, dry_run: bool = False) -> Collected:
         """Collect what no version needs and is older than `grace` seconds; a `maintain.Collected`. With `dry_run`

@@ -268,7 +268,10 @@ class ComponentReader:
             if mapped is not None:
                 begin = offset + start - first_at
                 return mapped[begin : begin + end - start]
-        data = bytearray(end - start)
+        try:
+            data = bytearray(end - start)
+        except (MemoryError, OverflowError) as exc:
+            raise IntegrityError(f"{what} has {end - start:,} bytes, more than this machine's memory") from exc
         for chunk_at, chunk in wanted:
             low, high = max(start, chunk_at), min(end, chunk_at + chunk.length)
             data[low - start : high - start] = self._chunk(chunk, what)[low - chunk_at : high - chunk_at]

@@ -21,7 +21,7 @@ from catalog_core.index import Index, index_file
 from catalog_core.interfaces.store import ObjectStore, Replicated
 from catalog_core.objectstore import PROBE
 from catalog_core.records import Check, checked
-from catalog_core.show import clean
+from catalog_core.shown import clean
 from catalog_core.values import AHEAD
 
 PROCESSES = 3

@@ -17,13 +17,14 @@ from attrs import evolve
 from catalog_core import about, capture, folders, redact
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
-from catalog_core.codec import converter, manifest_to_json
+from catalog_core.codec import converter, manifest_to_json, read_artifact
 from catalog_core.content import Content
 from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.durable import translated
 from catalog_core.errors import (
     CatalogError,
     Conflict,
+    IntegrityError,
     InvalidInput,
     NotTrusted,
     PublishedNotReplicated,
@@ -238,8 +239,12 @@ class Draft:
         )
         self._writer.bundle(self.manifest.notes)
         self._main = main
-        self.digest = self._writer.add_small(canonical(manifest_to_json(self.manifest)))
-        self._layout = self._writer.add_small(canonical(write_layout(self._writer.layout)))
+        manifest, layout = canonical(manifest_to_json(self.manifest)), canonical(write_layout(self._writer.layout))
+        try:
+            read_artifact(manifest, layout)
+        except IntegrityError as exc:
+            raise InvalidInput(f"{self.name} cannot be stored so that it can be loaded: {exc.message}") from exc
+        self.digest, self._layout = self._writer.add_small(manifest), self._writer.add_small(layout)
 
     def _chosen(self, serializer: Any) -> dict[str, list[str]]:
         """The serializers that the user named, by component; behind the first, others that keep it as well."""
@@ -475,7 +480,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in values.items():
         found = scalar(value)
-        if isinstance(found, (int, float)) and not abs(found) <= (MAX_INTEGER if isinstance(found, int) else MAX_FLOAT):
+        if isinstance(found, (int, float)) and abs(found) > (MAX_INTEGER if isinstance(found, int) else MAX_FLOAT):
             found = str(found)
         if isinstance(found, (str, bool, int, float)):
             with suppress(InvalidInput):

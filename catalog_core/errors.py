@@ -31,6 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 from catalog_core import redact
+from catalog_core.shown import clean_lines
 
 
 class CatalogError(Exception):
@@ -44,9 +45,9 @@ class CatalogError(Exception):
         reference: str | None = None,
         backend: str | None = None,
     ) -> None:
-        super().__init__(message := redact.text(message))
-        self.message = message
-        self.hint = hint and redact.text(hint)
+        self.message = clean_lines(redact.text(str(message)))  # it may quote what others wrote
+        super().__init__(self.message)
+        self.hint = hint and clean_lines(redact.text(hint))
         self.reference = reference
         self.backend = backend
 

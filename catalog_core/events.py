@@ -6,6 +6,8 @@ effect together. What an event means is in `index.py`; what its fields are is he
 
 from __future__ import annotations
 
+import base64
+import binascii
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,6 +22,9 @@ FORMAT = 1
 MAX_ENTRY = 1 << 20
 MAX_EVENT = 16 << 10
 SWEEPS = ("blobs.swept", "blobs.erased")  # they take blobs away, and are computed at exactly one head
+UPGRADE = "upgrade: pip install -U catalog-core"
+OWN = ("id", "actor", "time", "based_on", "events")  # the fields that every intent has
+SIGNED = ("signature", "key")  # reserved for intents that a newer release signs
 STAGES = ("registered", "tested", "validated", "production", "archived")
 
 # type → (fields that must be there, all that may be)
@@ -53,7 +58,8 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 @attrs.frozen
 class Intent:
     """What one actor wants, whole. `id` is kept across retries: the reducer accepts it once. `more` are further fields
-    of the stored form: `replayed` (who brought it here from a void branch), and `signature` and `key`, reserved."""
+    of the stored form: `replayed` (who brought it here from a void branch), and `signature` and `key`, reserved: a
+    reader of this release stops at a signed intent."""
 
     id: str
     actor: str
@@ -72,7 +78,8 @@ class Intent:
 @attrs.frozen
 class Entry:
     """One link of the journal, as read. `time` is in milliseconds since 1970 (UTC), `digest` over the stored bytes,
-    `epoch` counts the changes of the primary store."""
+    `epoch` counts the changes of the primary store. `blobs` are those that it carries, `wrong` the keys of others
+    that it carries too, and whose bytes are not what the key says: they are ignored."""
 
     position: int
     previous: str | None
@@ -81,6 +88,7 @@ class Entry:
     blobs: Mapping[str, str]
     digest: str
     epoch: int = 0
+    wrong: tuple[str, ...] = ()
 
 
 def new_id() -> str:
@@ -129,6 +137,32 @@ def write_entry(
     return data
 
 
+SUMMARY = {
+    "framework": str, "algorithm": str, "verification": str, "parameters": int, "new_bytes": int, "components": dict,
+    "origin": dict, "entry_points": list, "parents": list, "none": list, "checks": list,
+}  # fmt: skip
+
+
+def summary_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What the event that publishes a version says of it, as far as it is of the kind that readers expect: no rule of
+    the journal is about it, so any writer may have put anything there."""
+    told = item.get("summary")
+    found = {
+        key: value for key, value in (told.items() if isinstance(told, dict) else ())
+        if key not in SUMMARY or type(value) is SUMMARY[key]
+    }  # fmt: skip
+    for key in ("entry_points", "parents", "none"):
+        if key in found:
+            found[key] = [each for each in found[key] if type(each) is str]
+    if "components" in found:
+        found["components"] = {key: each for key, each in found["components"].items() if type(each) is str}
+    if "checks" in found:
+        kinds: Any = (str, str, (int, float), str)  # see `records.Check`
+        rows = [row for row in found["checks"] if isinstance(row, list) and len(row) == len(kinds)]
+        found["checks"] = [row for row in rows if all(isinstance(*pair) for pair in zip(row, kinds, strict=True))]
+    return found
+
+
 def known(item: Mapping[str, Any]) -> bool:
     """Whether this release knows what the event means; what it does not know, and is not critical, it ignores."""
     return item["type"] in FIELDS and item["v"] == 1
@@ -140,19 +174,64 @@ def _check_event(item: Any, where: str) -> Mapping[str, Any]:
     if not known(item):
         if item.get("critical", True):
             raise UpgradeRequired(
-                f"{where}: event {item['type']!r} (v{item['v']}) is not known to this release",
-                hint="upgrade: pip install -U catalog-core",
+                f"{where}: event {_shown(item['type'])} (v{_shown(item['v'])}) is not known to this release",
+                hint=UPGRADE,
             )
         return item
     must, all_ = FIELDS[item["type"]]
     if not must <= item.keys() <= all_:
-        raise IntegrityError(f"{where}: event {item['type']!r} has the fields {sorted(item)}, not {sorted(must)}")
+        has = _shown(sorted(item))
+        raise IntegrityError(f"{where}: event {item['type']!r} has the fields {has}, not {sorted(must)}")
     if item["type"] == "catalog.created" and (item["format"], item["hash"]) != (FORMAT, "sha256"):
+        has = f"{_shown(item['format'])} with {_shown(item['hash'])}"
         raise UpgradeRequired(
-            f"{where}: the catalog has format {item['format']!r} with {item['hash']!r}, this release reads {FORMAT}",
-            hint="upgrade: pip install -U catalog-core",
+            f"{where}: the catalog has format {has}, this release reads {FORMAT}",
+            hint=UPGRADE,
+        )
+    if "roots" in item:  # who may change what: to ignore them is to let anybody
+        raise UpgradeRequired(
+            f"{where}: the catalog has root keys, and this release cannot check signatures", hint=UPGRADE
         )
     return item
+
+
+def _read_intent(item: Any, where: str) -> Intent:
+    """An intent, of known fields only: to skip one could change what it means."""
+    identity, actor, made, base = item["id"], item["actor"], item["time"], item["based_on"]
+    if type(identity) is not str or type(actor) is not str or type(made) is not int:
+        raise IntegrityError(f"{where}: an intent without id, actor or time")
+    more = {key: value for key, value in item.items() if key not in OWN}
+    _check_fields(more, ("replayed", *SIGNED), f"{where}: an intent")
+    signed = [key for key in SIGNED if key in more]
+    # what came back from a void branch shows the signature that it had there, a text, which nobody checks
+    if signed and not ("replayed" in more and all(type(more[key]) is str for key in signed)):
+        raise UpgradeRequired(
+            f"{where}: an intent is signed ({signed[0]!r}), and this release cannot check signatures", hint=UPGRADE
+        )
+    if not isinstance(item["events"], list):
+        raise IntegrityError(f"{where}: the events of an intent are no list")
+    for event in item["events"]:
+        _check_event(event, where)
+    return Intent(identity, actor, made, base and Head(**base), tuple(item["events"]), more)
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 80 else repr(value)[:76] + "…"
+
+
+def _check_fields(found: Iterable[str], known: Iterable[str], what: str) -> None:
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        raise UpgradeRequired(f"{what} holds {_shown(unknown[0])}, which this release does not know", hint=UPGRADE)
+
+
+def is_right(key: str, text: str) -> bool:
+    """Whether a text is the base64 of the bytes that a storage key names."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return digest_of(data) == key.partition("~")[0]
 
 
 def read_entry(data: bytes, position: int, previous: str | None, place: str = "the catalog", epoch: int = 0) -> Entry:
@@ -166,28 +245,27 @@ def read_entry(data: bytes, position: int, previous: str | None, place: str = "t
         check_depth(data)
         value = parse(data)
         if value["epoch"] != epoch:
-            raise IntegrityError(f"{where} is of epoch {value['epoch']!r}, and epoch {epoch} is due")
+            raise IntegrityError(f"{where} is of epoch {_shown(value['epoch'])}, and epoch {epoch} is due")
         if value["position"] != position or value["previous"] != previous:
+            found = f"{_shown(value['position'])} behind {_shown(value['previous'])}"
             raise IntegrityError(
-                f"{where} does not continue the chain: it is entry {value['position']!r} behind {value['previous']!r}, "
-                f"not {position} behind {previous!r}",
+                f"{where} does not continue the chain: it is entry {found}, not {position} behind {previous!r}",
                 hint="that one or the one before was damaged; restore the journal from a copy",
             )
-        intents = []
-        for item in value["intents"]:
-            identity, actor, made, base = item["id"], item["actor"], item["time"], item["based_on"]
-            if type(identity) is not str or type(actor) is not str or type(made) is not int:
-                raise IntegrityError(f"{where}: an intent without id, actor or time")
-            for event in item["events"]:
-                _check_event(event, where)
-            intents.append(Intent(identity, actor, made, base and Head(**base), tuple(item["events"])))
-        entry = Entry(position, previous, value["time"], tuple(intents), value.get("blobs", {}), digest, value["epoch"])
-        for key, text in entry.blobs.items():
+        _check_fields(value, ("epoch", "position", "previous", "time", "intents", "blobs"), where)
+        intents = tuple(_read_intent(item, where) for item in value["intents"])
+        blobs = value.get("blobs", {})
+        for key, text in blobs.items():
             check_digest(key.partition("~")[0])
             if not isinstance(text, str):
                 raise IntegrityError(f"{where}: the blob {key} is no text")
-        if type(entry.time) is not int:
+        if type(value["time"]) is not int:
             raise IntegrityError(f"{where} has no time")
-    except (InvalidInput, KeyError, TypeError, AttributeError) as exc:
+        right = {key: text for key, text in blobs.items() if is_right(key, text)}
+        wrong = tuple(key for key in blobs if key not in right)
+        entry = Entry(position, previous, value["time"], intents, right, digest, value["epoch"], wrong)
+    except KeyError as exc:
+        raise IntegrityError(f"{where} cannot be read: it lacks {exc}") from exc
+    except (InvalidInput, TypeError, AttributeError) as exc:
         raise IntegrityError(f"{where} cannot be read: {exc}") from exc
     return entry

@@ -94,7 +94,10 @@ class Fetcher:
         data = self.cached(chunk.digest)
         if data is not None:
             return memoryview(data)
-        target = memoryview(bytearray(chunk.length))
+        try:
+            target = memoryview(bytearray(chunk.length))
+        except (MemoryError, OverflowError) as exc:
+            raise IntegrityError(f"{what} has {chunk.length:,} bytes, more than this machine's memory") from exc
         self._receive(chunk, what, target)
         return target
 

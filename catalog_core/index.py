@@ -11,14 +11,18 @@ from typing import Any
 
 from catalog_core import forks
 from catalog_core.digests import digest_of, parse
-from catalog_core.errors import BackendError, IntegrityError, UpgradeRequired
-from catalog_core.events import SWEEPS, Entry, read_entry
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, UpgradeRequired
+from catalog_core.events import SWEEPS, Entry, read_entry, summary_of
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.platform import cache_dir, others_can_change, own_folder
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 from catalog_core.sqlite import check_search, sqlite3
 
-SCHEMA = 9
+SCHEMA = 10
+Stopped = UpgradeRequired | IntegrityError
+DAMAGED = (
+    "`catalog fsck` checks the rest; restore that entry from a copy, or take it out of the store if nobody has one"
+)
 # caches beside the state: they can be emptied at any time
 CACHES = """
 CREATE TABLE chunks (digest TEXT PRIMARY KEY, key TEXT, offset INTEGER, length INTEGER) WITHOUT ROWID;
@@ -27,6 +31,14 @@ CREATE TABLE expanded (layout TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE edges (layout TEXT, key TEXT, PRIMARY KEY (layout, key)) WITHOUT ROWID;
 CREATE TABLE trusted (key TEXT, stamp TEXT, digest TEXT, PRIMARY KEY (key, digest)) WITHOUT ROWID;
 """
+
+
+class _Before(Exception):
+    """The entry at `position`, before the one that does not fit (`problem`), is the damaged one."""
+
+    def __init__(self, position: int, problem: Stopped) -> None:
+        self.position = position
+        self.problem = problem
 
 
 def cannot_write(exc: sqlite3.Error) -> bool:
@@ -248,23 +260,49 @@ class Index:
         with self.cache():
             self.db.execute("INSERT OR REPLACE INTO meta VALUES ('looked', ?)", (clock.time(),))
 
-    def follow(self, journal: Journal, stop: int | None = None) -> UpgradeRequired | None:
-        """Catch up in a transaction of its own; in memory where the file cannot be written. Return what asks for
-        a newer release, where the journal goes on with it; all before it is applied."""
+    def follow(self, journal: Journal, stop: int | None = None) -> Stopped | None:
+        """Catch up in a transaction of its own; in memory where the file cannot be written. Return why an entry cannot
+        be read, where the journal goes on with one; all before it is applied. Raises `IntegrityError` where nothing can
+        be read, an entry is missing, or what was read is not what the store holds."""
+        begun = -1 if self.head is None else self.head.position
         try:
             with self:
                 try:
                     self.catch_up(journal, stop)
-                except UpgradeRequired as exc:
-                    if self.head is None:
+                except (UpgradeRequired, IntegrityError) as exc:
+                    if self.head is None or isinstance(exc, BlobMissing):  # a hole: it is not known what was there
                         raise
+                    if self.head.position > begun:  # what came before is as new to us as the entry that does not fit
+                        self._check_last(journal, exc)
                     return exc
+        except _Before as found:
+            with self:
+                if found.position > begun + 1:
+                    self.catch_up(journal, found.position)
+            return found.problem
         except sqlite3.OperationalError as exc:
             if self.path is None or not cannot_write(exc):
                 raise
             self.move_to_memory()
             return self.follow(journal, stop)
         return None
+
+    def _check_last(self, journal: Journal, problem: Stopped) -> None:
+        """Raise `problem` where the last entry that was applied is not the one that the store holds, but came from a
+        segment; and `_Before` where the entry behind it does not continue it, and is itself continued: then the last
+        one is the damaged one."""
+        assert self.head is not None
+        at = self.head.position
+        entries = dict(journal.read(at, at + 1))
+        if at not in entries or digest_of(entries[at]) != self.head.digest:
+            raise problem
+        try:
+            (_, first), (_, second) = journal.read(at + 1, at + 3)
+            breaks = parse(first)["previous"] != self.head.digest and parse(second)["previous"] == digest_of(first)
+        except (ValueError, CatalogError, KeyError, TypeError):
+            return
+        if breaks and at > 0:
+            raise _Before(at, problem)
 
     def _flush(self) -> None:
         self._reducer.write_back()
@@ -280,21 +318,23 @@ class Index:
             )
 
     def catch_up(self, journal: Journal, stop: int | None = None) -> None:
-        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError`, and
-        `UpgradeRequired` with all applied that comes before what only a newer release understands."""
+        """Apply what the journal has beyond this index. Call inside a transaction. Raises `IntegrityError` at an entry
+        that cannot be read, and `UpgradeRequired` at one that only a newer release understands; all before it is
+        applied."""
         start = 0 if self.head is None else self.head.position + 1
         self._reducer.begin(empty=start == 0)
-        newer = None
+        stopped: Stopped | None = None
         epoch_of = getattr(journal, "epoch_of", lambda position: 0)
         for position, data in journal.read(start, stop):
             try:
                 self.apply(position, data, epoch=epoch_of(position))
-            except UpgradeRequired as exc:
-                newer = exc
+            except (UpgradeRequired, IntegrityError) as exc:
+                exc.hint = exc.hint or DAMAGED
+                stopped = exc
                 break
         self._reducer.end(empty=start == 0)
-        if newer is not None:
-            raise newer
+        if stopped is not None:
+            raise stopped
 
     def apply(self, position: int, data: bytes, *, strict: bool = False, epoch: int = 0) -> None:
         """Take one entry of `epoch` into the state, inside a transaction. What breaks a rule is skipped and kept as
@@ -339,6 +379,14 @@ class Index:
         if self.is_erased(digest):
             raise erased(digest)
 
+    def seen(self, intent: str, actor: str) -> int | None:
+        """The position where an intent of this id and actor came, or was dropped for good; None where neither did."""
+        rows = self.rows(
+            "SELECT position FROM intents WHERE id = ? AND actor = ? UNION SELECT position FROM dropped WHERE id = ?",
+            (intent, actor, intent),
+        )
+        return rows[0][0] if rows else None
+
     def rows(self, sql: str, params: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a read, as one list."""
         with self.lock:
@@ -376,10 +424,12 @@ class Index:
     def published(self, position: int, model: str, number: int) -> Mapping[str, Any]:
         """The event that published a version."""
         rows = self.rows(
-            "SELECT ordinal FROM events WHERE position = ? AND model = ? AND number = ? AND type = 'version.published'",
+            "SELECT ordinal FROM events WHERE position = ? AND model = ? AND number = ? AND type = 'version.published'"
+            " AND rejected IS NULL",
             (position, model, number),
         )
-        return self.event(position, rows[0][0])
+        event = self.event(position, rows[0][0])
+        return {**event, "summary": summary_of(event)} if "summary" in event else event
 
     def as_of(self, model: str, position: int) -> Index:
         """The state of one model at a past position, computed by the same reducer in memory."""

@@ -20,18 +20,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
-from catalog_core.digests import digest_of
+from catalog_core.digests import digest_of, parse
 from catalog_core.epochs import Line, identity, line_of, read_epochs
 from catalog_core.errors import (
     BackendError,
     BlobMissing,
+    CatalogError,
     Conflict,
     DeadlineExceeded,
     IntegrityError,
     KeyTaken,
     PositionTaken,
     ReadOnly,
+    UpgradeRequired,
 )
+from catalog_core.events import read_entry
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
 from catalog_core.parallel import in_order
@@ -77,6 +80,7 @@ class StoreJournal:
         self._owned = True
         self._looked = -1e9
         self._tickets: dict[str, float] = {}
+        self._unreadable: set[int] = set()  # the first positions of blocks in which an entry cannot be read
 
     @property
     def _writable(self) -> bool:
@@ -293,7 +297,10 @@ class StoreJournal:
             if part is None:
                 return None
             entries += part
-        self._pack(key, entries)
+        if size == BLOCK and not all(_is_readable(data) for data in entries):
+            self._unreadable.add(first)
+        if not any(first <= at < first + size for at in self._unreadable):  # else it would outlive the bad entry
+            self._pack(key, entries)
         return entries
 
     # -- segments -----------------------------------------------------------------------------------------------
@@ -399,6 +406,18 @@ class StoreJournal:
             if self._local or not self._stat(position):  # a local put that failed may be there and not durable
                 raise
             return self._read(position) == data
+
+
+def _is_readable(data: bytes) -> bool:
+    """Whether an entry can be read, by this release or a newer one; its place is checked when it is applied."""
+    try:
+        value = parse(data)
+        read_entry(data, value["position"], value["previous"], "", value["epoch"])
+    except UpgradeRequired:
+        return True
+    except (CatalogError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _unpack(data: bytes, count: int) -> list[bytes] | None:

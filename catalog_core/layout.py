@@ -13,6 +13,7 @@ import attrs
 
 from catalog_core.digests import check_digest, parse
 from catalog_core.errors import IntegrityError
+from catalog_core.events import UPGRADE
 
 SMALL = 64 << 10  # a file of at most so many bytes is one chunk, a blob of its own
 
@@ -41,20 +42,29 @@ def write_layout(layout: Layout) -> dict[str, Any]:
 
 
 def read_layout(data: bytes) -> Layout:
-    """Parse and check a layout. Raises `IntegrityError`."""
+    """Parse and check a layout. Raises `IntegrityError`; for one of a newer release its hint is to upgrade."""
     try:
         value = parse(data)
         if value["version"] != 1:
-            raise IntegrityError(f"layout version {value['version']} is not known to this release")
-        layout: Layout = {}
-        for digest, chunks in value["files"].items():
-            layout[check_digest(digest)] = tuple(Chunk(*chunk) for chunk in chunks)
-            for chunk in layout[digest]:
-                check_digest(chunk.digest)
-                if chunk.pack is not None:
-                    check_digest(chunk.pack.partition("~")[0])
-                if not chunk.length >= 0 or not chunk.offset >= 0:
-                    raise IntegrityError("a layout with a negative length")
-        return layout
+            raise IntegrityError(f"layout version {value['version']!r} is not known to this release", hint=UPGRADE)
+        return {
+            check_digest(digest): tuple(_read_chunk(chunk) for chunk in chunks)
+            for digest, chunks in value["files"].items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise IntegrityError(f"the layout cannot be read: {exc}") from exc
+
+
+def _read_chunk(item: Any) -> Chunk:
+    if not isinstance(item, list) or len(item) not in (2, 4):
+        if isinstance(item, list) and len(item) > 4:
+            raise IntegrityError("the layout has chunks of a kind that this release does not know", hint=UPGRADE)
+        raise IntegrityError(f"a chunk of a layout is {str(item)[:80]!r}")
+    chunk = Chunk(*item)
+    check_digest(chunk.digest)
+    if chunk.pack is not None:
+        check_digest(chunk.pack.partition("~")[0])
+    for count in (chunk.length, chunk.offset):
+        if type(count) is not int or count < 0:
+            raise IntegrityError(f"a layout with a length or offset of {str(count)[:40]}, which is no count of bytes")
+    return chunk

@@ -1,4 +1,4 @@
-"""Care of a catalog: `fsck` finds damage, `gc` collects what no version needs."""
+"""Care of a catalog: `gc` collects what no version needs, `erase` takes content away, `pin` keeps it near."""
 
 from __future__ import annotations
 
@@ -12,47 +12,16 @@ import attrs
 from catalog_core import clock, durable
 from catalog_core.branches import awaited
 from catalog_core.cache import Pin
-from catalog_core.content import Content
-from catalog_core.digests import digest_of, digest_of_stream
 from catalog_core.errors import CatalogError, Conflict, IntegrityError, InvalidInput, NotReplicated, Rejected
-from catalog_core.events import event, read_entry
+from catalog_core.events import event
 from catalog_core.layout import Layout, read_layout
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.handles import Version
     from catalog_core.records import Manifest
-    from catalog_core.staging import Progress
 
 BATCH = 5000
-
-
-@attrs.frozen
-class Finding:
-    """One damage: `what` (entry, version and file), and the message with the way out."""
-
-    what: str
-    message: str
-
-
-@attrs.frozen
-class Findings:
-    """What `fsck` read and found."""
-
-    entries: int
-    versions: int
-    blobs: int
-    bytes: int
-    problems: tuple[Finding, ...]
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was found."""
-        return not self.problems
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The problems as plain rows."""
-        return [attrs.asdict(problem) for problem in self.problems]
 
 
 @attrs.frozen
@@ -78,7 +47,13 @@ class Erased:
 
 
 def _layout_of(catalog: Catalog, ref: str, digest: str) -> Layout:
-    return read_layout(catalog._content.blob(digest, f"layout of {ref}"))
+    data = catalog._content.blob(digest, f"layout of {ref}")
+    try:
+        return read_layout(data)
+    except IntegrityError as exc:
+        raise IntegrityError(
+            f"what {ref} needs is not known: {exc.message}", hint=exc.hint or f"catalog delete {ref}, then collect"
+        ) from exc
 
 
 def _versions(catalog: Catalog, where: str) -> Iterator[tuple[str, str, str]]:
@@ -86,112 +61,6 @@ def _versions(catalog: Catalog, where: str) -> Iterator[tuple[str, str, str]]:
         f"SELECT name, number, manifest, layout FROM versions WHERE {where} ORDER BY id"
     ):
         yield f"{name}@{number}", manifest, layout
-
-
-def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
-    """Check the chain, every reference, and every stored byte, whatever was trusted before."""
-    problems: list[Finding] = []
-    entries = 0
-    previous: str | None = None
-    known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
-    try:
-        epoch_of = getattr(catalog._backend.journal, "epoch_of", lambda position: 0)
-        for position, data in catalog._backend.journal.read(0):
-            entries += 1
-            try:
-                digest = read_entry(data, position, previous, catalog.url, epoch_of(position)).digest
-                if known is not None and position == known.position and digest != known.digest:
-                    raise IntegrityError(
-                        f"journal entry {position} of {catalog.url} is {digest}; this machine has seen {known.digest}"
-                    )
-            except CatalogError as exc:
-                problems.append(Finding(f"journal entry {position}", str(exc)))
-            previous = digest_of(data)
-        if known is not None and entries <= known.position:
-            raise IntegrityError(f"{catalog.url} ends at entry {entries - 1}; this machine has seen {known.position}")
-    except CatalogError as exc:
-        problems.append(Finding(f"journal entry {entries}", str(exc)))
-    try:
-        catalog._refresh(force=True)
-    except CatalogError as exc:
-        problems.append(Finding("index", str(exc)))
-    content = Content(catalog._backend, catalog._index, "always")
-    checked: dict[str, str | None] = {}
-    total = 0
-    versions = list(_versions(catalog, "deleted <> 2"))
-    for number, (ref, manifest, layout) in enumerate(versions):
-        wanted: list[tuple[str, str, Any]] = [("manifest", manifest, None), ("layout", layout, None)]
-        try:
-            wanted += [
-                (f"file {file[:19]}", chunk.digest, chunk)
-                for file, chunks in _layout_of(catalog, ref, layout).items()
-                for chunk in chunks
-            ]
-        except CatalogError:
-            pass  # the layout itself is checked, and reported, below
-        for what, digest, chunk in wanted:
-            place = f"{digest}@{chunk.pack}:{chunk.offset}" if chunk else digest
-            if place not in checked:
-                checked[place], size = _check(content, digest, chunk, f"{ref} {what}")
-                total += size
-            problem = checked[place]
-            if problem is not None:
-                problems.append(Finding(f"{ref} {what}", problem))
-        if progress:
-            progress(number + 1, len(versions))
-    for what, digest in catalog._index.rows(
-        "SELECT 'card of ' || name, card FROM models WHERE card IS NOT NULL UNION ALL"
-        " SELECT v.name || '@' || v.number || ' attachment ' || a.name, a.digest FROM attachments a"
-        " JOIN versions v ON v.id = a.version WHERE v.deleted <> 2"
-    ):
-        problem, size = _check(content, digest, None, what)
-        total += size
-        if problem:
-            problems.append(Finding(what, problem))
-    problems += _overlong(catalog)
-    return Findings(entries, len(versions), len(checked), total, tuple(problems))
-
-
-def _check(content: Content, digest: str, chunk: Any, what: str) -> tuple[str | None, int]:
-    try:
-        if chunk is None or (chunk.pack is None and chunk.length <= 1 << 16):
-            return None, len(content.blob(digest, what))
-        if content.remote is not None:
-            return None, len(content.remote.chunk(chunk, what))
-        data = content.stored(chunk.pack or digest, what, chunk.offset, chunk.length)
-        if len(data) != chunk.length:
-            raise IntegrityError(f"{what}: {chunk.pack or digest} in {content.backend.name} is cut short")
-        content._check(digest_of(data), digest, what)
-        return None, len(data)
-    except CatalogError as exc:
-        return str(exc), 0
-
-
-def _overlong(catalog: Catalog) -> list[Finding]:
-    """Blobs that are files of their own must have exactly the size that their layouts imply."""
-    ends: dict[str, int] = {}
-    for ref, _, layout in _versions(catalog, "deleted <> 2"):
-        try:
-            for chunks in _layout_of(catalog, ref, layout).values():
-                for chunk in chunks:
-                    name = chunk.pack or chunk.digest
-                    ends[name] = max(ends.get(name, 0), chunk.offset + chunk.length)
-        except CatalogError:
-            continue
-    result = []
-    for digest, end in ends.items():
-        info = catalog._backend.blobs.stat(catalog._index.key(digest))
-        if info is not None and info.size > end:
-            with catalog._backend.blobs.open(info.key) as stream:
-                actual = digest_of_stream(stream)
-            if actual != digest:
-                result.append(
-                    Finding(
-                        f"blob {info.key}",
-                        f"{info.key} in {catalog._backend.name} is {info.size - end:,} bytes too long",
-                    )
-                )
-    return result
 
 
 def pin(catalog: Catalog, version: Version) -> Pin:

@@ -19,7 +19,7 @@ import attrs
 from catalog_core import writer
 from catalog_core.branches import Branches, Found
 from catalog_core.digests import canonical, parse
-from catalog_core.errors import BlobMissing, NotFound, NotReplicated, Rejected
+from catalog_core.errors import BlobMissing, NotFound, NotReplicated, Rejected, UpgradeRequired
 from catalog_core.events import Intent, event, write_entry
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Head
@@ -95,7 +95,8 @@ def _publishes(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _came(index: Index, found: Found, position: int) -> Sequence[Mapping[str, Any]] | None:
     """The events of an intent that the entry at `position` brought back; None where it dropped it."""
     entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
-    return next((intent["events"] for intent in entry["intents"] if intent["id"] == found.stored["id"]), None)
+    same = found.stored["id"], found.stored["actor"]
+    return next((intent["events"] for intent in entry["intents"] if (intent["id"], intent["actor"]) == same), None)
 
 
 def _adapted(
@@ -212,9 +213,9 @@ def reconcile(
     trial = index if apply else _copy_of(index)
     try:
         for found in branches.found:
-            known = index.rows("SELECT position FROM intents WHERE id = ?", (found.stored["id"],))
-            if known:
-                came = _came(index, found, known[0][0])
+            known = index.seen(found.stored["id"], found.stored["actor"])
+            if known is not None:
+                came = _came(index, found, known)
                 if came is not None:
                     called.note(found, came)
                 if found.stored["id"] in dropped:
@@ -293,7 +294,7 @@ def _one(
 
         writer.commit(catalog._backend, catalog._index, catalog.actor, made, blobs)
         called.note(found, events)
-    except (BlobMissing, *BROKEN) as exc:
+    except (BlobMissing, UpgradeRequired, *BROKEN) as exc:
         return _void(found, "conflict", becomes, str(exc))
     return _void(found, "replayed", _refs(events), _left(found, events))
 

@@ -39,7 +39,8 @@ CREATE VIRTUAL TABLE model_texts USING fts5(body, tokenize='unicode61');
 CREATE TABLE entries (position INTEGER PRIMARY KEY, data BLOB);
 CREATE TABLE events (id INTEGER PRIMARY KEY, position INTEGER, ordinal INTEGER, time REAL, actor TEXT, model TEXT,
   number INTEGER, type TEXT, rejected TEXT);
-CREATE TABLE intents (id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
+CREATE TABLE intents (id TEXT, actor TEXT, position INTEGER, PRIMARY KEY (id, actor)) WITHOUT ROWID;
+CREATE TABLE dropped (id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
 CREATE TABLE swept (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER, count INTEGER) WITHOUT ROWID;
 CREATE INDEX swept_prefix ON swept (prefix);
 CREATE TABLE erased (digest TEXT PRIMARY KEY, prefix TEXT, position INTEGER) WITHOUT ROWID;
@@ -69,7 +70,7 @@ FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)"
 PARENT = "INSERT INTO parents VALUES (?, ?, ?)"
 ORIGIN = "INSERT INTO origins VALUES (?, ?, ?)"
 TEXT = "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)"
-INTENT = "INSERT INTO intents VALUES (?, ?)"
+INTENT = "INSERT INTO intents VALUES (?, ?, ?)"
 ENTRY = "INSERT INTO entries VALUES (?, ?)"
 EVENT = (
     "INSERT INTO events (position, ordinal, time, actor, model, number, type, rejected) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -91,6 +92,7 @@ STATE = (
     "fields",
     "attachments",
     "intents",
+    "dropped",
     "swept",
     "erased",
     "inlined",
@@ -117,7 +119,7 @@ class Reducer:
     def load(self, time: int) -> None:
         """Forget what is kept in memory: the tables are the state. `time` is that of the last entry (milliseconds)."""
         self.time = time
-        self._ids: set[str] | None = None  # of all intents, while the journal is read from its beginning
+        self._ids: set[tuple[str, str]] | None = None  # of all intents, while the journal is read from its beginning
         self._forget()
         for rows in self._kept.values():
             rows.clear()
@@ -144,14 +146,14 @@ class Reducer:
     def apply(self, entry: Entry, data: bytes, *, strict: bool) -> None:
         """Take one entry in. What breaks a rule is skipped and kept as rejected; with `strict` it is raised."""
         self.time = max(self.time, entry.time)
-        if entry.blobs:
+        if entry.blobs or entry.wrong:
             allowed = [item for item in entry.blobs.items() if not self.is_erased(item[0])]
             self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", allowed)
             data = canonical({key: value for key, value in parse(data).items() if key != "blobs"})
         self._kept[ENTRY].append((entry.position, data))
         ordinal, now, keep = 0, self.time / 1000, self._kept[EVENT].append
         for intent in entry.intents:
-            if self._is_new(intent.id, entry.position):
+            if self._is_new(intent, entry.position):
                 problem = self._take(intent, entry, strict)
                 for number, event in enumerate(intent.events, ordinal):
                     model, version = event.get("model"), event.get("number")
@@ -165,13 +167,18 @@ class Reducer:
         self._models.clear()
         self._last = None
 
-    def _is_new(self, intent: str, position: int) -> bool:
+    def _is_new(self, intent: Intent, position: int) -> bool:
+        """Whether no intent of this id was there before, of the same actor: nobody uses up the id of another. From here
+        on there is one, accepted or rejected."""
+        row = (intent.id, intent.actor, position)
         if self._ids is None:
-            return self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent, position)).rowcount > 0
-        if intent in self._ids:
+            if self.db.execute("SELECT 1 FROM dropped WHERE id = ?", (intent.id,)).fetchone():
+                return False
+            return self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?, ?)", row).rowcount > 0
+        if row[:2] in self._ids:
             return False
-        self._ids.add(intent)
-        self._kept[INTENT].append((intent, position))
+        self._ids.add(row[:2])
+        self._kept[INTENT].append(row)
         return True
 
     def write_back(self) -> None:
@@ -501,7 +508,7 @@ class Reducer:
         for intent in event["ids"]:
             if not isinstance(intent, str):
                 raise Rejected(f"{str(intent)[:60]!r} is no id of an intent", code="id")
-            self.db.execute("INSERT OR IGNORE INTO intents VALUES (?, ?)", (intent, entry.position))
+            self.db.execute("INSERT OR IGNORE INTO dropped VALUES (?, ?)", (intent, entry.position))
 
 
 def erased(digest: str) -> Rejected:

@@ -12,6 +12,7 @@ import attrs
 
 from catalog_core import redact
 from catalog_core.index import Index
+from catalog_core.shown import clean
 from catalog_core.values import typed, when
 
 
@@ -32,25 +33,30 @@ class Event:
     def text(self) -> str:
         """The event in one line."""
         what = f"{self.model}@{self.number}" if self.number else self.model or ""
+        try:
+            detail = self._detail()
+        except (KeyError, TypeError, ValueError, AttributeError):  # a rejected one may hold anything
+            detail = text({key: value for key, value in self.data.items() if key not in ("type", "v", "critical")})
+        told = f"{self.type} {what} {detail}".strip() + (f" (rejected: {self.rejected})" if self.rejected else "")
+        return clean(told)
+
+    def _detail(self) -> str:
         data = self.data
         if self.type == "version.published":
-            detail = size(data.get("size", 0))
-        elif self.type == "alias.set":
-            detail = data["alias"] if data["number"] else f"{data['alias']} removed"
-        elif self.type == "stage.set":
-            detail = f"{data['seen']} → {data['stage']}"
-        elif self.type in ("tags.set", "metrics.set"):
-            detail = ", ".join([*filter(None, [text(data["set"])]), *(f"-{key}" for key in data["unset"])])
-        elif self.type == "blobs.swept":
-            detail = f"{len(data['keys'])} blobs"
-        elif self.type == "blobs.erased":
-            refs = ", ".join(f"{name}@{number}" for name, number in data["versions"])
-            detail = f"{refs}: {clean(str(data['reason']))}"
-        elif self.type == "intents.dropped":
-            detail = f"{len(data['ids'])} intents"
-        else:
-            detail = ", ".join(data.get("set", ""))
-        return f"{self.type} {what} {detail}".strip() + (f" (rejected: {self.rejected})" if self.rejected else "")
+            return size(data.get("size", 0))
+        if self.type == "alias.set":
+            return str(data["alias"]) if data["number"] else f"{data['alias']} removed"
+        if self.type == "stage.set":
+            return f"{data['seen']} → {data['stage']}"
+        if self.type in ("tags.set", "metrics.set"):
+            return ", ".join([*filter(None, [text(data["set"])]), *(f"-{key}" for key in data["unset"])])
+        if self.type == "blobs.swept":
+            return f"{len(data['keys'])} blobs"
+        if self.type == "blobs.erased":
+            return f"{', '.join(f'{name}@{number}' for name, number in data['versions'])}: {data['reason']}"
+        if self.type == "intents.dropped":
+            return f"{len(data['ids'])} intents"
+        return ", ".join(data.get("set", ""))
 
 
 def events(index: Index, name: str | None, limit: int) -> list[Event]:
@@ -95,13 +101,13 @@ def _kind(item: Any) -> str:
 def record(item: Any) -> dict[str, Any]:
     """Anything of the catalog as plain JSON values."""
     if _kind(item) == "version":
-        return {
+        own = {
             "ref": item.ref, "model": item.model, "number": item.number, "digest": item.digest, "stage": item.stage,
             "author": item.author, "created": item.created.isoformat(), "size": item.size, "aliases": item.aliases,
             "tags": item.tags, "metrics": item.metrics, "params": item.params, "taxonomy": item.taxonomy,
             "description": item.description, "attachments": item.attachments, "deleted": bool(item.deleted),
-            **item.summary,
         }  # fmt: skip
+        return own | {key: value for key, value in item.summary.items() if key not in own}  # it may not pass for them
     if _kind(item) == "model":
         return {
             "name": item.name, "title": item.title, "description": item.description, "owner": item.owner,
@@ -124,11 +130,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def clean(words: str) -> str:
-    """Text of others without what would steer a terminal: control characters are written as Python writes them."""
-    return words if words.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
 
 def text(value: Any, key: str = "") -> str:
@@ -159,7 +160,7 @@ def text(value: Any, key: str = "") -> str:
 def lines(item: Any) -> list[tuple[str, str]]:
     """Label and text of each line that describes one thing; what is empty is left out."""
     return [
-        (key.replace("_", " "), text(value, key) + (" UTC" if key in ("created", "updated") else ""))
+        (clean(key.replace("_", " ")), clean(text(value, key)) + (" UTC" if key in ("created", "updated") else ""))
         for key, value in record(item).items()
         if value not in (None, "", {}, [], ()) and (key, value) != ("deleted", False)
     ]
@@ -182,7 +183,7 @@ def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
         ]
         headings = ["model", "newest", "aliases", "title"]
     elif isinstance(items[0], Event):
-        rows = [[str(e.position), e.time.strftime("%Y-%m-%d %H:%M:%S"), clean(e.actor), e.text] for e in items]
+        rows = [[str(e.position), e.time.strftime("%Y-%m-%d %H:%M:%S"), e.actor, e.text] for e in items]
         headings = ["position", "time (UTC)", "actor", "event"]
     else:
         records = [record(item) for item in items]
@@ -190,7 +191,7 @@ def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
         # a digest is cut: nobody compares 64 digits by eye
         rows = [[re.sub(r"^(sha256:.{12}).{52}$", r"\1…", text(row.get(k), k)) for k in headings] for row in records]
     used = [n for n in range(len(headings)) if any(row[n] for row in rows)]
-    return [headings[n] for n in used], [[row[n] for n in used] for row in rows]
+    return [clean(headings[n]) for n in used], [[clean(row[n]) for n in used] for row in rows]
 
 
 def right(cells: Iterable[str]) -> bool:
@@ -200,6 +201,11 @@ def right(cells: Iterable[str]) -> bool:
 
 def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
     """Title, lines and rows of anything that is shown."""
+    title, described, rows = _named_parts(item)
+    return clean(title), described, rows
+
+
+def _named_parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
     if _kind(item) == "page":
         return f"{len(item)} found" + (", more follow (.next)" if item.next is not None else ""), [], list(item)
     if _kind(item) == "model":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.codec import manifest_of
+from catalog_core.codec import manifest_of, read_artifact
 from catalog_core.content import ComponentReader
 from catalog_core.digests import canonical
 from catalog_core.errors import IntegrityError, Rejected
@@ -128,7 +128,9 @@ def _publish(arrival: Arrival, target: Catalog, name: str, writer: Writer) -> Ve
         else:
             writer.backend.blobs.put(writer.index.key(digest), Source([data]).stream(), len(data))
     manifest = writer.add_small(arrival.manifest)
-    layout = writer.add_small(canonical(write_layout(writer.layout)))
+    where = canonical(write_layout(writer.layout))
+    read_artifact(arrival.manifest, where)
+    layout = writer.add_small(where)
     told = {**arrival.about, "summary": {**arrival.about.get("summary", {}), "new_bytes": writer.written}}
     return target._publish(
         name, writer, manifest, layout, arrival.size, checked,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from catalog_core import clock
-from catalog_core.errors import PositionTaken, ReadOnly, Rejected
+from catalog_core.errors import IntegrityError, InvalidInput, PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
 from catalog_core.index import Index, cannot_write
 from catalog_core.interfaces.backend import Backend, Head
@@ -41,8 +41,9 @@ def commit(
             raise
     index.move_to_memory()  # the disk that holds the index is full; the entry may have been written
     index.follow(backend.journal)
-    for (position,) in index.rows("SELECT position FROM intents WHERE id = ?", (identity,)):
-        return int(position)
+    position = index.seen(identity, actor)
+    if position is not None:
+        return position
     return _commit(backend, index, actor, events, blobs, timeout, identity)
 
 
@@ -75,7 +76,10 @@ def _commit(
             intent = made if isinstance(made, Intent) else Intent(identity, actor, now, head, tuple(made))
             epoch = getattr(backend.journal, "epoch", 0)
             data = write_entry(head, now, [intent], inlined, epoch)
-            index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
+            try:
+                index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
+            except IntegrityError as exc:
+                raise InvalidInput(f"nothing was written, since no reader could read it: {exc.message}") from exc
             if not transactional:  # the store may take long: others must not wait for our trial
                 index.__exit__(Rejected, None, None)
                 held = False

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from catalog_cli.output import json_option, notify, opened, put, put_table, reference
+from catalog_cli.output import json_option, notify, opened, put, put_table, reference, say
 from catalog_core import config, doctor, platform, plugins, redact
 from catalog_core.catalog import Catalog
 from catalog_core.show import size
@@ -37,7 +37,7 @@ def fsck_command(ctx: click.Context, replicas: bool, deep: bool, mend: bool) -> 
     With --replicas: hold what each part of a hybrid stores against the journal, by sizes and checksums that the stores
     report, without reading it.
     """
-    catalog = opened(ctx)
+    catalog = opened(ctx, damaged=not replicas)
     notify(ctx, catalog)
     if replicas:
         _audit(ctx, catalog, deep, mend)
@@ -108,7 +108,7 @@ def plugins_command(ctx: click.Context) -> None:
         return
     put_table(ctx, registry.describe(), "no plug-in is installed")
     for problem in registry.problems:
-        click.echo(f"problem: {problem.plugin} {problem.message}", err=True)
+        say(f"problem: {problem.plugin} {problem.message}", err=True)
 
 
 @click.command("doctor")

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from catalog_cli.output import json_option, notify, opened, parsed, put, put_table, reference
-from catalog_core import show
+from catalog_cli.output import json_option, notify, opened, parsed, put, put_table, reference, say
 from catalog_core.catalog import Catalog
 from catalog_core.errors import NotFound
 from catalog_core.handles import Model, Version
@@ -36,7 +35,7 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
         page = catalog.models(limit=limit)
         put_table(ctx, list(page), f"{catalog.name} is empty: catalog save NAME PATH")
         if page.cursor is not None:
-            click.echo(f"more follow: --limit {10 * limit} shows ten times as many", err=True)
+            say(f"more follow: --limit {10 * limit} shows ten times as many", err=True)
     notify(ctx, catalog)
 
 
@@ -51,9 +50,9 @@ def search_command(ctx: click.Context, query: tuple[str, ...], limit: int, curso
     page = opened(ctx).search(" ".join(query), limit=limit, cursor=cursor)
     put_table(ctx, list(page), "nothing found")
     for note in page.notes:
-        click.echo(show.clean(note), err=True)
+        say(note, err=True)
     if page.cursor is not None:
-        click.echo(f"more follow: --cursor {page.cursor}", err=True)
+        say(f"more follow: --cursor {page.cursor}", err=True)
 
 
 def _past_version(past: dict[str, Any], target: Reference, moment: str) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
             return
         put(ctx, past if ctx.obj["json"] else {**past, "versions": None})
         if not ctx.obj["json"]:
-            click.echo()
+            say()
             put_table(ctx, past["versions"], "no versions")
         return
     item: Model | Version
@@ -91,7 +90,7 @@ def show_command(ctx: click.Context, ref: str, as_of: str | None) -> None:
         item = catalog.model(target.name)
     put(ctx, item)
     if isinstance(item, Model) and not ctx.obj["json"]:
-        click.echo()
+        say()
         put_table(ctx, item.versions, "no versions")
     notify(ctx, catalog)
 
@@ -111,7 +110,7 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
         return
     put_table(ctx, comparison.rows(), "no differences")
     shared = f"{size(comparison.shared_bytes)} of {size(comparison.total_bytes)} shared"
-    click.echo(f"{comparison.same} tensors equal, {shared}")
+    say(f"{comparison.same} tensors equal, {shared}")
 
 
 def _anywhere(ctx: click.Context, catalog: Catalog, ref: str) -> Version:
@@ -135,7 +134,7 @@ def lineage_command(ctx: click.Context, ref: str) -> None:
         return
     put_table(ctx, found.rows(), f"{found.ref} has neither parents nor children here")
     if not found.whole:
-        click.echo("there are more, which are not shown", err=True)
+        say("there are more, which are not shown", err=True)
 
 
 @click.command("history")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -109,7 +110,11 @@ def main(arguments: list[str] | None = None) -> None:
             hint = usage.get_usage() if usage is not None else None
             _json_error("UsageError" if exc.exit_code == 2 else type(exc).__name__, exc.format_message(), hint)
         else:
-            exc.show()
+            from catalog_core.shown import clean_lines
+
+            told = io.StringIO()
+            exc.show(told)
+            click.echo(clean_lines(told.getvalue().rstrip("\n")), err=True)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -117,17 +122,17 @@ def main(arguments: list[str] | None = None) -> None:
         if "--json" in given:
             _json_error(type(exc).__name__, exc.message, exc.hint)
         else:
-            from catalog_core.show import clean
-
-            click.echo(f"error: {clean(' '.join(exc.message.split()))}", err=True)
+            click.echo(f"error: {' '.join(exc.message.split())}", err=True)  # errors are clean
             if exc.hint:
-                click.echo(f"hint: {clean(' '.join(exc.hint.split()))}", err=True)
+                click.echo(f"hint: {' '.join(exc.hint.split())}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as exc:
-        message = f"{exc.filename or 'a file'}: {exc.strerror or exc}"
+        from catalog_core.shown import clean
+
+        message = clean(f"{exc.filename or 'a file'}: {exc.strerror or exc}")
         if "--json" in given:
             _json_error(type(exc).__name__, message, None)
         else:

@@ -22,6 +22,7 @@ from catalog_core.catalog import UNMOUNTED, Catalog
 from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.names import Reference, parse_reference
+from catalog_core.shown import clean, clean_json
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, expose_value=False, help="Print JSON, for programs.",
@@ -49,16 +50,18 @@ def reference(argument: str, **options: Any) -> Any:
     return click.argument(argument, shell_complete=names, **options)
 
 
-def opened(ctx: click.Context, *, create: bool = False, publish: bool = False) -> Catalog:
+def opened(ctx: click.Context, *, create: bool = False, publish: bool = False, damaged: bool = False) -> Catalog:
     """The catalog that was asked for, closed when the command ends. Only the default one is made by looking; what is to
-    `publish` makes one too, but not where another one is called nearly so, and it says so."""
+    `publish` makes one too, but not where another one is called nearly so, and it says so. With `damaged`, one whose
+    journal cannot be read is opened too."""
     target = ctx.obj["catalog"]
     default = target is None and (publish or not os.environ.get("CATALOG"))
     progress = metered(ctx)
     if publish and not default:
         catalog = made(ctx, target, stale=ctx.obj["stale"] or None)
     else:
-        catalog = Catalog.open(target, create=create or default, stale=ctx.obj["stale"] or None)
+        stale = ctx.obj["stale"] or None
+        catalog = Catalog.open(target, create=create or default, stale=stale, damaged=damaged)
     ctx.call_on_close(catalog.close)
     catalog.progress = progress
     return catalog
@@ -81,7 +84,7 @@ def made(ctx: click.Context, target: str, **options: Any) -> Catalog:
             ) from None
     catalog = Catalog.open(target, **options)
     quiet(ctx)
-    click.echo(f"made a new catalog at {redact.text(catalog.url)}", err=True)
+    say(f"made a new catalog at {redact.text(catalog.url)}", err=True)
     return catalog
 
 
@@ -99,12 +102,11 @@ def _alike(url: str) -> str | None:
 
 def notify(ctx: click.Context, catalog: Catalog) -> None:
     """Say, beside what was asked for, what everybody must know of a catalog on several sites."""
-    from catalog_core import show
     from catalog_core.branches import notices
 
     quiet(ctx)
     for line in notices(catalog):
-        click.echo(show.clean(line), err=True)
+        say(line, err=True)
 
 
 def metered(ctx: click.Context) -> Callable[[int, int], None] | None:
@@ -156,21 +158,31 @@ def quiet(ctx: click.Context) -> None:
         ctx.obj["meter"].stop()
 
 
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print one line, to standard error if `err`: all that commands print goes through here, and cannot steer the
+    terminal."""
+    click.echo(clean(text), err=err)
+
+
+def say_json(data: Any) -> None:
+    """Print JSON. What is no JSON is a text."""
+    click.echo(clean_json(json.dumps(data, ensure_ascii=False, default=str, indent=2)))
+
+
 def put(ctx: click.Context, item: Any, *, lines: Iterable[str] | None = None) -> None:
     """Print one thing: JSON for programs, `lines` or label and text for people."""
     from catalog_core import show
 
     quiet(ctx)
     if ctx.obj["json"]:
-        data = item if isinstance(item, (dict, list)) else show.record(item)
-        click.echo(json.dumps(data, ensure_ascii=False, default=str, indent=2))
+        say_json(item if isinstance(item, (dict, list)) else show.record(item))
         return
     if lines is None:
         pairs = show.lines(item)
         widest = max((len(label) for label, _ in pairs), default=0)
         lines = [f"{label:{widest}}  {text}" for label, text in pairs]
     for line in lines:
-        click.echo(show.clean(line))
+        say(line)
 
 
 LEAST = 8  # columns of the terminal that a column of a table gets; where there is less room, each row is a paragraph
@@ -183,15 +195,15 @@ def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
 
     quiet(ctx)
     if ctx.obj["json"]:
-        click.echo(json.dumps([show.record(item) for item in items], ensure_ascii=False, default=str, indent=2))
+        say_json([show.record(item) for item in items])
         return
     if not items:
-        click.echo(empty)
+        say(empty)
         return
     headings, rows = show.table(items)
     columns = max(shutil.get_terminal_size().columns, LEAST) if sys.stdout.isatty() else None
     for line in laid_out([heading.upper() for heading in headings], rows, columns):
-        click.echo(line)
+        say(line)
 
 
 def laid_out(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None) -> Iterator[str]:

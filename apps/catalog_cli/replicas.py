@@ -7,7 +7,7 @@ import time
 
 import click
 
-from catalog_cli.output import json_option, notify, opened, put
+from catalog_cli.output import json_option, notify, opened, put, say
 from catalog_core.errors import BackendError
 from catalog_core.show import record, size
 from catalog_core.sync import Synced, replicated
@@ -39,7 +39,7 @@ def sync_command(
         except BackendError as exc:
             if watch is None:
                 raise
-            click.echo(exc.message, err=True)
+            say(exc.message, err=True)
         if watch is None or count == times:
             notify(ctx, catalog)
             return

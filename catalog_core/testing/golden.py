@@ -86,7 +86,7 @@ def state(catalog: Catalog) -> dict[str, Any]:
     return {
         "catalog": catalog.id,
         "head": [catalog.position, catalog._index.head and catalog._index.head.digest],
-        "stopped": catalog.position + 1 if catalog._newer else None,
+        "stopped": catalog.position + 1 if catalog._stopped else None,
         "models": models,
         "keys": {d: catalog._index.key(d) for d in sorted(digests | brought) if catalog._index.key(d) != d},
         "inlined": {d: text for d in sorted(brought) if (text := _inlined(catalog, d)) is not None},

@@ -26,8 +26,10 @@ from catalog_core.errors import (
     NotReplicated,
     PublishedNotReplicated,
     ReadOnly,
+    UpgradeRequired,
 )
-from catalog_core.events import Intent, event, new_id
+from catalog_core.events import Intent, event, new_id, write_entry
+from catalog_core.journal import entry_key
 from catalog_core.reconcile import Void
 from catalog_core.writer import commit
 
@@ -167,7 +169,12 @@ def test_a_signature_comes_back_as_it_was(world) -> None:
     tag = event("tags.set", model="m", number=1, set={"by": "alice"}, unset=[])
     head = catalog._index.head
     signed = Intent(new_id(), "alice", 1_750_000_000_000, head, (tag,), {"signature": "c2lnbmVk", "key": "alice-1"})
-    commit(catalog._backend, catalog._index, "alice", lambda index: signed, {})
+    with pytest.raises(UpgradeRequired, match="cannot check signatures"):  # this release writes none
+        commit(catalog._backend, catalog._index, "alice", lambda index: signed, {})
+    data = write_entry(head, 1_750_000_000_000, [signed])
+    w.sites["cern"].put(entry_key(head.position + 1), io.BytesIO(data), len(data), "exclusive")
+    with pytest.raises(UpgradeRequired, match="cannot check signatures"):  # nor writes behind one
+        catalog.version("m@1").tag(by="bob")
     w.fails_over()
     w.sites["cern"].away = False
     catalog = w.open()

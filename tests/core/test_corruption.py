@@ -334,7 +334,7 @@ def journal_damage_is_met_and_found(url: str, tmp_path: Path, what: str, *, newe
                 # nothing chains the newest entry of a plain folder but the memory of those who read it; a hole looks
                 # like the end to those who do not read all; another type of event, like that of a later release
                 blind = url.startswith("file") and (newest or "gone" in what)
-                assert blind or newcomer._newer is not None, f"{what} and a newcomer did not notice"
+                assert blind or newcomer._stopped is not None, f"{what} and a newcomer did not notice"
                 assert newest or not newcomer.fsck().clean
         except CatalogError as exc:
             assert re.search(r"entry \d+|no catalog", exc.message), exc.message

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from catalog_core import Catalog, show
+from catalog_core.shown import clean
 
 pytestmark = pytest.mark.unit
 EVIL = "a\x1b[31m\r\n<script>alert(1)</script>&"
@@ -53,7 +54,7 @@ def test_people_get_four_digits_units_and_utc_and_programs_get_everything(catalo
 
 def test_of_checks_those_that_did_not_pass_are_named(catalog: Catalog) -> None:
     checks = [["digests", "passed", 0.1, ""], ["unsafe", "warned", 0.2, "m/score.py: code " + EVIL]]
-    assert show.text(checks, "checks") == "1 passed; unsafe warned: m/score.py: code " + show.clean(EVIL)
+    assert show.text(checks, "checks") == "1 passed; unsafe warned: m/score.py: code " + clean(EVIL)
     assert show.text(checks[:1], "checks") == "1 passed"
     assert show.text([[1, 2]], "checks") == "1, 2"  # somebody else's
 

@@ -1,0 +1,245 @@
+"""`fsck`: find damage, in bytes and in what they say.
+
+It runs whatever is there: also where this machine never opened the catalog, where an entry cannot be read, or where the
+newest one is torn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from catalog_core.codec import read_artifact
+from catalog_core.content import Content
+from catalog_core.digests import digest_of, digest_of_stream, parse
+from catalog_core.errors import CatalogError, IntegrityError, InvalidInput
+from catalog_core.events import read_entry
+from catalog_core.index import Index
+from catalog_core.layout import read_layout
+
+if TYPE_CHECKING:
+    from catalog_core.catalog import Catalog
+    from catalog_core.records import Manifest
+    from catalog_core.staging import Progress
+
+
+@attrs.frozen
+class Finding:
+    """One damage: `what` (entry, version and file), and the message with the way out."""
+
+    what: str
+    message: str
+
+
+@attrs.frozen
+class Findings:
+    """What `fsck` read and found."""
+
+    entries: int
+    versions: int
+    blobs: int
+    bytes: int
+    problems: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The problems as plain rows."""
+        return [attrs.asdict(problem) for problem in self.problems]
+
+
+def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
+    """Check the chain, every reference, every stored byte, and whether what was published can be loaded, whatever was
+    trusted before."""
+    problems: list[Finding] = []
+    entries, readable = _entries(catalog, problems)
+    try:
+        catalog._refresh(force=True)
+    except CatalogError as exc:
+        if not problems:
+            problems.append(Finding("index", str(exc)))
+    index = catalog._index
+    if index.head is None or index.head.position < readable - 1:  # this machine never got so far
+        index = _index_of(catalog, readable)
+    check = _Check(catalog, index, problems)
+    versions = list(_versions(index))
+    for number, (ref, manifest, layout) in enumerate(versions):
+        check.version(ref, manifest, layout)
+        if progress:
+            progress(number + 1, len(versions))
+    for what, digest in index.rows(
+        "SELECT 'card of ' || name, card FROM models WHERE card IS NOT NULL UNION ALL"
+        " SELECT v.name || '@' || v.number || ' attachment ' || a.name, a.digest FROM attachments a"
+        " JOIN versions v ON v.id = a.version WHERE v.deleted <> 2"
+    ):
+        check.alone(what, digest)
+    check.overlong()
+    if index is not catalog._index:
+        index.close()
+    return Findings(entries, len(versions), len(check.places), check.bytes, tuple(problems))
+
+
+def _entries(catalog: Catalog, problems: list[Finding]) -> tuple[int, int]:
+    """Read all entries; how many there are, and how many can be read up to the first that cannot."""
+    known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
+    journal = catalog._backend.journal
+    entries = readable = 0
+    previous: str | None = None
+    try:
+        epoch_of = getattr(journal, "epoch_of", lambda position: 0)
+        for position, data in journal.read(0):
+            entries += 1
+            try:
+                entry = read_entry(data, position, previous, catalog.url, epoch_of(position))
+                readable += readable == position
+                for key in entry.wrong:
+                    problems.append(
+                        Finding(
+                            f"journal entry {position}",
+                            f"journal entry {position} of {catalog.url} carries other bytes under {key}; readers "
+                            "ignore them, and take the blob from the store",
+                        )
+                    )
+                if known is not None and position == known.position and entry.digest != known.digest:
+                    raise IntegrityError(
+                        f"journal entry {position} of {catalog.url} is {entry.digest}; this machine has seen "
+                        f"{known.digest}"
+                    )
+            except CatalogError as exc:
+                problems.append(Finding(f"journal entry {position}", str(exc)))
+            previous = digest_of(data)
+        if known is not None and entries <= known.position:
+            raise IntegrityError(f"{catalog.url} ends at entry {entries - 1}; this machine has seen {known.position}")
+    except CatalogError as exc:
+        problems.append(Finding(f"journal entry {entries}", str(exc)))
+    return entries, readable
+
+
+def _index_of(catalog: Catalog, stop: int) -> Index:
+    """What the first `stop` entries say, in memory."""
+    index = Index(None, catalog.url)
+    if stop:
+        with index:
+            index.catch_up(catalog._backend.journal, stop)
+    return index
+
+
+def _versions(index: Index) -> Iterator[tuple[str, str, str]]:
+    for name, number, manifest, layout in index.rows(
+        "SELECT name, number, manifest, layout FROM versions WHERE deleted <> 2 ORDER BY id"
+    ):
+        yield f"{name}@{number}", manifest, layout
+
+
+class _Check:
+    """What was checked: `places` are the blobs and chunks, each with what is wrong with it, and `bytes` their size."""
+
+    def __init__(self, catalog: Catalog, index: Index, problems: list[Finding]) -> None:
+        self.catalog = catalog
+        self.index = index
+        self.problems = problems
+        self.places: dict[str, str | None] = {}
+        self.bytes = 0
+        self._content = Content(catalog._backend, index, "always")
+        self._ends: dict[str, int] = {}  # where a file of the store ends, by what layouts say
+
+    def version(self, ref: str, manifest: str, layout: str) -> None:
+        """Manifest and layout, what they say, and the chunks."""
+        told = self._blob(f"{ref} manifest", manifest)
+        where = self._blob(f"{ref} layout", layout)
+        chunks = []
+        if where is not None:
+            try:
+                files = read_layout(where)
+                chunks = [(file, chunk) for file, parts in files.items() for chunk in parts]
+            except IntegrityError:
+                pass  # told below, with the manifest
+        if told is not None and where is not None:
+            try:
+                self._notes(ref, read_artifact(told, where)[0])
+            except CatalogError as exc:
+                self.problems.append(Finding(f"{ref} manifest", f"{ref} cannot be loaded by anybody: {exc}"))
+        for file, chunk in chunks:
+            name = chunk.pack or chunk.digest
+            self._ends[name] = max(self._ends.get(name, 0), chunk.offset + chunk.length)
+            place = f"{chunk.digest}@{chunk.pack}:{chunk.offset}"
+            what = f"{ref} file {file[:19]}"
+            if place not in self.places:
+                self.places[place] = self._chunk(chunk, what)
+            self._note(what, self.places[place])
+
+    def alone(self, what: str, digest: str) -> None:
+        """A card, or an attachment."""
+        problem, data = self._read(what, digest)
+        self.bytes += len(data)
+        self._note(what, problem)
+
+    def _note(self, what: str, problem: str | None) -> None:
+        if problem is not None:
+            self.problems.append(Finding(what, problem))
+
+    def _read(self, what: str, digest: str) -> tuple[str | None, bytes]:
+        try:
+            return None, self._content.blob(digest, what)
+        except CatalogError as exc:
+            return str(exc), b""
+
+    def _blob(self, what: str, digest: str) -> bytes | None:
+        """A small blob, whole; None where it cannot be read. It counts once."""
+        problem, data = self._read(what, digest)
+        if digest not in self.places:
+            self.bytes += len(data)
+        self.places[digest] = problem
+        self._note(what, problem)
+        return None if problem is not None else data
+
+    def _notes(self, ref: str, manifest: Manifest) -> None:
+        """The list of distributions and the baseline can be read too."""
+        for what, digest in (
+            ("environment", manifest.environment.get("distributions")),
+            ("baseline", manifest.baseline),
+        ):
+            if digest is None:
+                continue
+            problem, data = self._read(f"{ref} {what}", digest)
+            if problem is None:
+                try:
+                    if not isinstance(parse(data), dict):
+                        raise InvalidInput("it is no JSON object")
+                except InvalidInput as exc:
+                    self._note(f"{ref} {what}", f"the {what} of {ref} cannot be read by anybody: {exc}")
+
+    def _chunk(self, chunk: Any, what: str) -> str | None:
+        content, digest = self._content, chunk.digest
+        try:
+            if chunk.pack is None and chunk.length <= 1 << 16:
+                data: bytes | memoryview = content.blob(digest, what)
+            elif content.remote is not None:
+                data = content.remote.chunk(chunk, what)
+            else:
+                data = content.stored(chunk.pack or digest, what, chunk.offset, chunk.length)
+                if len(data) == chunk.length:
+                    content._check(digest_of(data), digest, what)
+            if len(data) != chunk.length:
+                raise IntegrityError(f"{what}: {chunk.pack or digest} in {content.backend.name} is cut short")
+        except CatalogError as exc:
+            return str(exc)
+        self.bytes += chunk.length
+        return None
+
+    def overlong(self) -> None:
+        """Blobs that are files of their own must have exactly the size that their layouts imply."""
+        backend = self.catalog._backend
+        for digest, end in self._ends.items():
+            info = backend.blobs.stat(self.index.key(digest))
+            if info is None or info.size <= end:
+                continue
+            with backend.blobs.open(info.key) as stream:
+                actual = digest_of_stream(stream)
+            if actual != digest:
+                self._note(f"blob {info.key}", f"{info.key} in {backend.name} is {info.size - end:,} bytes too long")

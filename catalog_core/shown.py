@@ -1,0 +1,24 @@
+"""Texts of others, made safe to show. All that reaches a terminal, a notebook or a log goes through here: tables and
+lines (`catalog_core.show`), errors (`catalog_core.errors`), and what the command line prints (`catalog_cli.output`)."""
+
+from __future__ import annotations
+
+import json
+
+
+def clean(words: str) -> str:
+    """A text without what would steer a terminal: control characters, marks that turn the direction of writing and
+    halves of surrogate pairs are written as Python writes them. It is one line."""
+    return words if words.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
+
+
+def clean_lines(words: str) -> str:
+    """The same line by line: line feeds stay."""
+    return "\n".join(map(clean, words.split("\n")))
+
+
+def clean_json(text: str) -> str:
+    """JSON in which such characters are written as JSON escapes: the same values."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

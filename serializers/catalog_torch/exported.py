@@ -152,6 +152,7 @@ def _check(graph: dict[str, Any]) -> None:
     """Hold every call against the list of operators and every text against the rule of its key; drop the metadata of
     nodes, and write expressions anew."""
     stack: list[tuple[str, Any]] = [("", graph)]
+    budget = expressions.Budget()
     while stack:
         key, value = stack.pop()
         if isinstance(value, list):
@@ -168,7 +169,7 @@ def _check(graph: dict[str, Any]) -> None:
                 calls.check(value["target"], value.get("inputs"))
                 calls.complete(value["target"], value["inputs"])
             if "expr_str" in value:
-                value["expr_str"] = expressions.checked(value["expr_str"])
+                value["expr_str"] = expressions.checked(value["expr_str"], budget)
             stack += value.items()
         if key == "as_custom_obj" and value is not None:
             raise SerializationError("the graph holds a custom object, which is never read")

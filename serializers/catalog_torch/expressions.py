@@ -18,6 +18,8 @@ MAX_TEXT = 20_000  # characters; a deep network with free image sizes takes abou
 MAX_NODES = 1_000
 MAX_DEPTH = 60
 MAX_BITS = 1_024  # of the largest integer that the expression could be
+MAX_EXTREMES = 24  # arguments of Max and Min in one expression: sympy compares each with each, and expands
+MAX_WORK = 500_000  # parts of all expressions of a graph; the arguments of Max and Min count in square
 _SYMBOL = re.compile(r"(s|u|zf|zuf)\d{1,5}\Z")  # backed and unbacked sizes and floats
 _ASSUMED = frozenset(["positive", "integer", "nonnegative", "nonzero", "real", "finite", "nonpositive", "negative"])
 _SUMS = frozenset(["Add", "Max", "Min"])
@@ -49,16 +51,32 @@ class _Refused(Exception):
     """Says why an expression is not read."""
 
 
-def checked(text: Any) -> str:
+class Budget:
+    """What evaluating the expressions of one graph may cost, together."""
+
+    def __init__(self) -> None:
+        self.work = 0
+
+    def spend(self, parts: int) -> None:
+        """Raises `SerializationError` where all expressions together are too many."""
+        self.work += parts
+        if self.work > MAX_WORK:
+            raise SerializationError("the graph holds more expressions of sizes than a network has")
+
+
+def checked(text: Any, budget: Budget | None = None) -> str:
     """The expression `text`, written anew. Raises `SerializationError` for what is not plain arithmetic, or could grow
     beyond all bounds when it is evaluated."""
     try:
         if not isinstance(text, str) or len(text) > MAX_TEXT:
             raise _Refused(f"it is no text of up to {MAX_TEXT:,} characters")
         tree = ast.parse(text.strip(), mode="eval")
-        written, bits = _Reader().read(tree.body, 0)
+        reader = _Reader()
+        written, bits = reader.read(tree.body, 0)
         if bits > MAX_BITS:
             raise _Refused(f"it could grow to more than {MAX_BITS} bits")
+        if budget is not None:
+            budget.spend(reader.count + 20 * reader.extremes**2)
         return written
     except (SyntaxError, ValueError, RecursionError, MemoryError, _Refused) as exc:
         why = str(exc) if isinstance(exc, _Refused) else f"it cannot be parsed ({type(exc).__name__})"
@@ -72,6 +90,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.count = 0
+        self.extremes = 0
 
     def read(self, node: ast.expr, depth: int) -> tuple[str, float]:
         self.count += 1
@@ -108,6 +127,9 @@ class _Reader:
             raise _Refused(f"{name[:40]!r} is called without arguments, or with names")
         if name not in _SUMS | _LOGIC | _SMALLER | _POWERS | {"Mul", "Where", "FloatPow"}:
             raise _Refused(f"{name[:40]!r} is not on the list of names")
+        self.extremes += len(node.args) if name in ("Max", "Min") else 0
+        if self.extremes > MAX_EXTREMES:
+            raise _Refused(f"it takes the largest or smallest of more than {MAX_EXTREMES}")
         parts = [self.read(argument, depth + 1) for argument in node.args]
         return f"{name}({', '.join(text for text, _ in parts)})", _grown(name, parts, node.args)
 

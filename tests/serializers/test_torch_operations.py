@@ -367,6 +367,8 @@ def test_arguments_that_an_operator_does_not_have_are_refused() -> None:
     "text",
     [
         "9**9**9**9",
+        "Max(" + ", ".join(f"u{number}" for number in range(200)) + ")",
+        "Max(" * 15 + "u0" + "".join(f", u{number})" for number in range(15)),
         "Pow(Integer(9), Integer(999999999))",
         "Pow(Integer(9), Pow(Integer(9), Integer(9)))",
         "Mul(" * 70 + "Integer(2)" + ", Integer(2))" * 70,
@@ -433,6 +435,14 @@ def test_expressions_are_spelt_as_sympy_spells_them() -> None:
     expressions.checked("FloatPow(FloatTrueDiv(Float('1.0', precision=53), ToFloat(Symbol('s53'))), Float('0.5'))")
     expressions.checked("Pow(Symbol('s53', positive=True), Rational(-1, 2))")
     assert sympy.sympify(expressions.checked("2*s0 + s1**2 - 1")) == sympy.sympify("2*s0 + s1**2 - 1")
+
+
+def test_expressions_that_are_too_many_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expressions, "MAX_WORK", 1_000)
+    few = [{"expr_str": "Max(s0, s1)"} for _ in range(8)]
+    exported._check({"planted": few})
+    with pytest.raises(SerializationError, match="more expressions of sizes than a network has"):
+        exported._check({"planted": few + few})
 
 
 def test_symbols_that_torch_would_count_up_to_are_refused() -> None:

@@ -121,16 +121,21 @@ def bind(point: EntryPoint, values: Sequence[Any], inputs: Mapping[str, Any]) ->
             f"{point.name} takes its inputs by name: it was saved without an example, which would tell their order",
             hint=f"s.{point.name}(name=array), or save it with example=…",
         )
+    return in_order(point.name, names, values, inputs)
+
+
+def in_order(what: str, names: Sequence[str], values: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs by name, of those that were given by position and those that were given by name. Raises `InvalidInput`
+    where there are too many, or one is given twice."""
     if len(values) > len(names):
         raise InvalidInput(
-            f"{point.name} takes {len(names)} input{'s' * (len(names) != 1)} ({', '.join(names)}), "
-            f"{len(values)} were given",
+            f"{what} takes {len(names)} input{'s' * (len(names) != 1)} ({', '.join(names)}), {len(values)} were given",
             hint="arrays, in this order or by name",
         )
     named = dict(zip(names, values, strict=False))
     for name in inputs:
         if name in named:
-            raise InvalidInput(f"{point.name} is given {name!r} twice: by position and by name")
+            raise InvalidInput(f"{what} is given {name!r} twice: by position and by name")
     return named | dict(inputs)
 
 

@@ -176,12 +176,13 @@ def given(verb: str, opposite: str | None, pair: tuple[Any, ...], keywords: Mapp
     return values
 
 
-def refuse_pickle(thing: object, instead: str) -> NoReturn:
-    """Raise the `InvalidInput` of something that holds an open catalog: `instead` is what makes it anew elsewhere."""
-    raise InvalidInput(
-        f"{thing!r} cannot be pickled: it holds an open catalog, with files, connections and locks of this process",
-        hint=f"send the name, and there call {instead}",
-    )
+OPEN = "it holds an open catalog, with files, connections and locks of this process"
+
+
+def refuse_pickle(thing: object, instead: str, why: str = OPEN) -> NoReturn:
+    """Raise the `InvalidInput` of what cannot go to another process: `instead` is what makes it anew there."""
+    shown = repr(thing) if why == OPEN else f"a {type(thing).__name__}"
+    raise InvalidInput(f"{shown} cannot be pickled: {why}", hint=f"send the name, and there call {instead}")
 
 
 def check_limit(limit: int) -> int:

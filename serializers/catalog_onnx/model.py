@@ -54,6 +54,9 @@ class OnnxModel:
             raise SerializationError(f"{unused[0]!r} is no data of the graph")
         self.operators = operators(self.proto)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnnxModel, (self.data, {name: bytes(data) for name, data in self.external.items()})
+
     def __deepcopy__(self, memo: Any) -> OnnxModel:
         """Itself: nothing changes it, and a session cannot be copied."""
         return self

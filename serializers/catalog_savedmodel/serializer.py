@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +21,9 @@ from catalog_core.errors import BackendError, CatalogError, InvalidInput, Serial
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import nearest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.session import in_order
 from catalog_core.snapshots import Snapshot
+from catalog_core.values import refuse_pickle
 from catalog_savedmodel import graph, live
 
 GRAPH = "saved_model.pb"
@@ -83,8 +85,8 @@ class LoadedModel:
     def run(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run a method; inputs by position or name, outputs by name."""
         signature = self.signature_of(method)
-        named = dict(zip(self.methods[method], args, strict=False)) | kwargs
-        if named.keys() != set(self.methods[method]) or len(args) > len(self.methods[method]):
+        named = in_order(method, self.methods[method], args, kwargs)
+        if named.keys() != set(self.methods[method]):
             raise InvalidInput(f"{method} takes {', '.join(self.methods[method])}, not {', '.join(named) or 'nothing'}")
         wanted = signature.structured_input_signature[1]
         tensors = {name: tf.convert_to_tensor(value) for name, value in named.items()}
@@ -97,6 +99,11 @@ class LoadedModel:
                 )
         outputs = signature(**tensors)
         return {name: outputs[name] for name in self.notes["methods"][method]["outputs"]}
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(
+            self, "catalog.load(reference)", "its functions are graphs of TensorFlow, which pickle cannot write"
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the method `call`: its tensor, or its tensors by name."""

@@ -6,12 +6,14 @@ import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from catalog_core.errors import BackendError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
+from catalog_core.session import in_order
+from catalog_core.values import refuse_pickle
 from catalog_torch import exported, tracing
 from catalog_torch.serializer import TorchSerializer, _evaluating, _Method, _path, _place, _tensor, methods_of
 
@@ -47,7 +49,7 @@ class CompiledModule(torch.nn.Module):
         self._methods = dict(methods)
 
     def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        named = dict(zip(self.input_names[method], args, strict=False)) | kwargs
+        named = in_order(f"the compiled {method}", self.input_names[method], args, kwargs)
         if set(named) != set(self.input_names[method]):
             raise InvalidInput(f"the compiled {method} takes {', '.join(self.input_names[method])}")
         values = {name: named[name].to(self.device).contiguous() for name in self.input_names[method]}
@@ -56,6 +58,9 @@ class CompiledModule(torch.nn.Module):
         except (RuntimeError, TypeError, ValueError) as exc:
             got = ", ".join(f"{name}: {value.dtype} {list(value.shape)}" for name, value in values.items())
             raise InvalidInput(f"the compiled {method} cannot take {got}: {str(exc).strip()[:300]}") from exc
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        refuse_pickle(self, "catalog.load(reference)", "it is native code of this process")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled forward."""

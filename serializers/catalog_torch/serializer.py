@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 import sys
@@ -9,7 +10,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, S
 from catalog_core.modules import fill, state_of
 from catalog_core.outputs import by_name, fields_of, left_out, skips
 from catalog_core.records import Description
+from catalog_core.session import in_order
 from catalog_core.snapshots import Snapshot
+from catalog_core.values import refuse_pickle
 from catalog_torch.snapshot import snapshot
 
 _OWNER = "owner."
@@ -59,7 +62,7 @@ class ExportedModule(torch.nn.Module):
     def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if method not in self._graphs:
             raise SerializationError(f"{method!r} was not exported", hint=f"exported: {', '.join(self._graphs)}")
-        named = dict(zip(self.input_names[method], args, strict=False)) | kwargs
+        named = in_order(f"the exported {method}", self.input_names[method], args, kwargs)
         try:
             return self._graphs[method](**named)
         except (AssertionError, RuntimeError, TypeError, ValueError) as exc:
@@ -68,6 +71,24 @@ class ExportedModule(torch.nn.Module):
                 f"the exported {method} cannot take {got}: {str(exc).strip().partition(chr(10))[0][:300]}",
                 hint=f"it takes {', '.join(self.input_names[method])}, of the shapes it was exported for",
             ) from exc
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        refuse_pickle(
+            self,
+            "catalog.load(reference); or pickle its state_dict()",
+            "its graphs are programs of torch, which pickle cannot write",
+        )
+
+    def __copy__(self) -> ExportedModule:
+        made = self.__class__.__new__(self.__class__)
+        made.__dict__ = dict(self.__dict__)
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModule:
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        made.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return made
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the exported forward; inputs by position or name."""

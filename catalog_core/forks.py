@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
@@ -55,29 +56,39 @@ def check(made: object, what: str, backend: str) -> None:
 
 
 class Lock:
-    """A lock for a moment's work, which is free in a forked child whoever held it in the parent."""
+    """A lock (`with`) that is free in a forked child, whoever held it in the parent. `make` is what it is made of:
+    `threading.RLock` where a thread takes it again."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, make: Callable[[], Any] = threading.Lock) -> None:
+        self._make = make
+        self._lock = make()
+        self._owner: int | None = None
+        self._depth = 0
         self._held = False
         watch(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
+        self._owner = threading.get_ident()
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
         self._lock.release()
 
     def before_fork(self) -> None:
-        """See `Forks`: what it guards is not copied half changed."""
-        self._held = self._lock.acquire(timeout=WAIT / 10)
+        """See `Forks`: what it guards is not copied half changed, except where the thread that forks is at it."""
+        mine = self._owner == threading.get_ident()
+        self._held = not mine and self._lock.acquire(timeout=WAIT / 10)
 
     def after_fork(self, *, child: bool) -> None:
         """See `Forks`."""
-        if child:
-            self._lock = threading.Lock()
-        elif self._held:
+        if self._held:
             self._lock.release()
+        elif child and self._owner != threading.get_ident():
+            self._lock, self._owner, self._depth = self._make(), None, 0
         self._held = False
 
 

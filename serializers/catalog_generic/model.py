@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from catalog_core import folders
+from catalog_core import folders, forks
 from catalog_core.errors import NotTrusted, SerializationError
 
 SCORE = "score.py"
 MAX_SOURCE = 10 << 20
 _numbers = itertools.count()
-_importing = threading.RLock()
+_importing = forks.Lock(threading.RLock)
 
 
 class GenericModel:

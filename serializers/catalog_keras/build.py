@@ -14,12 +14,13 @@ from typing import Any
 
 import keras
 
+from catalog_core import forks
 from catalog_core.errors import CatalogError, SerializationError
 from catalog_keras import config, structure
 
 SLACK = 64 << 20  # bytes for what is small and not stored: metrics, seeds, steps
 _COPIES = 4  # of the weights: an optimizer that was never used is built anew, with its moments
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = forks.Lock(threading.RLock)
 
 
 def allowance(stored: int) -> int:

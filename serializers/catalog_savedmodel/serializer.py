@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
+from catalog_core import forks
 from catalog_core.axes import BATCH, measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
@@ -31,7 +31,7 @@ INDEX = "variables/variables.index"
 DATA = "variables/variables.data-00000-of-00001"
 _KEY = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
 STRIDE = 4 << 20  # variables lie at the same places in each version of a model: equal stretches are stored once
-_ONE_AT_A_TIME = threading.Lock()  # tracing and loading keep their state in globals
+_ONE_AT_A_TIME = forks.Lock()  # tracing and loading keep their state in globals
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import re
-import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from catalog_core import forks
 from catalog_core.errors import SerializationError
 from catalog_torch import calls, expressions, guards, tables
 
@@ -36,7 +36,7 @@ _SPECS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 _SYMBOL = re.compile(r"(s|u|zf|zuf)\d{1,5}\Z")  # torch counts up to the number of a symbol
 MAX_GRAPH = 256 << 20
 MAX_STRING = 4_000
-ONE_AT_A_TIME = threading.Lock()  # torch.export keeps its state in globals
+ONE_AT_A_TIME = forks.Lock()  # torch.export keeps its state in globals
 
 
 @contextmanager

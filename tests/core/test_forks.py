@@ -148,3 +148,32 @@ def test_a_lock_that_a_thread_held_is_free_in_a_child(monkeypatch: pytest.Monkey
     stop.set()
     thread.join()
     child()
+
+
+def test_a_lock_may_be_taken_again_where_it_is_made_so() -> None:
+    lock = forks.Lock(threading.RLock)
+
+    def twice() -> None:
+        with lock, lock:
+            pass
+
+    with lock:
+        assert forked(twice) is None
+        twice()
+    assert forked(twice) is None
+    twice()
+
+
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock])
+def test_who_forks_while_it_holds_a_lock_holds_it_in_both_processes(make: Any) -> None:
+    lock = forks.Lock(make)
+    context = lock.__enter__()
+    assert context is None
+
+    def leave() -> None:
+        lock.__exit__()
+        with lock:
+            pass
+
+    assert forked(leave) is None
+    leave()

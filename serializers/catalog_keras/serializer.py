@@ -54,7 +54,7 @@ class KerasSerializer:
         tensors.write(_arrays(variables), directory, WEIGHTS)
         if states:
             tensors.write(_arrays(states), directory, STATES)
-            configs = {attribute: note["config"] for attribute, note in meta["optimizers"].items()}
+            configs = {attribute: _numbered(note["config"]) for attribute, note in meta["optimizers"].items()}
             directory.write(OPTIMIZERS, [json.dumps(configs, sort_keys=True, separators=(",", ":")).encode()])
         if kept:
             meta["own"] = own.write(

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from catalog_core.errors import SerializationError
 from catalog_savedmodel import graph
-from catalog_savedmodel.serializer import _ONE_AT_A_TIME, GRAPH, _quiet, _reason
+from catalog_savedmodel.serializer import _ONE_AT_A_TIME, GRAPH, _check_sizes, _quiet, _reason
 
 VARIABLES = "variables"
 
@@ -29,6 +29,8 @@ def read(folder: Path, scratch: Path) -> tuple[Any, list[str]]:
     (scratch / GRAPH).write_bytes(safe.SerializeToString(deterministic=True))
     for file in sorted((folder / VARIABLES).iterdir()) if (folder / VARIABLES).is_dir() else []:
         os.symlink(file.resolve(), scratch / VARIABLES / file.name)
+    if any((scratch / VARIABLES).iterdir()):
+        _check_sizes(scratch)
     try:
         with _ONE_AT_A_TIME, _quiet():
             root = tf.saved_model.load(str(scratch))

@@ -6,9 +6,11 @@ operation is on a list, and objects of known kinds. Reading the protocol buffer 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -16,6 +18,19 @@ from catalog_core.errors import SerializationError
 from catalog_savedmodel.operations import ALLOWED, SAVER
 
 MAX_GRAPH = 256 << 20
+MAX_FILLED = 64 << 20  # bytes of all constants that are written as one value and a shape
+MAX_ELEMENTS = 1 << 31  # of what one operation makes, where the graph itself says how many
+# operation → its inputs that say how large the result is
+_SHAPES = {
+    "BroadcastTo": (1,), "Empty": (0,), "EmptyTensorList": (1,), "Fill": (0,), "LinSpace": (2,), "OneHot": (1,),
+    "MatrixDiagV2": (2, 3), "MatrixDiagV3": (2, 3), "RandomGamma": (0,), "RandomPoissonV2": (0,),
+    "RandomStandardNormal": (0,), "RandomUniform": (0,), "RandomUniformInt": (0,), "Range": (1,), "ScatterNd": (2,),
+    "ResizeArea": (1,), "ResizeBicubic": (1,), "ResizeBilinear": (1,), "ResizeNearestNeighbor": (1,),
+    "StatefulStandardNormalV2": (2,), "StatefulTruncatedNormal": (2,), "StatefulUniform": (2,),
+    "StatelessRandomNormal": (0,), "StatelessRandomNormalV2": (0,), "StatelessRandomUniform": (0,),
+    "StatelessRandomUniformV2": (0,), "StatelessTruncatedNormalV2": (0,), "TensorListReserve": (1,), "Tile": (1,),
+    "TruncatedNormal": (0,),
+}  # fmt: skip
 _KINDS = frozenset(
     ["user_object", "variable", "bare_concrete_function", "function", "constant", "resource", "captured_tensor"]
 )
@@ -24,6 +39,7 @@ _OBJECTS = frozenset(
     + [f"trackable_{kind}_wrapper" for kind in ("dict", "list", "tuple")]
 )  # fmt: skip
 
+_SESSION = frozenset(["config", "config_proto", "executor_type"])  # how a session would run what is called
 _CLASSES = frozenset(["", "tf.StaticHashTable", "tf.TrackableConstant"])  # tables in memory, and what they start with
 
 
@@ -119,6 +135,46 @@ def _check_nodes(nodes: Any, allowed: frozenset[str], where: str) -> None:
             )
 
 
+def _bytes_of(tensor: Any) -> tuple[int, int]:
+    """How many bytes a constant takes in memory, and how many of it are written in the graph."""
+    shape = tf.TensorShape(tensor.tensor_shape)
+    if shape.num_elements() is None:
+        raise SerializationError("a constant of the graph has no shape")
+    dtype = tf.as_dtype(tensor.dtype)
+    fixed = dtype.size if dtype not in (tf.string, tf.variant, tf.resource) else 1
+    return shape.num_elements() * max(1, fixed), tensor.ByteSize()
+
+
+def _check_sizes(graphs: Iterable[Any]) -> None:
+    """Hold constants, and the sizes of results that are constants, against bounds: a graph of 300 bytes can ask for
+    terabytes when it is loaded or first run."""
+    filled = 0
+    for nodes in graphs:
+        constants = {node.name: node.attr["value"].tensor for node in nodes if node.op == "Const"}
+        for name, tensor in constants.items():
+            try:
+                size, written = _bytes_of(tensor)
+            except (ValueError, TypeError) as exc:
+                raise SerializationError(f"the constant {name[:100]!r} of the graph cannot be read: {exc}") from exc
+            filled += size if size > 2 * written + 64 else 0
+            if filled > MAX_FILLED:
+                raise SerializationError(f"the constant {name[:100]!r} takes {size} bytes, and {written} are written")
+        for node in nodes:
+            places = [node.input[number] for number in _SHAPES.get(node.op, ()) if number < len(node.input)]
+            named = [constants[key] for key in (place.partition(":")[0] for place in places) if key in constants]
+            count = math.prod(_count(tensor) for tensor in named)
+            if count > MAX_ELEMENTS:
+                raise SerializationError(f"the operation {node.op} of the graph makes {count} numbers at once")
+
+
+def _count(tensor: Any) -> int:
+    try:
+        sizes = [abs(float(size)) for size in tf.make_ndarray(tensor).ravel()]
+    except (ValueError, TypeError):
+        return 1
+    return int(math.prod(size for size in sizes if 1 <= size < float("inf")))
+
+
 def check(model: Any) -> set[str]:
     """Hold a parsed graph against the lists; return the functions that its objects reach. Raises
     `SerializationError` with the operation, the object or the asset that is not allowed."""
@@ -144,6 +200,7 @@ def check(model: Any) -> set[str]:
     for name, function in library.functions.items():
         _check_nodes(function.node_def, ALLOWED if name in reached else ALLOWED | SAVER, f"function {name}")
     _check_nodes(meta.graph_def.node, ALLOWED | SAVER, "the main graph")
+    _check_sizes([meta.graph_def.node, *(function.node_def for function in library.functions.values())])
     return reached
 
 
@@ -173,6 +230,8 @@ def safe_copy(model: Any) -> Any:
     for nodes in (target.graph_def.node, *(function.node_def for function in library.function)):
         for node in nodes:
             node.device = ""
+            for key in _SESSION & node.attr.keys():
+                node.attr[key].s = b""
     return copy
 
 

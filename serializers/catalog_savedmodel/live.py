@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,9 +35,10 @@ def _check(obj: Any) -> Any:
     return obj
 
 
-def parts(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def parts(obj: Any, *, optimizers: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables, and other resources such as tables, by names that say where they are. A Keras layer's variables are
-    numbered in its own order, since Keras numbers the names of layers through the life of a process."""
+    numbered in its own order, since Keras numbers the names of layers through the life of a process. Those of
+    `optimizers` are left out unless they are asked for: moments are twice as large as what is trained."""
     variables: dict[str, Any] = {}
     others: dict[str, Any] = {}
     view = tf.train.TrackableView(_check(obj))
@@ -48,6 +49,8 @@ def parts(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if id(item) in seen:
             continue
         seen.add(id(item))
+        if not optimizers and item is not obj and is_optimizer(item):
+            continue
         if isinstance(item, tf.Variable):
             variables[path] = item
             continue
@@ -59,13 +62,48 @@ def parts(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 value = variable if isinstance(variable, tf.Variable) else variable.value
                 if isinstance(value, tf.Variable) and id(value) not in seen:
                     seen.add(id(value))
-                    variables[f"{prefix}{number:03d}.{variable.name.partition(':')[0]}"] = value
+                    name = "" if is_optimizer(item) else f".{variable.name.partition(':')[0]}"  # numbered like layers
+                    variables[f"{prefix}{number:03d}{name}"] = value
             for number, state in enumerate(_states(item)):
                 if id(state.value) not in seen:
                     seen.add(id(state.value))
                     variables[f"{prefix}state.{number:03d}"] = state.value
         queue += [(prefix + str(name), child) for name, child in view.children(item).items()]
     return variables, others
+
+
+def is_optimizer(item: Any) -> bool:
+    """Whether an object is an optimizer of Keras, of this or an older kind."""
+    names = {kind.__name__ for kind in type(item).__mro__ if kind.__module__.partition(".")[0] in ("keras", "tf_keras")}
+    return bool(names & {"BaseOptimizer", "Optimizer", "OptimizerV2"})
+
+
+def counters(obj: Any) -> dict[str, Any]:
+    """The variables of metrics, which running a Keras model may change; they are part of it where it reads them."""
+    found = getattr(obj, "metrics_variables", ()) if is_keras(obj) else ()
+    values = [variable if isinstance(variable, tf.Variable) else variable.value for variable in found]
+    return {f"metrics.{number:03d}": value for number, value in enumerate(values) if isinstance(value, tf.Variable)}
+
+
+def kept_elsewhere(obj: Any) -> list[str]:
+    """The Keras layers that keep state which is no variable: by methods of their own, or learned by `adapt`."""
+    found: list[str] = []
+    for layer in obj._flatten_layers() if hasattr(obj, "_flatten_layers") else ():
+        own = [method for method in ("save_own_variables", "save_assets") if _is_own(layer, method)]
+        store: dict[str, Any] = {}
+        if "save_own_variables" in own:
+            layer.save_own_variables(store)
+        mine = {id(variable) for variable in layer.variables}
+        learned = getattr(layer, "input_vocabulary", "") is None
+        learned |= type(layer).__name__ == "Discretization" and layer.num_bins is not None
+        if "save_assets" in own or learned or any(id(value) not in mine for value in store.values()):
+            found.append(f"{layer.name} ({type(layer).__name__})")
+    return found
+
+
+def _is_own(layer: Any, method: str) -> bool:
+    owner = next((kind for kind in type(layer).__mro__ if method in vars(kind)), object)
+    return owner is not object and owner.__module__.partition(".")[0] != "keras"
 
 
 def _states(layer: Any) -> list[Any]:
@@ -274,9 +312,9 @@ def _snake(name: str) -> str:
 
 
 @contextmanager
-def unchanged(variables: Mapping[str, Any]) -> Iterator[None]:
+def unchanged(variables: Iterable[Any]) -> Iterator[None]:
     """Puts back what running an object changes: seeds, counters and running means, not what is trained."""
-    before = [(v, v.numpy()) for v in variables.values() if not v.trainable or v.dtype.is_integer]
+    before = [(v, v.numpy()) for v in variables if not v.trainable or v.dtype.is_integer]
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -125,7 +126,7 @@ def _shown(dtype: Any, shape: Any) -> str:
 
 
 def variables_of(obj: Any) -> dict[str, Any]:
-    """The variables of a live object or a stored model, by name."""
+    """The variables of a live object or a stored model, by name, without those of optimizers of a live one."""
     return obj.weights if isinstance(obj, LoadedModel) else live.parts(obj)[0]
 
 
@@ -163,6 +164,7 @@ class SavedModelSerializer:
             (folder / "variables").mkdir()
             for file in (INDEX, DATA):
                 os.symlink(reader.path(file).resolve(), folder / file)
+            _check_sizes(folder)
             if kind == "numpy" or into is not None:
                 values = _values(folder, notes["names"])
                 return values if into is None else _fill(into, values)
@@ -234,9 +236,8 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
         root = _container(obj.weights, list(obj.root.others))
         tf.train.Checkpoint(root=root).write(str(folder / "variables" / "variables"))
         return obj.graph, dict(obj.notes)
-    variables, others = live.parts(obj)
-    meta: dict[str, Any] = {"class": _path(obj), "methods": {}, "shapes": {}, "names": list(variables)}
-    root = _container(variables, list(others.values()))
+    variables, others = live.parts(obj, optimizers=bool(request.options.get("optimizers")))
+    meta: dict[str, Any] = {"class": _path(obj), "methods": {}, "shapes": {}}
     signatures: dict[str, Any] = {}
     with _unchanged(obj):
         for method in dict.fromkeys((*request.methods, *_usual(obj))):
@@ -252,6 +253,9 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
             except CatalogError:
                 if method in request.methods:
                     raise
+    variables, others = _with_what_is_used(signatures.values(), variables, others, obj)
+    root = _container(variables, list(others.values()))
+    meta["names"] = list(variables)
     meta["fixed"] = {method: found["fixed"] for method, found in meta["methods"].items() if "fixed" in found}
     try:
         tf.saved_model.save(root, str(folder), signatures=signatures)
@@ -260,6 +264,22 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
     data = graph.canonical(graph.parse((folder / GRAPH).read_bytes()))
     graph.check(graph.parse(data))
     return data, meta
+
+
+def _with_what_is_used(
+    functions: Iterable[Any], variables: dict[str, Any], others: dict[str, Any], obj: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and other resources, with those of optimizers and metrics that traced functions read or write: a method
+    that trains, a layer that counts."""
+    kept = {id(variable) for variable in variables.values()}
+    used = {id(variable) for function in functions for variable in function.graph.variables} - kept
+    complete, resources = live.parts(obj, optimizers=True)
+    if used & {id(variable) for variable in complete.values()}:
+        variables, others = complete, resources
+    metrics = live.counters(obj)
+    if used & {id(variable) for variable in metrics.values()}:
+        variables = variables | metrics
+    return variables, others
 
 
 def _container(variables: Mapping[str, Any], others: list[Any]) -> Any:
@@ -281,7 +301,11 @@ def _usual(obj: Any) -> list[str]:
 @contextmanager
 def _unchanged(obj: Any) -> Iterator[None]:
     """Put back what running changes, unless a session uses the object: its random numbers go on."""
-    with live.unchanged({} if getattr(obj, "catalog_draws_on", False) else variables_of(obj)):
+    kept: list[Any] = []
+    if not getattr(obj, "catalog_draws_on", False):
+        found = obj.weights if isinstance(obj, LoadedModel) else live.parts(obj, optimizers=True)[0]
+        kept = [*found.values(), *live.counters(obj).values()]
+    with live.unchanged(kept):
         yield
 
 
@@ -403,6 +427,19 @@ def _loaded(root: Any, data: bytes, notes: Mapping[str, Any]) -> LoadedModel:
     return LoadedModel(root, data, notes)
 
 
+def _check_sizes(folder: Path) -> None:
+    """Hold the sizes that the index of the variables names against the bytes that are there, before any is read."""
+    try:
+        checkpoint = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+        types, shapes = checkpoint.get_variable_to_dtype_map(), checkpoint.get_variable_to_shape_map()
+    except Exception as exc:  # TensorFlow raises anything for an index that is broken
+        raise SerializationError(f"the variables of the SavedModel cannot be read: {_reason(exc)}") from exc
+    named = sum(math.prod(shape) * types[key].size for key, shape in shapes.items() if types[key] != tf.string)
+    stored = sum(file.stat().st_size for file in (folder / "variables").glob("variables.data-*"))
+    if named > stored:
+        raise SerializationError(f"the index names variables of {named} bytes, and {stored} are stored")
+
+
 def _values(folder: Path, names: Iterable[str]) -> dict[str, Any]:
     """The stored variables as arrays."""
     try:
@@ -418,6 +455,17 @@ def _values(folder: Path, names: Iterable[str]) -> dict[str, Any]:
 
 def _fill(target: Any, values: Mapping[str, Any]) -> Any:
     variables = variables_of(target)
+    if values.keys() - variables.keys() and not isinstance(target, LoadedModel):  # of optimizers or metrics, too
+        complete, metrics = live.parts(target, optimizers=True)[0], live.counters(target)
+        values = {name if name in complete else _by_number(name, complete): value for name, value in values.items()}
+        choices = (complete, variables | metrics, complete | metrics)
+        variables = next((choice for choice in choices if choice.keys() == values.keys()), variables)
+    kept = [] if isinstance(target, LoadedModel) else live.kept_elsewhere(target)
+    if kept:
+        raise SerializationError(
+            f"{kept[0]} keeps state that is no variable, and a SavedModel has it in its graph only",
+            hint="load(ref) without into=, or publish it with serializer='keras'; nothing was changed",
+        )
     problems = [f"{name} is missing from what is stored" for name in variables if name not in values]
     problems += [f"{name} is stored, but not in the live object" for name in values if name not in variables]
     for name in variables.keys() & values.keys():
@@ -433,6 +481,11 @@ def _fill(target: Any, values: Mapping[str, Any]) -> Any:
         variable.assign(values[name])
     live.after_filling(target)
     return target
+
+
+def _by_number(name: str, complete: Mapping[str, Any]) -> str:
+    """An optimizer's variable as it is called now: earlier releases added the name that Keras had given it."""
+    return name.rpartition(".")[0] if name.rpartition(".")[0] in complete else name
 
 
 def _dtype(variable: Any) -> str:

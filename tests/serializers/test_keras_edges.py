@@ -155,3 +155,58 @@ def test_an_optimizer_with_a_large_or_infinite_limit_is_saved_and_comes_back(cat
     assert loaded.layers[-1].max_value == limit
     assert version.params["optimizer.clipvalue"] == (limit if math.isfinite(limit) else "inf")
     assert catalog.fsck().clean
+
+
+# -- what a model leaves free -----------------------------------------------------------------------------------------
+
+
+def any_size() -> Any:
+    return keras.Sequential(
+        [keras.Input((None, None, 3)), layers.Conv2D(2, 3, padding="same"), layers.Conv2D(1, 3), layers.ReLU()]
+    )
+
+
+def any_length() -> Any:
+    left, right = keras.Input((None, 4), name="left"), keras.Input((5,), name="right")
+    pooled = layers.GlobalAveragePooling1D()(layers.Conv1D(3, 1)(left))
+    return keras.Model({"left": left, "right": right}, layers.Dense(2)(layers.Concatenate()([pooled, right])))
+
+
+@BOTH
+def test_sizes_of_images_that_the_model_leaves_free_are_free(catalog: Catalog, serializer: str) -> None:
+    net, small, large = any_size(), draw(2, 8, 8, 3), draw(3, 12, 10, 3)
+    version = catalog.save("m", net, example=small, serializer=serializer, verify=True)
+    (point,) = catalog.artifact(version).manifest.entry_points
+    assert [spec.shape for spec in point.inputs] == [("batch", None, None, 3)]
+    assert [spec.shape[:1] + spec.shape[3:] for spec in point.outputs] == [("batch", 1)]
+    with catalog.session("m") as session:
+        for x in (small, large):
+            assert np.allclose(session.predict(x), net(x), atol=1e-5)
+
+
+@BOTH
+def test_a_length_that_one_input_leaves_free_is_free_beside_one_that_is_not(catalog: Catalog, serializer: str) -> None:
+    net = any_length()
+    catalog.save("m", net, example={"left": draw(2, 7, 4), "right": draw(2, 5)}, serializer=serializer)
+    shapes = {spec.name: spec.shape for spec in catalog.artifact("m").manifest.entry_points[0].inputs}
+    assert shapes == {"left": ("batch", None, 4), "right": ("batch", 5)}
+    given = {"left": draw(3, 9, 4), "right": draw(3, 5)}
+    with catalog.session("m") as session:
+        assert np.allclose(session.predict(**given), net(given), atol=1e-5)
+
+
+@BOTH
+def test_a_length_that_is_declared_is_free_in_a_model_that_says_nothing(catalog: Catalog, serializer: str) -> None:
+    net, axes = Own(), {"inputs": {0: "batch", 1: "steps"}}
+    net(draw(2, 6, 4))
+    catalog.save("m", net, example={"inputs": draw(2, 6, 4)}, axes=axes, serializer=serializer)
+    (spec,) = catalog.artifact("m").manifest.entry_points[0].inputs
+    assert spec.shape == ("batch", "steps", 4)
+    with catalog.session("m") as session:
+        assert np.allclose(session.predict(draw(3, 11, 4)), net(draw(3, 11, 4)), atol=1e-5)
+
+
+def test_a_loaded_graph_that_is_saved_again_keeps_its_free_axes(catalog: Catalog) -> None:
+    catalog.save("m", any_size(), example=draw(2, 8, 8, 3))
+    version = catalog.save("again", catalog.load("m"), example={"input": draw(2, 8, 8, 3)})
+    assert catalog.artifact(version).manifest.entry_points[0].inputs[0].shape == ("batch", None, None, 3)

@@ -251,3 +251,88 @@ def test_bytes_that_are_flipped_never_end_the_process(tmp_path: Path, load: Any)
             load({**files, GRAPH: bytes(data)})
         except SerializationError as exc:
             assert "\n" not in str(exc)
+
+
+# -- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def shaped(name: str, *sizes: int) -> Callable[[Any], None]:
+    """Make the constant that a function uses as a shape, or as a value, say other sizes."""
+
+    def change(meta: Any) -> None:
+        for function in meta.graph_def.library.function:
+            for node in function.node_def:
+                if node.op == "Const" and node.name.endswith(name):
+                    tensor = node.attr["value"].tensor
+                    if name.endswith("value"):  # one number, and a shape
+                        tensor.CopyFrom(tf.make_tensor_proto(1.0))
+                        tensor.tensor_shape.CopyFrom(tf.TensorShape(sizes).as_proto())
+                    else:
+                        tensor.CopyFrom(tf.make_tensor_proto(list(sizes), tf.int32))
+
+    return change
+
+
+def test_a_constant_of_one_value_and_a_huge_shape_is_refused(tmp_path: Path, load: Any) -> None:
+    files = stored(tmp_path / "m", lambda x: x + tf.constant(1.0, name="value"))
+    assert load(files) is not None
+    with pytest.raises(SerializationError, match="takes 4000000000000 bytes"):
+        load(changed(files, shaped("value", 1_000_000, 1_000_000)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x + tf.reduce_sum(tf.fill(tf.constant([3, 2], name="sizes"), x[0, 0])),
+        lambda x: x + tf.reduce_sum(tf.broadcast_to(x[0, 0], tf.constant([3, 2], name="sizes"))),
+        lambda x: x + tf.reduce_sum(tf.random.uniform(tf.constant([3, 2], name="sizes"))),
+        lambda x: x + tf.reduce_sum(tf.tile(x, tf.constant([3, 2], name="sizes"))),
+        lambda x: x + tf.reduce_sum(tf.scatter_nd([[0, 0]], x[0, :1], tf.constant([3, 2], name="sizes"))),
+    ],
+)
+def test_an_operation_that_makes_terabytes_is_refused(make: Any, tmp_path: Path, load: Any) -> None:
+    files = stored(tmp_path / "m", make)
+    assert load(files) is not None
+    with pytest.raises(SerializationError, match="makes 10000000000000 numbers at once"):
+        load(changed(files, shaped("sizes", 10_000_000, 1_000_000)))
+
+
+def test_variables_that_the_index_says_are_larger_than_their_file_are_refused(tmp_path: Path, load: Any) -> None:
+    files = stored(tmp_path / "m", tf.identity)
+    with pytest.raises(SerializationError, match="the index names variables of"):
+        load({**files, DATA: files[DATA][:4]})
+
+
+def test_how_a_session_would_run_a_function_is_left_out(tmp_path: Path) -> None:
+    def change(meta: Any) -> None:
+        for function in meta.graph_def.library.function:
+            for node in function.node_def:
+                if "config_proto" in node.attr:
+                    node.attr["config_proto"].s = b"anything"
+
+    files = changed(stored(tmp_path / "m", tf.identity), change)
+    copy = graph.safe_copy(graph.parse(files[GRAPH]))
+    functions = copy.meta_graphs[0].graph_def.library.function
+    values = [node.attr["config_proto"].s for f in functions for node in f.node_def if "config_proto" in node.attr]
+    assert values and not any(values)
+
+
+def test_no_operation_of_the_list_touches_files_or_makes_tensors_of_bytes_that_say_their_own_shape() -> None:
+    words = (
+        "File",
+        "Parse",
+        "Decode",
+        "Print",
+        "Save",
+        "Restore",
+        "Checkpoint",
+        "PyFunc",
+        "Dataset",
+        "Iterator",
+        "Rpc",
+    )
+    harmless = {"DecodeBase64", "DecodeRaw", "UnicodeDecode", "UnicodeDecodeWithOffsets"}
+    assert {op for op in graph.ALLOWED if any(word in op for word in words)} <= harmless | {
+        "CTCBeamSearchDecoder",
+        "CTCGreedyDecoder",
+    }

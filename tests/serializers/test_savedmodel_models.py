@@ -296,3 +296,96 @@ def test_what_is_called_with_something_else_is_told(catalog: Catalog) -> None:
             loaded(**wrong)
     with pytest.raises(SerializationError, match="call"):
         loaded.run("cal")
+
+
+# -- optimizers, metrics and state outside of variables ---------------------------------------------------------------
+
+
+def compiled() -> Any:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(40), keras.layers.Dense(2)])
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(draw(8, 3), draw(8, 2), verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("make", [compiled, trained_gan])
+def test_what_is_served_carries_no_moments(catalog: Catalog, make: Any) -> None:
+    model = make()
+    points, example = (None, draw(4, 3)) if make is compiled else (GAN, CASES["gan"][2])
+    version = catalog.save("m", components={"model": model}, entry_points=points, example=example)
+    loaded = catalog.load("m")
+    assert sum(v.shape.num_elements() for v in loaded.variables) == sum(np.prod(v.shape) for v in model.variables)
+    assert not [name for name in loaded.weights if "optimizer" in name]
+    files = catalog.artifact(version).manifest.components[0].files
+    data = next(file.size for file in files if "data-" in file.name)
+    assert data < 1.3 * sum(4 * int(np.prod(v.shape)) for v in model.variables) + 20_000
+
+
+def test_optimizers_are_kept_where_they_are_asked_for(catalog: Catalog) -> None:
+    model, other = compiled(), compiled()
+    catalog.save("m", model, example=draw(4, 3), options={"optimizers": True})
+    assert sum("optimizer" in name for name in catalog.load("m").weights) == len(model.optimizer.variables)
+    other.fit(draw(8, 3), draw(8, 2), epochs=3, verbose=0)
+    catalog.load("m", into=other)
+    assert int(other.optimizer.iterations) == int(model.optimizer.iterations) == 1
+    for mine, theirs in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+class Trains(keras.Model):
+    """A method that trains uses its optimizer, so it is stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+        self.sgd = keras.optimizers.SGD(0.1, momentum=0.9)
+        self.seen = keras.metrics.Mean()
+
+    def call(self, x: Any) -> Any:
+        self.seen.update_state(x)
+        return self.dense(x)
+
+    def learn(self, x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(self.dense(x) ** 2)
+        weights = self.dense.trainable_variables
+        self.sgd.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def test_a_method_that_trains_has_its_optimizer_and_the_live_one_is_left_alone(catalog: Catalog) -> None:
+    model = Trains()
+    model(draw(4, 3))
+    model.learn(draw(4, 3))
+    before = [np.array(v.numpy()) for v in (*model.sgd.variables, *model.seen.variables)]
+    points = {"learn": "model.learn"}
+    catalog.save("m", components={"model": model}, entry_points=points, example={"x": draw(4, 3)})
+    after = [np.array(v.numpy()) for v in (*model.sgd.variables, *model.seen.variables)]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert any(name.startswith("sgd.") for name in catalog.load("m").weights)
+
+
+class Clips(keras.layers.Layer):
+    high = 0.5
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.minimum(x, self.high)
+
+    def save_own_variables(self, store: Any) -> None:
+        store["high"] = np.float32(self.high)
+
+    def load_own_variables(self, store: Any) -> None:
+        self.high = float(store["high"])
+
+
+def test_into_is_refused_where_a_layer_keeps_what_is_no_variable(catalog: Catalog) -> None:
+    def made(high: float) -> Any:
+        layer = Clips()
+        layer.high = high
+        return keras.Sequential([keras.Input((3,)), layer, keras.layers.Dense(2)])
+
+    model = made(0.2)
+    catalog.save("m", model, example=draw(4, 3))
+    assert np.allclose(catalog.load("m")(draw(4, 3)), model(draw(4, 3)), atol=1e-6)  # the graph has it
+    with pytest.raises(SerializationError, match="keeps state that is no variable"):
+        catalog.load("m", into=made(0.9))

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 
+from catalog_core.columns import dtype_of
 from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.interfaces.serializer import Signature, Trial
 from catalog_core.names import check_component, nearest
@@ -15,11 +16,6 @@ from catalog_core.records import TensorSpec
 Axis = int | str | None
 Free = dict[str, dict[int, str | None]]  # input → axis → its name, or None
 BATCH = "batch"
-
-
-def dtype_of(value: Any) -> str:
-    """The name of an array's dtype, as NumPy and torch have it."""
-    return str(getattr(value.dtype, "name", value.dtype)).removeprefix("torch.")
 
 
 def _output_axes(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from catalog_core.columns import columns, is_frame, unpacked
 from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
 from catalog_core.records import EntryPoint, TensorSpec
@@ -49,6 +50,9 @@ def _names_entries(example: Mapping[Any, Any], entries: Mapping[str, Steps], nam
 
 def _named(example: Any, entries: Mapping[str, Steps], names: Names) -> dict[str, Any]:
     """The arrays of an example by name; those by position under the names of the first entry point's inputs."""
+    frame = next(iter(example.values())) if isinstance(example, Mapping) and len(example) == 1 else example
+    if is_frame(frame):
+        return columns(frame)
     if isinstance(example, Mapping):
         named = _arrays({str(key): value for key, value in example.items()})
         _check_names(named, entries, names)
@@ -93,7 +97,7 @@ def read(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str,
     shared: dict[str, Any] = {}
     own: dict[str, dict[str, Any]] = {}
     outputs: dict[str, dict[str, Any]] = {}
-    for key, array in arrays.items():
+    for key, array in unpacked(arrays).items():
         kind, _, rest = key.partition(":")
         if kind == "input":
             shared[rest] = array

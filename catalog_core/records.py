@@ -14,8 +14,9 @@ from catalog_core.errors import CatalogError
 
 @attrs.frozen
 class TensorSpec:
-    """One named input or output. `dtype` as NumPy and torch name it (`float32`, `bfloat16`); a free axis of `shape`
-    is None or a name (axes of one name have one length)."""
+    """One named input or output. `dtype` as NumPy and torch name it (`float32`, `bfloat16`), 'string' for a column of
+    text, 'category' for one of `categories`; a free axis of `shape` is None or a name (axes of one name have one
+    length)."""
 
     name: str
     dtype: str
@@ -24,6 +25,7 @@ class TensorSpec:
     description: str | None = None
     minimum: float | None = None
     maximum: float | None = None
+    categories: tuple[Any, ...] | None = None
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ import attrs
 from attrs import evolve
 
 from catalog_core import axes
+from catalog_core.columns import Columns, packed
 from catalog_core.errors import CatalogError, InvalidInput, SerializationError
 from catalog_core.examples import Steps, by_entry
 from catalog_core.interfaces.serializer import Signature, Trial
@@ -139,7 +140,7 @@ class Rehearsal:
         for entry, trials in self.trials.items():
             for name, value in trials[-1].outputs.items() if trials else ():
                 found[f"output:{entry}:{name}"] = to_numpy(value)
-        return found
+        return packed(found)
 
     def inputs(self) -> dict[str, Any]:
         """All inputs, by their names; where entry points have different ones of one name, by `entry.name`."""
@@ -251,7 +252,8 @@ def rehearse(
 
 
 def _takes(wanted: Sequence[str], inputs: Mapping[str, Any]) -> bool:
-    return bool(inputs) and (not wanted or bool(set(wanted) & set(inputs)))
+    together = isinstance(inputs, Columns) and len(wanted) == 1
+    return bool(inputs) and (not wanted or together or bool(set(wanted) & set(inputs)))
 
 
 def _steps(

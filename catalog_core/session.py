@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Self
 
 import attrs
 
+from catalog_core.columns import Columns, dtype_of, spread
 from catalog_core.errors import CatalogError, InvalidInput, InvalidName, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import check_component, nearest
@@ -31,8 +32,8 @@ def to_numpy(value: Any) -> Any:
 
 def fit(values: Mapping[str, Any], wanted: Sequence[str] | None) -> dict[str, Any]:
     """The inputs of a step: by name where names agree, else by position; all where nobody knows what it takes."""
-    if not wanted:
-        return dict(values)
+    if not wanted or (isinstance(values, Columns) and len(wanted) == 1):
+        return values if isinstance(values, Columns) else dict(values)
     named = {name: value for name, value in values.items() if name in wanted}
     return named or dict(zip(wanted, values.values(), strict=False))
 
@@ -68,7 +69,7 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
     """Hold one tensor against its specification; named free axes must agree among the tensors of a call (`axes`)."""
     if not hasattr(value, "shape"):
         raise InvalidInput(f"{what} is a {type(value).__name__}; expected an array of {_shown(spec)}")
-    dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
+    dtype, shape = dtype_of(value), tuple(value.shape)
     good = dtype == spec.dtype and len(shape) == len(spec.shape)
     for size, wanted in zip(shape, spec.shape, strict=False):
         if isinstance(wanted, str):
@@ -159,6 +160,7 @@ class Session:
                 hint=nearest(entry, names) or (f"it has {', '.join(names)}" if names else "none was declared"),
             )
         if point.inputs:
+            inputs = spread(point, inputs)
             check_inputs(point, inputs)
         values: Mapping[str, Any] = inputs
         with choosing(point.skipped) if point.skipped else nullcontext():

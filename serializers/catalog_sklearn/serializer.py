@@ -14,10 +14,11 @@ import sklearn
 from sklearn.base import BaseEstimator
 
 from catalog_core.axes import measured
+from catalog_core.columns import frame_of, specs
 from catalog_core.errors import BackendError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import nearest
-from catalog_core.records import Description
+from catalog_core.records import Description, TensorSpec
 from catalog_sklearn import archive
 from catalog_sklearn.boosters import ESTIMATORS as XGBOOST
 from catalog_sklearn.boosters import as_estimator, check_lightgbm, check_xgboost
@@ -127,9 +128,7 @@ class SklearnSerializer:
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run a method on `X`. Classes that are no numbers come out as `index`, their place in `classes_`."""
         self.inputs(obj, method)
-        if set(inputs) != {"X"}:
-            raise InvalidInput(f"{method} takes X, not {', '.join(inputs)}")
-        rows = _rows(obj, np.asarray(inputs["X"]))
+        rows = _rows(obj, np.asarray(inputs["X"])) if set(inputs) == {"X"} else _frame(obj, method, inputs)
         result = getattr(obj, method)(rows)
         parts = result if isinstance(result, (list, tuple)) else [result]
         arrays = [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in parts]
@@ -145,11 +144,46 @@ class SklearnSerializer:
 
     def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
         """Found by running; the rows are free."""
+        if set(trial.example) != {"X"}:
+            return self._told(obj, _of_columns(trial))
         found = measured(trial, {name: (None, *array.shape[1:]) for name, array in trial.example.items()})
+        return self._told(obj, found)
+
+    @staticmethod
+    def _told(obj: Any, found: Signature) -> Signature:
         if [spec.name for spec in found.outputs] == ["index"]:
             told = f"place in classes_: {', '.join(map(str, obj.classes_))}"[:1000]
             found = attrs.evolve(found, outputs=(attrs.evolve(found.outputs[0], description=told),))
         return found
+
+
+def _frame(obj: Any, method: str, inputs: Mapping[str, Any]) -> Any:
+    """The data frame of columns, in the order in which the object was fitted on them."""
+    fitted = obj.feature_names if _is(obj, "xgboost", "Booster") else getattr(obj, "feature_names_in_", None)
+    names = list(inputs) if fitted is None else [str(name) for name in fitted]
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise InvalidInput(
+            f"{method} takes X, or the columns {', '.join(names)}"[:300] + f", not {', '.join(inputs)}"[:300],
+            hint=f"{missing[0]!r} is missing",
+        )
+    frame = frame_of({name: inputs[name] for name in names})
+    if _is(obj, "xgboost", "Booster"):
+        import xgboost
+
+        return xgboost.DMatrix(frame, enable_categorical=True)
+    return frame
+
+
+def _of_columns(trial: Trial) -> Signature:
+    """What a method takes and gives, where it takes columns: one more run, on twice as many rows."""
+    rows = len(next(iter(trial.example.values())))
+    twice = trial.run({name: value.take(np.arange(2 * rows) % rows) for name, value in trial.example.items()})
+    outputs = []
+    for name, value in trial.outputs.items():
+        free = np.ndim(value) > 0 and len(twice[name]) == 2 * len(value) == 2 * rows
+        outputs.append(TensorSpec(name, value.dtype.name, ("batch" if free else len(value), *value.shape[1:])))
+    return Signature(specs(trial.example), tuple(outputs))
 
 
 def _rows(obj: Any, rows: np.ndarray) -> Any:

@@ -1,0 +1,171 @@
+"""Data frames as inputs: a column is an input like others, with a name, a dtype and a free number of rows.
+
+Text is an object array whose dtype is told as `string`, a pandas categorical as `category` with its list of categories.
+What is stored of them are bytes and where each text ends: `text|KEY`, `ends|KEY`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from catalog_core.errors import InvalidInput, MissingPlugin
+from catalog_core.records import EntryPoint, TensorSpec
+
+STRING, CATEGORY = "string", "category"
+
+
+class Columns(dict[str, Any]):
+    """The columns of one data frame: they go together to a method that takes one input."""
+
+
+def is_frame(value: Any) -> bool:
+    """Whether `value` is a data frame of pandas or polars; neither is imported."""
+    kind = type(value)
+    return kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] in ("pandas", "polars")
+
+
+def columns(frame: Any) -> Columns:
+    """The columns of a data frame by name. Raises `InvalidInput` for what is neither numbers, text nor categories."""
+    import numpy as np
+
+    found = Columns()
+    for name in frame.columns:
+        if not isinstance(name, str) or name in found or not name:
+            raise InvalidInput(f"a data frame has a column {name!r}; names are texts, each once")
+        series = frame[name]
+        if str(series.dtype) == CATEGORY:
+            found[name] = series.array
+            continue
+        value = np.asarray(series.to_numpy())
+        if value.dtype.kind in "OUT":
+            value = np.array([None if _missing(item) else item for item in value.tolist()], object)
+            odd = next((item for item in value if item is not None and not isinstance(item, str)), None)
+            if odd is not None:
+                value = value.astype(np.float64) if _numbers(value) else value
+        if value.dtype.kind not in "biufO" or (value.dtype.kind == "O" and not _texts(value)):
+            raise InvalidInput(
+                f"column {name!r} is {series.dtype}: neither numbers, text nor categories",
+                hint="convert it first, say with astype",
+            )
+        found[name] = value
+    return found
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value or type(value).__name__ == "NAType"
+
+
+def _numbers(values: Any) -> bool:
+    return all(item is None or (isinstance(item, (int, float)) and not isinstance(item, bool)) for item in values)
+
+
+def _texts(values: Any) -> bool:
+    return all(item is None or isinstance(item, str) for item in values)
+
+
+def dtype_of(value: Any) -> str:
+    """The name of an array's dtype, as NumPy and torch have it; `string` for text."""
+    name = str(getattr(value.dtype, "name", value.dtype)).removeprefix("torch.")
+    return STRING if name == "object" or name.startswith("str") else name
+
+
+def specs(values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    """Columns as inputs, with any number of rows."""
+    return tuple(
+        TensorSpec(
+            name, dtype_of(value), ("batch",),
+            categories=tuple(_plain(item) for item in value.categories) if dtype_of(value) == CATEGORY else None,
+        )
+        for name, value in values.items()
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def spread(point: EntryPoint, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of an entry point, of which one may be a data frame: its columns where it takes columns, else its
+    numbers. Texts and categories become arrays of the dtype that the entry point tells."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    known = {spec.name: spec for spec in point.inputs}
+    for name, value in inputs.items():
+        if is_frame(value):
+            given = columns(value)
+            found.update(given if name not in known or set(given) & set(known) else {name: value.to_numpy()})
+        else:
+            found[name] = value
+    for name, value in found.items():
+        spec = known.get(name)
+        if spec is not None and spec.dtype == STRING and dtype_of(np.asarray(value)) == STRING:
+            found[name] = np.asarray(value, object)
+        elif spec is not None and spec.dtype == CATEGORY and not hasattr(value, "categories"):
+            found[name] = _categorical(value, spec)
+    return found
+
+
+def _categorical(value: Any, spec: TensorSpec) -> Any:
+    try:
+        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError as exc:
+        raise MissingPlugin(
+            f"{spec.name!r} is a column of categories, which are pandas'", hint="pip install pandas"
+        ) from exc
+    known = set(spec.categories or ())
+    unknown = next((item for item in value if not _missing(item) and _plain(item) not in known), None)
+    if unknown is not None:
+        raise InvalidInput(
+            f"{spec.name!r} has no category {unknown!r}",
+            hint=f"it has {', '.join(map(str, spec.categories or ()))}"[:300],
+        )
+    return pd.Categorical(value, categories=list(spec.categories or ()))
+
+
+def frame_of(values: Mapping[str, Any]) -> Any:
+    """A data frame of these columns: of pandas, else of polars. Raises `MissingPlugin` where neither is installed."""
+    try:
+        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:
+        try:
+            import polars as pl  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        except ImportError as exc:
+            raise MissingPlugin("columns need pandas, which is not installed", hint="pip install pandas") from exc
+        return pl.DataFrame({name: list(value) for name, value in values.items()})
+    return pd.DataFrame({name: pd.Series(value) for name, value in values.items()})
+
+
+def packed(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays as they can be stored: texts as bytes, and where each ends; one that is missing ends before it begins."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for key, value in arrays.items():
+        if getattr(value, "dtype", None) is None or str(value.dtype) != "object":
+            found[key] = value
+            continue
+        texts = [None if _missing(item) else str(item).encode() for item in value.reshape(-1)]
+        ends = np.cumsum([0 if text is None else len(text) for text in texts], dtype=np.int64)
+        found[f"text|{key}"] = np.frombuffer(b"".join(text or b"" for text in texts), np.uint8)
+        found[f"ends|{key}"] = np.where([text is None for text in texts], -1, ends)
+    return found
+
+
+def unpacked(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What `packed` was given."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for key, value in arrays.items():
+        kind, mark, rest = key.partition("|")
+        if not mark or kind not in ("text", "ends"):
+            found[key] = value
+        elif kind == "text":
+            data, texts, start = bytes(np.asarray(value)), [], 0
+            for end in np.asarray(arrays[f"ends|{rest}"]).tolist():
+                texts.append(None if end < 0 else data[start:end].decode())
+                start = max(start, end)
+            found[rest] = np.array([*texts, None], object)[:-1]
+    return found

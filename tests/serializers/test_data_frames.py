@@ -1,0 +1,130 @@
+"""Data frames: columns by name, with numbers, text and categories, are inputs like others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("skops")
+pd = pytest.importorskip("pandas")
+
+from sklearn.compose import ColumnTransformer  # noqa: E402
+from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.pipeline import Pipeline  # noqa: E402
+from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
+
+from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import InvalidInput  # noqa: E402
+
+pytestmark = pytest.mark.framework
+DRAW = np.random.default_rng(0)
+
+
+def frame(rows: int = 50) -> Any:
+    return pd.DataFrame(
+        {
+            "pt": DRAW.random(rows),
+            "hits": DRAW.integers(0, 9, rows),
+            "det": DRAW.choice(["ecal", "hcal", "μ"], rows),
+            "run": pd.Categorical(DRAW.choice(["a", "b"], rows), categories=["a", "b", "c"]),
+        }
+    )
+
+
+def pipeline(data: Any) -> Any:
+    encoded = ColumnTransformer([("n", StandardScaler(), ["pt", "hits"]), ("c", OneHotEncoder(), ["det", "run"])])
+    return Pipeline([("pre", encoded), ("clf", LogisticRegression())]).fit(data, data["pt"] > 0.5)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Any:
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        yield catalog
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_pipeline_of_columns_is_saved_verified_and_run(catalog: Catalog, by_name: bool) -> None:
+    data = frame()
+    model = pipeline(data)
+    points = {"predict": "model", "probability": "model.predict_proba"}
+    example = {"X": data[:6]} if by_name else data[:6]
+    with catalog.prepare("m", model, example=example, entry_points=points) as draft:
+        report = draft.verify()
+        assert report.passed, report.reason
+        assert {"match:predict", "batch:probability"} <= {
+            check.id for check in report.checks if check.result == "passed"
+        }
+        version = draft.save()
+    inputs = version.manifest.entry_points[0].inputs
+    assert [(spec.name, spec.dtype, spec.shape) for spec in inputs] == [
+        ("pt", "float64", ("batch",)), ("hits", "int64", ("batch",)), ("det", "string", ("batch",)),
+        ("run", "category", ("batch",)),
+    ]  # fmt: skip
+    assert inputs[3].categories == ("a", "b", "c")
+    stored, _ = catalog.artifact(version).example_of("predict")
+    assert stored["det"].tolist() == data["det"][:6].tolist() and stored["run"].tolist() == data["run"][:6].tolist()
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(data), model.predict(data))
+        assert np.array_equal(session.predict(X=data), model.predict(data))
+        assert np.array_equal(session.predict(data[data.columns[::-1]]), model.predict(data)), "the order is no matter"
+        plain = {name: data[name].tolist() if name in ("det", "run") else data[name].to_numpy() for name in data}
+        assert np.array_equal(session.run("predict", plain)["output"], model.predict(data))
+        with pytest.raises(InvalidInput, match="needs the input 'det'"):
+            session.predict(data.drop(columns="det"))
+        with pytest.raises(InvalidInput, match="'pt' of predict: expected float64"):
+            session.predict(data.assign(pt=data["det"]))
+        with pytest.raises(InvalidInput, match="'run' has no category 'z'"):
+            session.run("predict", {**plain, "run": ["z"] * 50})
+
+
+def test_missing_texts_and_numbers_stay_missing(catalog: Catalog) -> None:
+    data = frame()
+    data.loc[0, "det"] = None
+    data.loc[1, "run"] = None
+    data.loc[2, "pt"] = np.nan
+    encoded = ColumnTransformer([("c", OneHotEncoder(handle_unknown="ignore"), ["det", "run"])])
+    model = Pipeline([("pre", encoded), ("clf", LogisticRegression())]).fit(data, data["hits"] > 4)
+    version = catalog.save("m", model, example=data[:4], verify=True)
+    stored, _ = catalog.artifact(version).example_of("predict")
+    assert stored["det"][0] is None and stored["run"][1] is None and np.isnan(stored["pt"][2])
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(data), model.predict(data))
+
+
+def test_columns_reach_a_model_that_takes_categories_by_their_dtype(catalog: Catalog) -> None:
+    data = frame()[["pt", "run"]]
+    model = HistGradientBoostingClassifier(max_iter=2, categorical_features="from_dtype").fit(data, data["pt"] > 0.5)
+    version = catalog.save("m", model, example=data[:3], verify=True)
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(data), model.predict(data))
+
+
+def test_a_frame_goes_to_a_model_whose_example_was_an_array(catalog: Catalog) -> None:
+    data = frame()[["pt"]].assign(z=1.0)
+    model = LogisticRegression().fit(data.to_numpy(), data["pt"] > 0.5)
+    version = catalog.save("m", model, example={"X": data.to_numpy()[:3]})
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(data), model.predict(data.to_numpy()))
+
+
+def test_frames_of_polars_are_read_too(catalog: Catalog) -> None:
+    pl = pytest.importorskip("polars")
+    data = frame()[["pt", "det"]]
+    encoded = ColumnTransformer([("n", StandardScaler(), ["pt"]), ("c", OneHotEncoder(), ["det"])])
+    model = Pipeline([("pre", encoded), ("clf", LogisticRegression())]).fit(data, data["pt"] > 0.5)
+    other = pl.DataFrame({"pt": data["pt"].to_numpy(), "det": data["det"].tolist()})
+    version = catalog.save("m", model, example=other[:4], verify=True)
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(other), model.predict(data))
+
+
+def test_a_column_that_is_neither_numbers_nor_text_is_named(catalog: Catalog) -> None:
+    data = frame()
+    model = pipeline(data)
+    with pytest.raises(InvalidInput, match="column 'when' is datetime64"):
+        catalog.save("m", model, example=data.assign(when=pd.Timestamp("2026-01-01")))

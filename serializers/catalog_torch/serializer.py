@@ -185,6 +185,8 @@ def _bound(function: Any, values: Mapping[str, Any]) -> tuple[list[Any], dict[st
 def _overridden(module: torch.nn.Module, method: str, names: Iterable[str], *, plain: bool) -> Iterator[None]:
     """Its method takes these names, and (`plain`) gives tuples, lists and dictionaries only."""
     function = getattr(module, method)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise SerializationError("torch.export says: Exporting a ScriptModule is not supported")
     parameters = inspect.signature(function).parameters
 
     def override(*args: Any, **kwargs: Any) -> Any:

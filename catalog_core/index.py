@@ -325,13 +325,14 @@ class Index:
         self._reducer.begin(empty=start == 0)
         stopped: Stopped | None = None
         epoch_of = getattr(journal, "epoch_of", lambda position: 0)
-        for position, data in journal.read(start, stop):
-            try:
+        try:
+            for position, data in journal.read(start, stop):
                 self.apply(position, data, epoch=epoch_of(position))
-            except (UpgradeRequired, IntegrityError) as exc:
-                exc.hint = exc.hint or DAMAGED
-                stopped = exc
-                break
+        except BlobMissing:
+            raise
+        except (UpgradeRequired, IntegrityError) as exc:  # of the entry, or of a store that knows its digest
+            exc.hint = exc.hint or DAMAGED
+            stopped = exc
         self._reducer.end(empty=start == 0)
         if stopped is not None:
             raise stopped

@@ -170,14 +170,14 @@ def _plain(result: Any, name: str = "") -> Any:
 
 def _bound(function: Any, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Named values as a function takes them: by name, but for what it takes by position only, and for what the catalog
-    named itself (`input`, `input_0`) where the function takes `*args`."""
+    named itself (`input`, `input_0`) where the function takes `*args` and `**kwargs`, as wrappers do."""
     parameters = inspect.signature(function).parameters.values()
     kinds = {p.name: p.kind for p in parameters}
     several = inspect.Parameter.VAR_POSITIONAL in kinds.values()
     anything = inspect.Parameter.VAR_KEYWORD in kinds.values()
     first = [name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY and name in values]
-    if several:
-        first += [n for n in values if n not in kinds and (not anything or re.fullmatch(r"input(_\d+)?", n))]
+    if several and anything:
+        first += [name for name in values if name not in kinds and re.fullmatch(r"input(_\d+)?", name)]
     return [values[name] for name in first], {name: value for name, value in values.items() if name not in first}
 
 

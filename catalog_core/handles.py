@@ -28,6 +28,7 @@ Item = TypeVar("Item")
 
 
 TOGETHER = 200  # attachments in one entry
+ROOM = 500  # ids in one statement
 FIELDS = ("title", "description", "owner")  # of a model
 
 
@@ -36,20 +37,17 @@ def read_versions(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> 
     index = catalog._index
     with index.reading():
         rows = index.rows(f"SELECT {Version.COLUMNS}, v.model FROM {source}", params)
+        ids = [row[0] for row in rows]
         fields: dict[int, list[Sequence[Any]]] = {}
+        for version, *field in _among(index, "SELECT version, key, text, number, flag FROM fields", "version", ids):
+            fields.setdefault(version, []).append(field)
         attached: dict[int, dict[str, tuple[str, int]]] = {}
-        for start in range(0, len(rows), 500):
-            ids = [row[0] for row in rows[start : start + 500]]
-            among = f"WHERE version IN ({','.join('?' * len(ids))})"
-            for version, *field in index.rows(
-                f"SELECT version, key, text, number, flag FROM fields {among} ORDER BY 1, 2", ids
-            ):
-                fields.setdefault(version, []).append(field)
-            for version, name, digest, size in index.rows(f"SELECT * FROM attachments {among} ORDER BY 1, 2", ids):
-                attached.setdefault(version, {})[name] = digest, size
-        aliases = {model: _aliases_of(index, model) for model in {row[-1] for row in rows}}
+        for version, name, digest, size in _among(index, "SELECT * FROM attachments", "version", ids):
+            attached.setdefault(version, {})[name] = digest, size
+        aliases = _aliases_of(index, {row[-1] for row in rows})
     return [
-        Version(catalog, row[:-1], fields.get(row[0], ()), attached.get(row[0], {}), aliases[row[-1]]) for row in rows
+        Version(catalog, row[:-1], fields.get(row[0], ()), attached.get(row[0], {}), aliases.get(row[-1], {}))
+        for row in rows
     ]
 
 
@@ -58,11 +56,25 @@ def read_models(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> li
     index = catalog._index
     with index.reading():
         rows = index.rows(f"SELECT {Model.COLUMNS} FROM models {source}", params)
-        return [Model(catalog, row, _aliases_of(index, row[0])) for row in rows]
+        aliases = _aliases_of(index, [row[0] for row in rows])
+    return [Model(catalog, row, aliases.get(row[0], {})) for row in rows]
 
 
-def _aliases_of(index: Index, model: int) -> dict[str, int]:
-    return dict(index.rows("SELECT alias, number FROM aliases WHERE model = ? ORDER BY alias", (model,)))
+def _aliases_of(index: Index, models: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Alias → number, by model."""
+    found: dict[int, dict[str, int]] = {}
+    for model, alias, number in _among(index, "SELECT model, alias, number FROM aliases", "model", models):
+        found.setdefault(model, {})[alias] = number
+    return found
+
+
+def _among(index: Index, select: str, column: str, ids: Iterable[int]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table that belong to `ids`, in the order of `column` and the one behind it: a statement for each
+    `ROOM` ids, not for each id."""
+    wanted = list(ids)
+    for start in range(0, len(wanted), ROOM):
+        part = wanted[start : start + ROOM]
+        yield from index.rows(f"{select} WHERE {column} IN ({','.join('?' * len(part))}) ORDER BY 1, 2", part)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -89,6 +101,7 @@ class Version:
         "_id",
         "_layout",
         "_position",
+        "_published",
         "author",
         "catalog",
         "deleted",
@@ -129,6 +142,7 @@ class Version:
         self._fields = fields  # rows of the index: key, text, number, flag
         self._attached = attached  # name → digest, size
         self._aliases = aliases  # of the model: alias → number
+        self._published: Mapping[str, Any] | None = None  # the event, once somebody asks
 
     @property
     def ref(self) -> str:
@@ -143,8 +157,13 @@ class Version:
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the publish event says: framework, algorithm, parameters, components, verification."""
-        event = self.catalog._index.published(self._position, self.model, self.number)
-        return dict(event.get("summary", {}))
+        return dict(self._event_of_publish().get("summary", {}))
+
+    def _event_of_publish(self) -> Mapping[str, Any]:
+        """The event that published this version; the journal is asked once."""
+        if self._published is None:
+            self._published = self.catalog._index.published(self._position, self.model, self.number)
+        return self._published
 
     def _field(self, kind: str) -> dict[str, Any]:
         begin = f"{kind}."
@@ -153,7 +172,7 @@ class Version:
     @property
     def description(self) -> str | None:
         """The sentence that it was saved with, for full-text search."""
-        text: str | None = self.catalog._index.published(self._position, self.model, self.number).get("text")
+        text: str | None = self._event_of_publish().get("text")
         return text
 
     @property

@@ -417,10 +417,13 @@ class Index:
         return result
 
     def event(self, position: int, ordinal: int) -> Mapping[str, Any]:
-        """The event at a place of the journal: the `ordinal`th of its entry, counted from 0 over all intents."""
+        """The event at a place of the journal: the `ordinal`th of its entry."""
+        return self.events_at(position)[ordinal]
+
+    def events_at(self, position: int) -> list[Mapping[str, Any]]:
+        """The events of an entry, those of all its intents one after the other."""
         entry = parse(self.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
-        event: Mapping[str, Any] = [event for intent in entry["intents"] for event in intent["events"]][ordinal]
-        return event
+        return [event for intent in entry["intents"] for event in intent["events"]]
 
     def published(self, position: int, model: str, number: int) -> Mapping[str, Any]:
         """The event that published a version."""

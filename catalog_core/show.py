@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html as escaping
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,8 +67,9 @@ def events(index: Index, name: str | None, limit: int) -> list[Event]:
         "SELECT position, time, actor, type, model, number, ordinal, rejected FROM events "
         f"{where} ORDER BY id DESC LIMIT ?", [*params, limit],
     )  # fmt: skip
+    told = functools.lru_cache(1)(index.events_at)  # those of one entry come together: it is read once
     return [
-        Event(position, when(seconds), actor, kind, model, number, index.event(position, ordinal), rejected)
+        Event(position, when(seconds), actor, kind, model, number, told(position)[ordinal], rejected)
         for position, seconds, actor, kind, model, number, ordinal, rejected in reversed(rows)
     ]
 

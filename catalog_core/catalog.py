@@ -582,6 +582,11 @@ class Catalog:
         if isinstance(ref, Version):
             return self._held(ref, deleted=deleted)
         parsed = parse_reference(ref)
+        if parsed.component is not None:
+            raise InvalidInput(
+                f"{parsed} names a component, and a whole version is meant here",
+                hint=f"{parsed.without_component()}; load and download take a component",
+            )
         if parsed.catalog is not None and parsed.catalog != self.name:
             raise InvalidInput(
                 f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}",
@@ -633,7 +638,7 @@ class Catalog:
         if isinstance(ref, Version):
             return self.version(ref), None
         parsed = parse_reference(ref)
-        return self.version(parsed), parsed.component
+        return self.version(parsed.without_component()), parsed.component
 
     def _found(self, which: str, *values: Any, source: str = "") -> list[Version]:
         """The newest version of the model `values[0]` that meets a condition on `v` (and `source`), if there is one."""

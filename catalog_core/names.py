@@ -128,6 +128,10 @@ class Reference:
         """What stands behind the `@`: digest, alias or number; None where nothing does."""
         return self.digest or self.alias or self.number
 
+    def without_component(self) -> Reference:
+        """The whole version that it points at."""
+        return attrs.evolve(self, component=None)
+
     def __str__(self) -> str:
         text = f"{self.catalog}:{self.name}" if self.catalog else self.name
         if self.selector is not None:

@@ -334,3 +334,16 @@ def test_what_holds_an_open_catalog_says_why_it_is_not_pickled(two: tuple[Catalo
     for handle in (parts, catalog.model("m")):
         assert copy.deepcopy({"a": handle})["a"] is handle
         assert copy.copy(handle) is handle
+
+
+@pytest.mark.parametrize("call", [name for name in READING if name not in ("load", "download", "pin", "unpin")])
+def test_a_component_that_a_reference_names_is_not_dropped(
+    both: tuple[Catalog, Catalog], place: Path, call: str
+) -> None:
+    """What takes a whole version says so; `load` and `download` take the component."""
+    before = both[0].position
+    with pytest.raises(InvalidInput, match="names a component") as caught:
+        READING[call](both[0], "m@1#model", place)
+    assert "m@1;" in str(caught.value.hint)
+    assert both[0].position == before
+    assert both[0].load("m@1#model")["w"][0] == 1.0

@@ -63,6 +63,8 @@ class StoredArtifact:
         """Load one component anew."""
         component = self.find(name)
         if component.serializer == FILES:
+            if device not in (None, "cpu"):
+                raise InvalidInput(f"{name!r} are files, which lie on no {device!r}", hint="load them without device=")
             return self._load_files(component, into, options)
         serializer = self._registry.serializer(component.serializer)
         known = ("trust", "as_", "copy", *getattr(serializer, "load_options", ()))

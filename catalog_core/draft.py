@@ -154,7 +154,8 @@ class Draft:
             if spec is None and not chosen:
                 spec = registry.find_serializer(obj)
             serializers[name] = registry.serializer(spec.name if spec else chosen)
-        defaults = {name: registry.serializers[made.name].default_method for name, made in serializers.items()}
+        specs = {name: registry.serializers.get(made.name) for name, made in serializers.items()}
+        defaults = {name: spec.default_method for name, spec in specs.items() if spec is not None}
         objects = LiveObjects(self._objects, serializers, defaults, self._example is not None)
         entries = objects.entry_steps(self._entries)
         with choosing(self._skip) as choice:

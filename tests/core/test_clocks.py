@@ -141,7 +141,7 @@ def written_by_a_wrong_clock(catalog: Catalog, milliseconds: int) -> None:
 @pytest.mark.parametrize(
     "milliseconds",
     [
-        int((time.time() + 3 * DAY) * 1000),
+        pytest.param(int((time.time() + 3 * DAY) * 1000), id="in three days"),
         4102444800000,  # the year 2100
         253402300800000,  # the year 10000
         2**53 - 1,

@@ -18,6 +18,11 @@ from catalog_core.names import check_file
 MANIFEST = "model_artifact_manifest.json"
 SCORE = "score.py"
 RUNTIME = "runtime.yaml"
+# ADS rewrites or adds these when it introspects or prepares an artifact. They say something; nothing is loaded from them.
+REWRITTEN = frozenset(
+    [RUNTIME, "input_schema.json", "output_schema.json", "test_json_output.json", "test_html_output.html"]
+    + [".model-ignore"]
+)
 MAX_FILES = 100_000
 MAX_UNPACKED = 64 << 30
 MAX_RATIO = 200  # unpacked to packed, beyond which an archive is a bomb
@@ -61,8 +66,8 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_manifest(folder: Path) -> bool:
-    """Hold the folder against its manifest; False where it has none. Raises `IntegrityError` for a file that is
-    damaged, missing, or not listed."""
+    """Hold the folder against its manifest, less the files that tools rewrite; False where it has none. Raises
+    `IntegrityError` for a file that is damaged, missing, or not listed."""
     if not (folder / MANIFEST).is_file():
         return False
     told = read_json(folder / MANIFEST)
@@ -70,9 +75,11 @@ def check_manifest(folder: Path) -> bool:
     if not isinstance(listed, dict) or told.get("version") != 1:
         raise IntegrityError(f"{MANIFEST} is no manifest of version 1")
     there = {name: path for name, path in files_of(folder).items() if name != MANIFEST}
-    for name in sorted(listed.keys() ^ there.keys()):
+    for name in sorted((listed.keys() ^ there.keys()) - REWRITTEN):
         raise IntegrityError(f"{name[:200]!r} is {'missing' if name in listed else 'not listed in the manifest'}")
     for name, path in there.items():
+        if name in REWRITTEN:
+            continue
         sha256, size = digest(path)
         if listed[name] != {"sha256": sha256, "size": size}:
             raise IntegrityError(f"{name[:200]!r} is not what the manifest says", hint="fetch the artifact again")

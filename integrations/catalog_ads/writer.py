@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_ads import introspection, schema
-from catalog_ads.archive import DATE, MANIFEST, RUNTIME, SCORE, write_manifest
+from catalog_ads.archive import DATE, MANIFEST, RUNTIME, SCORE, digest, write_manifest
 from catalog_ads.runtime import INFERENCE, TRAINING, read_runtime, write_runtime
 from catalog_core import redact
 from catalog_core.errors import InvalidInput, NotTrusted
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "catalog_model.json"
 FORMAT = 1
 EXAMPLE = "example"
+KERAS = "model.keras"  # which score.py loads, beside the files as they are stored
 HYPERPARAMETERS = "hyperparameters.json"
 # serializer → the part of score.py that runs it, and what that needs
 RUNNERS = {
@@ -49,17 +50,20 @@ def write(version: Version, folder: Path) -> None:
     write_artifact(version.catalog.artifact(version), folder, version.model, version.digest, version.params)
 
 
-def write_artifact(artifact: StoredArtifact, folder: Path, name: str, digest: str, params: Mapping[str, Any]) -> None:
-    """The same for the artifact of a version or of a draft."""
+def write_artifact(artifact: StoredArtifact, folder: Path, name: str, of: str, params: Mapping[str, Any]) -> None:
+    """The same for the artifact of a version or of a draft; `of` is its digest."""
     manifest = artifact.manifest
     runtime = _runtime(manifest)
     own = _own_score(artifact, folder)
     used = {} if own else _used(artifact)
+    runs: dict[str, Any] = {}  # what score.py loads, and checks first
     for component in manifest.components:
         place = folder if own else folder / "components" / component.name
         _copy(artifact, component, place)
         if component.serializer == "keras" and component.name in used:
-            _write_keras(artifact.component(component.name), place / "model.keras", component.name)
+            _write_keras(artifact.component(component.name), place / KERAS, component.name)
+        if component.name in used:
+            runs |= _loaded(component, place, f"components/{component.name}")
     example = None
     if manifest.example is not None:
         from catalog_core.codec import converter
@@ -73,7 +77,7 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, digest: st
     told = {
         "format": FORMAT,
         "name": name,
-        "digest": digest,
+        "digest": of,
         "default": default,
         "entry_points": [attrs.asdict(point) for point in manifest.entry_points],
         "components": [
@@ -84,6 +88,7 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, digest: st
             }
             for component in manifest.components
         ],
+        "files": runs,
         "example": example,
         "taxonomy": dict(manifest.taxonomy),
         "description": dict(manifest.description),
@@ -199,6 +204,17 @@ def _copy(artifact: StoredArtifact, component: Component, folder: Path) -> None:
             for piece in reader.pieces(name):
                 file.write(piece)
     restore(folder, reader.meta, reader.files)
+
+
+def _loaded(component: Component, place: Path, prefix: str) -> dict[str, Any]:
+    """The files of a component that `score.py` loads, each with its digest and size."""
+    if component.serializer == "keras":
+        sha256, size = digest(place / KERAS)
+        return {f"{prefix}/{KERAS}": {"sha256": sha256, "size": size}}
+    return {
+        f"{prefix}/{file.name}": {"sha256": file.digest.removeprefix("sha256:"), "size": file.size}
+        for file in component.files
+    }
 
 
 def _write_keras(model: Any, path: Path, name: str) -> None:

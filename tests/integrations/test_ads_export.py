@@ -475,6 +475,52 @@ def test_a_damaged_artifact_does_not_load(catalog: Catalog, tmp_path: Path) -> N
         answers(folder, [])
 
 
+# what ADS's own introspect(), reload(), prepare() and zip_artifact() do to a folder that they open
+REWRITES = {
+    "test_json_output.json": '{"score_py": {"success": true}}',
+    "runtime.yaml": "MODEL_ARTIFACT_VERSION: '3.0'\nMODEL_DEPLOYMENT: {}\n",
+    "input_schema.json": '{"version": "1.1", "schema": []}',
+    "output_schema.json": '{"version": "1.1", "schema": []}',
+    ".model-ignore": "*.so\n",
+    "test_html_output.html": "<html></html>",
+}
+
+
+def test_what_tools_rewrite_does_not_stop_score_py_nor_the_import(catalog: Catalog, tmp_path: Path) -> None:
+    version = catalog.save("vae", Half(), example={"énergie": torch.ones(2, 3, dtype=torch.bfloat16)})
+    folder = exported(catalog, version, tmp_path / "vae")
+    requests = [{"inputs": {"énergie": np.ones((2, 3)).tolist()}}]
+    before = answers(folder, requests)[0]
+    for name, text in REWRITES.items():
+        (folder / name).write_text(text)
+    assert answers(folder, requests)[0] == before
+    (again,) = catalog.import_(folder, "again")
+    assert same_components(again, version)
+    write_manifest(folder)  # as zip_artifact of ADS lists what it packs
+    (folder / "requirements.txt").write_text("torch\n")
+    assert answers(folder, requests)[0] == before
+    (folder / "model_artifact_manifest.json").unlink()
+    assert answers(folder, requests)[0] == before
+
+
+@pytest.mark.parametrize("name", ["components/model/model.safetensors", "catalog_model.json"])
+@pytest.mark.parametrize("how", ["lost", "longer"])
+def test_what_runs_is_checked_also_beside_a_manifest_of_a_tool(
+    catalog: Catalog, tmp_path: Path, name: str, how: str
+) -> None:
+    """Of ADS, .model-ignore leaves files out, and the manifest that it writes then lists what is left."""
+    folder = exported(catalog, catalog.save("vae", Sampling(), example={"x": np.ones((2, 4), "f4")}), tmp_path / "vae")
+    path = folder / name
+    lost = how == "lost"
+    if lost:
+        path.unlink()
+        write_manifest(folder)
+    else:
+        path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(SerializationError, match=f"{name} .*{'is missing' if lost else 'damaged'}"):
+        answers(folder, [])
+
+
 def test_what_the_catalog_ignores_is_not_run_in_a_deployment(catalog: Catalog, tmp_path: Path) -> None:
     """A stranger's archive with guard code, which torch would run: the catalog drops it, and so does score.py."""
     canary = tmp_path / "canary"

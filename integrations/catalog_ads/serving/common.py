@@ -22,29 +22,41 @@ TENSOR = "__ads_torch_tensor__"
 NPY = "k05VTVBZ"  # how the base64 of a .npy file begins
 
 
-def check_files(folder: Path) -> None:
-    """Hold every file against the manifest. Raises ValueError."""
+def check_files(folder: Path) -> dict[str, Any]:
+    """The description of the model, after every file that runs was held against it. Files that only say something,
+    such as test_json_output.json, runtime.yaml and the schemas, may change: tools rewrite them. Raises ValueError."""
     listed = folder / "model_artifact_manifest.json"
-    if not listed.exists():
-        return
-    for name, told in json.loads(listed.read_text(encoding="utf-8"))["files"].items():
-        path, state, size = folder / name, hashlib.sha256(), 0
-        if not path.is_file():
-            raise ValueError(f"{name} is missing from the artifact")
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                state.update(block)
-                size += len(block)
-        if (size, state.hexdigest()) != (told["size"], told["sha256"]):
-            raise ValueError(f"{name} of the artifact is damaged")
+    described = folder / "catalog_model.json"
+    if listed.is_file():
+        files = json.loads(listed.read_text(encoding="utf-8")).get("files", {})
+        if described.name in files:
+            check_file(folder, described.name, files[described.name])
+    if not described.is_file():
+        raise ValueError(f"{described.name} is missing from the artifact")
+    told: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
+    for name, wanted in told["files"].items():
+        check_file(folder, name, wanted)
+    return told
+
+
+def check_file(folder: Path, name: str, wanted: Mapping[str, Any]) -> None:
+    """Hold a file against its size and digest. Raises ValueError."""
+    path, state, size = folder / name, hashlib.sha256(), 0
+    if not path.is_file():
+        raise ValueError(f"{name} is missing from the artifact")
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+            size += len(block)
+    if (size, state.hexdigest()) != (wanted["size"], wanted["sha256"]):
+        raise ValueError(f"{name} of the artifact is damaged")
 
 
 class Model:
     """Components, ready to run, and the entry points over them."""
 
     def __init__(self, folder: Path, runners: Mapping[str, Any]) -> None:
-        check_files(folder)
-        told = json.loads((folder / "catalog_model.json").read_text(encoding="utf-8"))
+        told = check_files(folder)
         self.default: str = told["default"]
         self.entries: dict[str, Any] = {entry["name"]: entry for entry in told["entry_points"]}
         self.inputs: dict[str, Any] = {part["name"]: part["inputs"] for part in told["components"]}

@@ -129,26 +129,50 @@ def main(spec: dict[str, Any]) -> None:
     for told in manifest.description.values():
         if isinstance(told, dict) and "not_run" in told:
             note("run:predict", lambda why=str(told["not_run"]): ("skipped", why))  # type: ignore[misc]
+    sessions = Sessions(artifact, registry, trust)
     for point in manifest.entry_points:
         example = artifact.example_of(point.name)
         if example is None:
             why = "no example is stored" if manifest.example is None else "the stored example is not for it"
             note(f"run:{point.name}", lambda why=why: ("skipped", why))  # type: ignore[misc]
             continue
-        _run(artifact, registry, point, *example, note, trust)
+        _run(sessions, point, *example, note)
 
 
-def _run(artifact: Any, registry: Any, point: Any, inputs: Any, outputs: Any, note: Any, trust: Any) -> None:
+class Sessions:
+    """Sessions in which entry points run. A component is loaded once, and again only where another entry point ran it
+    before: what it keeps from run to run must not show."""
+
+    def __init__(self, artifact: Any, registry: Any, trust: dict[str, Any]) -> None:
+        self._artifact, self._registry, self._trust = artifact, registry, trust
+        self._session: Any = None
+        self._ran: set[str] = set()
+
+    def of(self, point: Any) -> Any:
+        """The session for an entry point that did not run so far."""
+        parts = {step.partition(".")[0] for step in point.steps}
+        if self._session is not None and parts & self._ran:
+            self._session.close()
+            self._session, self._ran = None, set()
+        if self._session is None:
+            runtime = self._registry.runtime_for(self._artifact.manifest)
+            self._session = runtime.open(self._artifact, "cpu", self._trust)
+        self._ran |= parts
+        return self._session
+
+
+def _run(sessions: Sessions, point: Any, inputs: Any, outputs: Any, note: Any) -> None:
     got: dict[str, Any] = {}
     axes: dict[str, int] = {}
+    session: Any = None
 
     def run() -> None:
-        with registry.runtime_for(artifact.manifest).open(artifact, "cpu", trust) as session:
-            got.update(session.run(point.name, inputs))
+        nonlocal session
+        session = sessions.of(point)
+        got.update(session.run(point.name, inputs))
 
     def draws() -> list[dict[str, Any]]:
-        with registry.runtime_for(artifact.manifest).open(artifact, "cpu", trust) as session:
-            return [dict(session.run(point.name, inputs)) for _ in range(DRAWS)]
+        return [dict(session.run(point.name, inputs)) for _ in range(DRAWS)]
 
     def schema() -> None:
         from catalog_core.session import check_tensor
@@ -162,13 +186,12 @@ def _run(artifact: Any, registry: Any, point: Any, inputs: Any, outputs: Any, no
         rows = {spec.shape[0] if spec.shape else None for spec in point.inputs}
         if len(rows) != 1 or not isinstance(next(iter(rows)), str):
             return "skipped", "the first axis is not free"
-        with registry.runtime_for(artifact.manifest).open(artifact, "cpu", trust) as session:
-            for size in (1, 3):
-                other = {
-                    s.name: tuple(size if a in rows else n for a, n in zip(s.shape, inputs[s.name].shape, strict=True))
-                    for s in point.inputs
-                }
-                session.run(point.name, {name: np.resize(inputs[name], shape) for name, shape in other.items()})
+        for size in (1, 3):
+            other = {
+                s.name: tuple(size if a in rows else n for a, n in zip(s.shape, inputs[s.name].shape, strict=True))
+                for s in point.inputs
+            }
+            session.run(point.name, {name: np.resize(inputs[name], shape) for name, shape in other.items()})
         return None
 
     if note(f"run:{point.name}", run):

@@ -94,28 +94,30 @@ def unrolled(module: torch.nn.Module, inputs: Mapping[str, Any], shapes: Mapping
     """The inner axes, as input and axis, for which the module's own code takes other lengths and the program does not:
     torch.export writes loops and recurrent layers out, step by step. Tried on shapes, without data."""
     found = []
+    usual: list[Any] = []  # what it gives for the sizes of the example; asked once
     for name, axes in shapes["inputs"].items():
         for at in range(1, len(axes) - 1):
-            if isinstance(axes[at], int) and inputs[name].shape[at] > 1 and _takes(module, inputs, name, at):
-                found.append((name, at))
+            if isinstance(axes[at], int) and inputs[name].shape[at] > 1:
+                usual = usual or [_rows(module, inputs)]
+                if usual[0] is not None and usual[0] == _rows(module, inputs, (name, at)):
+                    found.append((name, at))
     return found
 
 
-def _takes(module: torch.nn.Module, inputs: Mapping[str, Any], name: str, at: int) -> bool:
+def _rows(module: torch.nn.Module, inputs: Mapping[str, Any], doubled: tuple[str, int] | None = None) -> Any:
+    """The lengths of the first axes that the module's own code gives for the inputs without data, of which one axis may
+    be doubled; None where it does not take them."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    rows = []
     try:
         with exported.ONE_AT_A_TIME, exported.quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            for factor in (1, 2):
-                values = {key: torch.empty(value.shape, dtype=value.dtype, device=value.device)
-                          for key, value in inputs.items()}  # fmt: skip
-                shape = [factor * size if axis == at else size for axis, size in enumerate(inputs[name].shape)]
-                values[name] = torch.empty(shape, dtype=inputs[name].dtype, device=inputs[name].device)
-                rows.append([value.shape[:1] for _, value in by_name(module(**values)) if hasattr(value, "shape")])
+            values = {}
+            for name, value in inputs.items():
+                shape = [2 * size if (name, at) == doubled else size for at, size in enumerate(value.shape)]
+                values[name] = torch.empty(shape, dtype=value.dtype, device=value.device)
+            return [value.shape[:1] for _, value in by_name(module(**values)) if hasattr(value, "shape")]
     except Exception:  # what its code says of sizes that do not fit, or of tensors without data
-        return False
-    return rows[0] == rows[1]
+        return None
 
 
 def _owner(module: torch.nn.Module) -> str:

@@ -141,6 +141,6 @@ def test_a_version_keeps_its_checks_and_is_found_by_them(tmp_path: Path) -> None
 
 def test_very_many_checks_are_kept_as_far_as_there_is_room() -> None:
     many = [Check(f"run:{number}", "passed", 0.1, "") for number in range(500)]
-    told = Report((*many, Check("match:last", "failed", 0.2, "why " * 200))).told()
-    assert told[0] == ["match:last", "failed", 0.2, ("why " * 200)[:200]]
+    told = Report((*many, Check("match:last", "failed", 0.2, "why " * 300))).told()
+    assert told[0] == ["match:last", "failed", 0.2, ("why " * 300)[:1000]]
     assert 50 < len(told) < 200

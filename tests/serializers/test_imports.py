@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.framework
 FRAMEWORKS = (
     "torch", "tensorflow", "keras", "jax", "sklearn", "skops", "xgboost", "lightgbm", "onnx", "onnxruntime", "dask",
-    "cupy", "numba", "polars", "oci",
+    "cupy", "numba", "polars", "oci", "pytest",
 )  # fmt: skip
 X = "X = np.random.default_rng(0).random((60, 4), np.float32); Y = (X[:, 0] > 0.5).astype(int)"
 # kind → (modules without which the test is skipped, code that makes `obj`, an example or None, what may be imported)
@@ -131,6 +131,7 @@ def test_skops_trusts_the_same_estimators_as_when_it_is_imported_plainly(tmp_pat
         "if sys.argv[1] == 'ours':\n    from catalog_sklearn.skops_io import skops_io; skops_io()\n"
         "from skops.io import _trusted_types as t\n"
         "from sklearn.utils import discovery; assert discovery.pkgutil is pkgutil\n"
+        "from sklearn.utils._testing import skip_if_no_parallel\n"
         "print(sorted(t.SKLEARN_ESTIMATOR_TYPE_NAMES))"
     )
     ours, theirs = (

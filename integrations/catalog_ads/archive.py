@@ -18,10 +18,16 @@ from catalog_core.names import check_file
 MANIFEST = "model_artifact_manifest.json"
 SCORE = "score.py"
 RUNTIME = "runtime.yaml"
-# ADS rewrites or adds these when it introspects or prepares an artifact. They say something; nothing is loaded from them.
+# ADS rewrites or adds these when it introspects or prepares an artifact; nothing is loaded from them.
 REWRITTEN = frozenset(
-    [RUNTIME, "input_schema.json", "output_schema.json", "test_json_output.json", "test_html_output.html"]
-    + [".model-ignore"]
+    [
+        RUNTIME,
+        ".model-ignore",
+        "input_schema.json",
+        "output_schema.json",
+        "test_json_output.json",
+        "test_html_output.html",
+    ]
 )
 MAX_FILES = 100_000
 MAX_UNPACKED = 64 << 30

@@ -15,12 +15,11 @@ NAMES = {
     "HuggingFacePipelineModel": "`catalog import` reads the folder that save_pretrained wrote",
     "ModelDeployment": "it follows with the deployers; `catalog export --format ads` writes what OCI deploys",
     "ModelInputSerializer": "requests are JSON, as payloads of ADS",
-    "ModelProperties": "nothing of OCI is asked: leave properties= out",
     "ModelState": "Catalog.version(reference) says whether a model is there",
     "ModelVersionSet": "save(model_version_set=NAME) adds a version to the model of that name",
     "SERDE": "the serializer is found by the model's class (docs/how-to/write-a-serializer.md)",
     "SparkPipelineModel": "GenericModel(serialize=False) takes the folder with a score.py",
-    "SummaryStatus": "summary_status() is a list of rows",
+    "SummaryStatus": "summary_status() is a DataFrame",
     "experiment": "save(model_version_set=NAME) adds a version to the model of that name",
 }  # fmt: skip
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog_ads import archive, fresh, introspection, runtime, writer
-from catalog_ads.metadata import Table
 from catalog_ads.payload import put
+from catalog_ads.plain import frame
 from catalog_core.errors import InvalidInput, NotTrusted
 from catalog_core.records import Check
 
 if TYPE_CHECKING:
+    from catalog_ads.columns import Schema
     from catalog_core.draft import Draft
     from catalog_core.handles import Version
 
@@ -61,18 +62,18 @@ class ArtifactFolder:
         """The ids of the checks that fail."""
         return [check.id for check in self.checks() if check.result == "failed" and check.id.startswith(prefix)]
 
-    def table(self) -> Table:
-        """The checks as rows. Raises `InvalidInput` where there is no artifact."""
+    def table(self) -> Any:
+        """The checks as a pandas DataFrame, in ADS's columns. Raises `InvalidInput` where there is no artifact."""
         self._check()
-        return Table(
-            {
-                "Test key": check.id,
-                "Test name": introspection.CHECKS[check.id][1],
-                "Result": check.result.capitalize(),
-                "Message": check.cause,
-            }
-            for check in self.checks()
-        )
+        rows = ([c.id, introspection.CHECKS[c.id][1], c.result.capitalize(), c.cause] for c in self.checks())
+        return frame(rows, ("Test key", "Test name", "Result", "Message"))
+
+    def write_schemas(self, schemas: Mapping[str, Schema]) -> None:
+        """Write schemas by their file names, and list them."""
+        for name, schema in schemas.items():
+            (self.path / name).write_text(schema.to_json(), encoding="utf-8")
+        if (self.path / archive.MANIFEST).is_file():
+            archive.write_manifest(self.path)
 
     def results(self) -> dict[str, Any]:
         """The checks as ADS keeps them."""

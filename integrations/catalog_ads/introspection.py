@@ -16,21 +16,36 @@ from catalog_core.errors import CatalogError
 from catalog_core.records import Check
 
 RESULTS = "test_json_output.json"
-# id → (category, what is asked for)
+# id → (category, ADS's name of the check)
 CHECKS = {
-    "runtime_env_path": ("conda_env", "MODEL_DEPLOYMENT.INFERENCE_CONDA_ENV.INFERENCE_ENV_PATH is set"),
-    "runtime_env_python": ("conda_env", "INFERENCE_PYTHON_VERSION is 3.6 to 3.12"),
-    "runtime_path_exist": ("conda_env", "the conda pack exists"),
-    "runtime_version": ("runtime.yaml", "MODEL_ARTIFACT_VERSION is 3.0"),
-    "runtime_yaml": ("Mandatory Files Check", "runtime.yaml lies at the top of the artifact"),
-    "score_load_model": ("score.py", "load_model is defined"),
-    "score_predict": ("score.py", "predict is defined"),
-    "score_predict_arg": ("score.py", "all arguments of predict but data have defaults"),
-    "score_predict_data": ("score.py", "predict has an argument data, without a default"),
-    "score_py": ("Mandatory Files Check", "score.py lies at the top of the artifact"),
-    "score_syntax": ("score.py", "score.py is Python"),
+    "runtime_env_path": ("conda_env", "Check that field MODEL_DEPLOYMENT.INFERENCE_ENV_PATH is set"),
+    "runtime_env_python": (
+        "conda_env",
+        "Check that field MODEL_DEPLOYMENT.INFERENCE_PYTHON_VERSION is set to a value of 3.6 or higher",
+    ),
+    "runtime_path_exist": (
+        "conda_env",
+        "Check that the file path in MODEL_DEPLOYMENT.INFERENCE_ENV_PATH is correct.",
+    ),
+    "runtime_version": ("runtime.yaml", "Check that field MODEL_ARTIFACT_VERSION is set to 3.0"),
+    "runtime_yaml": (
+        "Mandatory Files Check",
+        'Check that the file "runtime.yaml" exists and is in the top level directory of the artifact directory',
+    ),
+    "score_load_model": ("score.py", "Check that load_model() is defined"),
+    "score_predict": ("score.py", "Check that predict() is defined"),
+    "score_predict_arg": (
+        "score.py",
+        "Check that all other arguments in predict() are optional and have default values",
+    ),
+    "score_predict_data": ("score.py", 'Check that the only required argument for predict() is named "data"'),
+    "score_py": (
+        "Mandatory Files Check",
+        'Check that the file "score.py" exists and is in the top level directory of the artifact directory',
+    ),
+    "score_syntax": ("score.py", "Check for Python syntax errors"),
 }
-_PYTHON = re.compile(r"3\.([6-9]|1[0-2])(\.\d+)*\Z")
+_PYTHON = re.compile(r"3\.([6-9]|1[0-4])(\.\d+)*\Z")
 
 
 def introspect(folder: Path) -> list[Check]:
@@ -78,7 +93,7 @@ def as_ads(checks: Sequence[Check], env: dict[str, Any]) -> dict[str, Any]:
     values = {"runtime_env_path": "INFERENCE_ENV_PATH", "runtime_env_python": "INFERENCE_PYTHON_VERSION"}
     for check in checks:
         category, asked = CHECKS[check.id]
-        row: dict[str, Any] = {"category": category, "description": f"Check that {asked}", "error_msg": check.cause}
+        row: dict[str, Any] = {"category": category, "description": asked, "error_msg": check.cause}
         if check.result != "skipped":
             row["success"] = check.result == "passed"
         if check.id in values:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog_ads import archive, writer
-from catalog_core.errors import InvalidInput
+from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.names import check_name
+from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
     from catalog_core import Catalog
@@ -29,7 +32,7 @@ def sample(data: Any) -> Any:
         return {str(key): sample(value) for key, value in data.items()}
     if hasattr(data, "to_numpy"):
         return data.to_numpy()
-    return np.asarray(data) if isinstance(data, (list, int, float)) else data
+    return np.asarray(data) if isinstance(data, (list, tuple, int, float)) else data
 
 
 def arrays(data: Any, specs: Sequence[Any]) -> dict[str, Any]:
@@ -60,6 +63,74 @@ def envelope(data: Any, entry: str | None = None) -> dict[str, Any]:
     kind = "dict" if isinstance(given, Mapping) else "list"
     more = {} if entry is None else {"entry": entry}
     return {"data": value, "data_type": f"<class '{kind}'>", **more}
+
+
+def place_of(artifact_dir: str | os.PathLike[str] | None) -> Path:
+    """The absolute path of an artifact's folder, `~` expanded; one made for it where none is given. Raises
+    `InvalidInput` for an address."""
+    if artifact_dir is None or not str(artifact_dir):
+        return Path(tempfile.mkdtemp(prefix="catalog-ads-"))
+    if "://" in str(artifact_dir):
+        raise InvalidInput(f"artifact_dir {str(artifact_dir)!r} is no local path", hint="a folder of this machine")
+    return Path(os.path.abspath(os.path.expanduser(artifact_dir)))
+
+
+def main_file(source: Any) -> str | None:
+    """The largest file of the first component of a version or draft, as it is named in its artifact."""
+    for component in source.manifest.components:
+        files = max(component.files, key=lambda file: file.size, default=None)
+        if files is not None:
+            own = component.serializer == "generic"
+            return files.name if own else f"components/{component.name}/{files.name}"
+    return None
+
+
+def keepable(catalog: Catalog, parts: Mapping[str, Any], owner: str, kinds: Sequence[str]) -> None:
+    """Raises `InvalidInput` for what no serializer takes: ADS would pickle it, which is never done here."""
+    way = (
+        "write a score.py with load_model() and predict(data, model=load_model()), put it and what it reads into "
+        "artifact_dir, and use GenericModel(artifact_dir=…, serialize=False)"
+    )
+    for name, obj in parts.items():
+        what = obj.__name__ if isinstance(obj, type) else type(obj).__name__
+        if kinds and not {kind.__module__.partition(".")[0] for kind in type(obj).__mro__} & set(kinds):
+            raise InvalidInput(
+                f"{owner} takes objects of {' or '.join(kinds)}, not a {what}",
+                hint="GenericModel takes what any serializer takes",
+            )
+        known = not isinstance(obj, type) and not hasattr(obj, "__code__")
+        known = known and (type(obj).__module__ != "builtins" or isinstance(obj, dict)) and isinstance(name, str)
+        if known and not isinstance(obj, Path):
+            try:
+                catalog._registry.find_serializer(obj)
+            except (MissingPlugin, InvalidInput, SerializationError):
+                known = False
+        if not known:
+            part = f"component {name!r}, " if len(parts) > 1 or name != "model" else ""
+            raise InvalidInput(
+                f"{part}a {what}: no serializer takes it, and it is never pickled as ADS would: loading a pickle runs "
+                "code",
+                hint=way,
+            )
+
+
+def tags_of(
+    custom: Iterable[Any], tags: Mapping[str, Any], freeform: Mapping[str, Any] | None,
+    defined: Mapping[str, Mapping[str, Any]] | None, label: str | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """The metrics and the tags of a version, of custom metadata and OCI's tags. Raises `InvalidInput`."""
+    found = {**(freeform or {})}
+    found |= {f"{space}.{key}": v for space, told in (defined or {}).items() for key, v in told.items()}
+    if label is not None:
+        found["version_label"] = label
+    metrics: dict[str, Any] = {}
+    for item in custom:
+        if item.is_metric():
+            metrics[item.key] = check_metric(item.key, item.value)
+        elif isinstance(item.value, (str, bool, int, float)):
+            found[item.key] = item.value
+    checked = check_tags({**tags, **found})
+    return metrics, {key: value for key, value in checked.items() if value is not None}
 
 
 def put(source: Path, target: Path, overwrite: bool) -> None:

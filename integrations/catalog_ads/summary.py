@@ -1,37 +1,51 @@
-"""What was done with a model, step by step, as ADS shows it."""
+"""What was done with a model, step by step, in ADS's words."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Any
 
-from catalog_ads.metadata import Table
+from catalog_ads.plain import frame, pandas
 from catalog_core.errors import NotFound
 from catalog_core.names import nearest
 
-PREPARED = ("Staged the model", "Generated runtime.yaml")
+RUNTIME = "Generated runtime.yaml"
 SCORE = "Generated score.py"
-DESCRIBED = "Populated metadata and schema"
-VERIFIED = "Checked in a fresh process"
-INTROSPECTED = "Introspected the artifact"
-PUBLISHED = "Published"
-CALLED = "Called"
+SERIALIZED = "Serialized model"
+DESCRIBED = "Populated metadata(Custom, Taxonomy and Provenance)"
+VERIFIED = "Local tested .predict from score.py"
+INTROSPECTED = "Conducted Introspect Test"
+PUBLISHED = "Uploaded artifact to model catalog"
+DEPLOYED = "Deployed the model"
+CALLED = "Called deployment predict endpoint"
+DONE, AVAILABLE, NOT_AVAILABLE = "Done", "Available", "Not Available"
+NEEDS_ACTION, NOT_APPLICABLE = "Needs Action", "Not Applicable"
+PREPARED = (RUNTIME, SCORE, SERIALIZED, DESCRIBED)
 STEPS = {
-    "Initiated the model": "initiate", PREPARED[0]: "prepare()", SCORE: "prepare()", PREPARED[1]: "prepare()",
+    "Initiated the model": "initiate", RUNTIME: "prepare()", SCORE: "prepare()", SERIALIZED: "prepare()",
     DESCRIBED: "prepare()", VERIFIED: "verify()", INTROSPECTED: "save()", PUBLISHED: "save()",
-    "Deployed": "deploy()", CALLED: "predict()",
+    DEPLOYED: "deploy()", CALLED: "predict()",
 }  # fmt: skip
+COLUMNS = ("Step", "Details", "Status", "Actions Needed")
 
 
 class Summary:
-    """Details and their statuses; those that nobody set are Available or Not Available."""
+    """Details, their statuses, and what is to be done for them."""
 
     def __init__(self) -> None:
-        self._statuses = {"Initiated the model": "Done"}
-        self._actions = {"Deployed": "follows with the deployers"}
+        later = [*STEPS][5:]
+        self._statuses = {detail: NOT_AVAILABLE if detail in later else AVAILABLE for detail in STEPS}
+        self._statuses |= {"Initiated the model": DONE, DEPLOYED: "UNKNOWN"}
+        self._actions: dict[str, str] = {}
 
     def done(self, *details: str) -> None:
         """These were done."""
-        self._statuses |= dict.fromkeys(details, "Done")
+        for detail in details:
+            self.set(detail, DONE, "")
+
+    def available(self, *details: str) -> None:
+        """These can be taken now."""
+        for detail in details:
+            self.set(detail, AVAILABLE)
 
     def set(self, detail: str, status: str | None = None, action: str | None = None) -> None:
         """Set the status of a detail, or what is to be done for it. Raises `NotFound`."""
@@ -42,13 +56,17 @@ class Summary:
         if action is not None:
             self._actions[detail] = action
 
-    def rows(self, available: Collection[str], why_not: str) -> Table:
-        """The table, where the steps `available` can be taken now; `why_not` is why there is no `score.py`."""
-        rows = Table()
-        for detail, step in STEPS.items():
-            status = self._statuses.get(detail) or ("Available" if step in available else "Not Available")
-            action = self._actions.get(detail, "")
-            if detail == SCORE and why_not:
-                status, action = "Needs Action", why_not
-            rows.append({"Step": step, "Details": detail, "Status": status, "Actions Needed": action})
-        return rows
+    @property
+    def df(self) -> Any:
+        """The table with a row for each detail, unindexed, as ADS's `SummaryStatus.df`."""
+        return frame(self._rows(), COLUMNS)
+
+    def table(self) -> Any:
+        """The table as ADS shows it: by step, status and detail."""
+        index = pandas().MultiIndex.from_tuples([row[:1] + row[2:3] + row[1:2] for row in self._rows()])
+        made = frame([[row[3]] for row in self._rows()], COLUMNS[3:])
+        made.index = index.set_names(["Step", "Status", "Details"])
+        return made
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [(step, detail, self._statuses[detail], self._actions.get(detail, "")) for detail, step in STEPS.items()]

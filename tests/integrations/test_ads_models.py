@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+pytest.importorskip("pandas")
 
 from catalog_ads import GenericModel, LightGBMModel, PyTorchModel, SklearnModel, XGBoostModel  # noqa: E402
 from catalog_core import Catalog  # noqa: E402
@@ -58,7 +59,7 @@ assert again.metadata_custom["test accuracy"].value
 assert again.framework == "scikit-learn" and again.algorithm == "LogisticRegression"
 assert again.hyperparameter["max_iter"] == 200
 assert again.predict(X_test)["prediction"] == estimator.predict(X_test).tolist()
-print(model_id, again.runtime_info["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]["INFERENCE_ENV_PATH"])
+print(model_id, again.runtime_info.model_deployment.inference_conda_env.inference_env_path)
 """
 TORCH = """
 from ads.model.framework.pytorch_model import PyTorchModel
@@ -108,7 +109,7 @@ with open("table.json", "w") as file:
 model = GenericModel(estimator=None, artifact_dir=artifact_dir, serialize=False)
 model.prepare("oci://packs@space/any", inference_python_version="3.11", model_file_name="table.json")
 assert model.verify([1, 2, 3])["prediction"] == [10, 20, -1]
-assert set(row["Result"] for row in model.introspect()) == {"Passed", "Skipped"}
+assert set(model.introspect()["Result"]) == {"Passed", "Skipped"}
 print(model.save(display_name="table"), model.predict([2]))
 """
 IMPORTS = {
@@ -193,7 +194,7 @@ def test_several_components_are_one_model(catalog: Catalog, tmp_path: Path) -> N
     assert model.predict([[1.0, 2.0, 3.0]], entry="encode")["prediction"] == [[2.0, 4.0, 6.0]]
     assert model.save() == "vae@1"
     assert model.predict([[1.0, 2.0, 3.0]], entry="encode")["prediction"] == [[2.0, 4.0, 6.0]]
-    assert [row["Status"] for row in model.summary_status()] == ["Done"] * 8 + ["Not Available", "Done"]
+    assert model.summary_status().reset_index()["Status"].tolist() == ["Done"] * 8 + ["UNKNOWN", "Done"]
     assert model.upload_artifact(str(tmp_path / "vae.zip")) == tmp_path / "vae.zip"
     with zipfile.ZipFile(tmp_path / "vae.zip") as file:
         assert "components/encoder/forward.pt2" in file.namelist()
@@ -204,15 +205,16 @@ def test_several_components_are_one_model(catalog: Catalog, tmp_path: Path) -> N
 
 def test_what_cannot_be_done_is_said(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="takes objects of sklearn, not a Two"):
-        SklearnModel(Two())
+        SklearnModel(Two(), catalog=catalog).prepare()
     for kind in (XGBoostModel, LightGBMModel):
         with pytest.raises(InvalidInput, match="takes objects of"):
-            kind(Two())
+            kind(Two(), catalog=catalog).prepare()
     model = PyTorchModel(Two(), tmp_path / "out", catalog=catalog)
     with pytest.raises(InvalidInput, match="prepare"):
         model.save()
     model.prepare()
-    assert {row["Details"]: row["Status"] for row in model.summary_status()}["Generated score.py"] == "Needs Action"
+    rows = model.summary_status().reset_index().set_index("Details")
+    assert rows.loc["Generated score.py", "Status"] == "Needs Action"
     with pytest.raises(InvalidInput, match=r"no score\.py: .* no entry points"):
         model.verify([1])
     with pytest.raises(MissingPlugin, match="follows with the deployers"):
@@ -308,7 +310,7 @@ def test_the_taxonomy_may_change_until_it_is_saved(catalog: Catalog, tmp_path: P
     model.upload_artifact(str(tmp_path / "two.zip"))
     version = catalog.version(model.save())
     assert version.taxonomy == version.manifest.taxonomy == {"use_case": "fast_simulation"}
-    assert model.metadata_provenance["script_dir"] == str(tmp_path / "out")
+    assert model.metadata_provenance.artifact_dir == str(tmp_path / "out")
     loaded = PyTorchModel.from_model_artifact(tmp_path / "two.zip", artifact_dir=tmp_path / "in", catalog=catalog)
     assert loaded.save() == "two@2"
     assert catalog.version("two@2").manifest.components == version.manifest.components
@@ -325,7 +327,7 @@ def test_a_folder_is_prepared_again_without_what_was_written_into_it(catalog: Ca
             model = GenericModel(artifact_dir=own, serialize=False, catalog=catalog, name="own").prepare(env, "3.11")
             model.metadata_taxonomy["UseCaseType"].value = use_case
             refs.append(model.save())
-            assert model.runtime_info["MODEL_DEPLOYMENT"]["INFERENCE_CONDA_ENV"]["INFERENCE_ENV_PATH"] == env
+            assert model.runtime_info.model_deployment.inference_conda_env.inference_env_path == env
             assert catalog.version(refs[-1]).taxonomy == {"use_case": use_case}
     kept = [catalog.version(ref).manifest.components for ref in refs]
     assert [file.name for file in kept[0][0].files] == ["score.py"] and kept.count(kept[0]) == 4
@@ -376,7 +378,7 @@ def test_every_word_of_ads_is_there_or_says_what_to_do(catalog: Catalog, tmp_pat
         "deploy": "deployers", "prepare_save_deploy": "deployers", "update_deployment": "deployers",
         "restart_deployment": "deployers", "delete_deployment": "deployers", "from_model_deployment": "deployers",
         "evaluate": "metadata_custom.add", "get_model_serializer": "the catalog finds", "get_data_serializer": "JSON",
-        "serialize_model": "when it is prepared", "populate_schema": "when the model is prepared",
+        "serialize_model": "when it is prepared",
     }  # fmt: skip
     for name, match in refused.items():
         for owner in (model, PyTorchModel):  # ADS has some of them for the class
@@ -387,13 +389,11 @@ def test_every_word_of_ads_is_there_or_says_what_to_do(catalog: Catalog, tmp_pat
         model.set_model_save_serializer(object())
     model.set_model_input_serializer("json")
     model.populate_metadata(use_case_type="regression", X_sample=np.ones((2, 3), "f4"))
-    model.update_summary_status("Deployed", "Done")
-    model.update_summary_action("Deployed", "by hand")
-    assert model.summary_status()[8] == {
-        "Step": "deploy()", "Details": "Deployed", "Status": "Done", "Actions Needed": "by hand",
-    }  # fmt: skip
-    with pytest.raises(NotFound, match="did you mean Published"):
-        model.update_summary_status("Publish", "Done")
+    model.update_summary_status("Deployed the model", "Done")
+    model.update_summary_action("Deployed the model", "by hand")
+    assert model.summary_status().loc[("deploy()", "Done", "Deployed the model"), "Actions Needed"] == "by hand"
+    with pytest.raises(NotFound, match=r"did you mean Generated score\.py"):
+        model.update_summary_status("Generated score.pi", "Done")
     tests = model.metadata_taxonomy["ArtifactTestResults"].value
     assert tests["runtime_env_python"]["value"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert catalog.version(model.reload().save()).taxonomy == {"use_case": "regression"}

@@ -145,7 +145,7 @@ def test_what_ads_could_not_hold_is_verified_and_saved(catalog: Catalog, tmp_pat
     answer = model.verify({"shower": shower})["prediction"]
     np.testing.assert_allclose(answer["validity"], np.asarray(gan.discriminator(shower)["validity"]), rtol=1e-5)
     assert model.save() == "calo/gan@1"
-    assert model.schema_input["schema"][0]["description"] == "float32[batch, 3, 3, 3, 1]"
+    assert next(iter(model.schema_input)).description == "float32[batch, 3, 3, 3, 1]"
     again = kind.from_model_catalog("calo/gan@1", artifact_dir=tmp_path / "again", catalog=catalog)
     np.testing.assert_allclose(
         again.predict({"shower": shower})["prediction"]["validity"], answer["validity"], rtol=1e-5

@@ -100,17 +100,17 @@ def scrub(url: str) -> str:
 
 
 def provenance(folder: str | None = None) -> dict[str, Any]:
-    """Git remote, commit, branch, whether dirty (and the digest of the difference), script and command line; looked
-    at again after ten seconds. With `CATALOG_CAPTURE=none`, none of it is looked at."""
+    """Git remote, commit, branch, whether dirty (and the digest of the difference), script and command line, without
+    secrets; looked at again after ten seconds. With `CATALOG_CAPTURE=none`, none of it is looked at."""
     if not captured():
         return {"git": None, "script": None, "command": []}
     try:
         where = folder or os.getcwd()
     except OSError:  # the folder we stand in was deleted
-        return {"git": None, **_script()}
+        return dict(redact.tree({"git": None, **_script()}))
     known = _provenance.get(where)
     if known is None or time.monotonic() - known[0] > FRESH:
-        known = _provenance[where] = (time.monotonic(), _look(where))
+        known = _provenance[where] = (time.monotonic(), redact.tree(_look(where)))
     return known[1]
 
 

@@ -147,7 +147,9 @@ def _is_plain(value: Any) -> bool:
     return False
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False).encode
+_dumps = json.JSONEncoder(  # of what `_is_plain`, which holds nothing that holds itself
+    ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False, check_circular=False
+).encode
 
 
 def _members(value: Mapping[Any, Any]) -> list[tuple[str, Any]]:

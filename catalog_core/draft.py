@@ -226,13 +226,7 @@ class Draft:
                 for name, d in described.items()
             },
             environment={k: v for k, v in environment.items() if k != "distributions"} | {"distributions": lock},
-            provenance=redact.tree(
-                {
-                    **(capture.provenance() if self._provenance is None else self._provenance),
-                    **self._training,
-                    "parents": self._parents,
-                }
-            ),
+            provenance=self._where_from(),
             custom=self.custom,
             baseline=baseline,
             taxonomy=self.taxonomy,
@@ -246,6 +240,13 @@ class Draft:
         except IntegrityError as exc:
             raise InvalidInput(f"{self.name} cannot be stored so that it can be loaded: {exc.message}") from exc
         self.digest, self._layout = self._writer.add_small(manifest), self._writer.add_small(layout)
+
+    def _where_from(self) -> dict[str, Any]:
+        """Provenance without secrets. What is captured has none, and is the same for all drafts of a moment."""
+        told = {**self._training, "parents": self._parents}
+        if self._provenance is None:
+            return {**capture.provenance(), **redact.tree(told)}
+        return dict(redact.tree({**self._provenance, **told}))
 
     def _chosen(self, serializer: Any) -> dict[str, list[str]]:
         """The serializers that the user named, by component; behind the first, others that keep it as well."""

@@ -220,9 +220,9 @@ def _shown(value: Any) -> str:
 
 
 def _check_fields(found: Iterable[str], known: Iterable[str], what: str) -> None:
-    unknown = sorted(set(found) - set(known))
+    unknown = set(found).difference(known)
     if unknown:
-        raise UpgradeRequired(f"{what} holds {_shown(unknown[0])}, which this release does not know", hint=UPGRADE)
+        raise UpgradeRequired(f"{what} holds {_shown(min(unknown))}, which this release does not know", hint=UPGRADE)
 
 
 def is_right(key: str, text: str) -> bool:

@@ -24,6 +24,9 @@ def _shown(text: object) -> str:
     return shown if len(shown) <= 80 else shown[:76] + "…'"
 
 
+_NOT_IN_FILES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, halves of surrogate pairs
+
+
 def _check_segment(segment: str, whole: str, kind: str) -> None:
     if not _SEGMENT.match(segment):
         rule = "each part begins with a letter or digit and holds only A-Z a-z 0-9 . _ -"
@@ -59,12 +62,7 @@ def check_file(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 1000:
         raise InvalidName(f"file name {_shown(name)} must be text of 1 to 1,000 characters")
     for segment in name.split("/"):
-        if (
-            segment in ("", ".", "..")
-            or "\\" in segment
-            or ":" in segment
-            or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in segment)
-        ):
+        if segment in ("", ".", "..") or "\\" in segment or ":" in segment or _NOT_IN_FILES.search(segment):
             raise InvalidName(
                 f"file name {_shown(name)} is not allowed: "
                 "a relative path in Unicode without empty parts, '..', ':' or control characters"

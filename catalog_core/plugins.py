@@ -9,7 +9,7 @@ import functools
 import importlib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -99,10 +99,17 @@ class Registry:
 
     def _call(self, label: str, hook: str, **values: Any) -> Any:
         """What the plug-in `label` answers to `hook`; None where it does not implement it."""
-        for found in getattr(self._manager.hook, hook).get_hookimpls():
-            if found.plugin_name == label:
-                return found.function(*[values[name] for name in found.argnames])
-        return None
+        return next((ask(**values) for found, ask in self._implementing(hook) if found == label), None)
+
+    def _implementing(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """The plug-ins that implement a hook, with what calls them, in the order in which they were registered."""
+
+        def caller(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+            return lambda **values: function(*[values[name] for name in names])
+
+        found = {each.plugin_name: each for each in getattr(self._manager.hook, hook).get_hookimpls()}
+        order = [*self.modules, *(label for label in found if label not in self.modules)] if found else []
+        return [(label, caller(found[label].function, found[label].argnames)) for label in order if label in found]
 
     def _add(self, label: str, kind: str, spec: Any) -> None:
         table = getattr(self, kind)
@@ -236,9 +243,9 @@ class Registry:
 
     def saving(self, name: str, manifest: Manifest) -> None:
         """Ask the plug-ins; one that raises `CatalogError` refuses the save."""
-        for label in self.modules:
+        for label, ask in self._implementing("catalog_saving"):
             try:
-                self._call(label, "catalog_saving", name=name, manifest=manifest)
+                ask(name=name, manifest=manifest)
             except CatalogError:
                 raise
             except Exception as exc:
@@ -246,9 +253,9 @@ class Registry:
 
     def saved(self, version: Any) -> None:
         """Tell the plug-ins; what one raises is logged and changes nothing."""
-        for label in self.modules:
+        for label, tell in self._implementing("catalog_saved"):
             try:
-                self._call(label, "catalog_saved", version=version)
+                tell(version=version)
             except Exception:
                 log.exception("plug-in %s failed after %s was saved", label, version.ref)
 

@@ -6,6 +6,7 @@ plug-in passes its own to `torch_maker`.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -195,7 +196,12 @@ def is_torch(value: Any) -> bool:
 
 def dtype_of(value: Any) -> str:
     """The dtype of an array or tensor, as NumPy and torch name it."""
-    return str(value.dtype).removeprefix("torch.") if is_torch(value) else str(value.dtype.name)
+    return str(value.dtype).removeprefix("torch.") if is_torch(value) else _name_of(value.dtype)
+
+
+@functools.lru_cache(256)
+def _name_of(dtype: Any) -> str:
+    return str(dtype.name)
 
 
 def to_array(name: str, value: Any) -> Any:

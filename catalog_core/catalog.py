@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from catalog_core import redact
 from catalog_core.errors import (
     BackendError,
     CatalogError,
@@ -1027,6 +1026,8 @@ class Catalog:
         refuse_pickle(self, f"Catalog.open({self.url!r})")
 
     def __repr__(self) -> str:
+        from catalog_core import redact
+
         return f"<Catalog {self.name} {redact.text(self.url)}>"
 
     def _repr_html_(self) -> str:

@@ -30,9 +30,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from catalog_core import redact
-from catalog_core.shown import clean_lines
-
 
 class CatalogError(Exception):
     """Base of all errors. `hint` is the way out, printed on a line of its own by the command line."""
@@ -45,6 +42,9 @@ class CatalogError(Exception):
         reference: str | None = None,
         backend: str | None = None,
     ) -> None:
+        from catalog_core import redact  # here: most programs meet no error
+        from catalog_core.shown import clean_lines
+
         self.message = clean_lines(redact.text(str(message)))  # it may quote what others wrote
         super().__init__(self.message)
         self.hint = hint and clean_lines(redact.text(hint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -189,13 +190,19 @@ def test_epochs_must_continue_each_other() -> None:
         journal_of(store).line()
 
 
-def test_an_index_that_followed_a_void_branch_is_computed_anew(place: Path) -> None:
+def test_an_index_that_followed_a_void_branch_is_kept_until_somebody_decides(place: Path) -> None:
+    """Anybody who may write to a store can add a record of an epoch: who has seen more refuses."""
     store = MemoryStore()
     entries = chain(12)
     fill(store, entries[:10])
     url = "memory://void"
     Catalog(ObjectStoreBackend(store, "memory", url), "old").close()  # its index has seen entry 9
     begin(store, 1, 5, digest_of(entries[5]), "somebody else", None)
+    with pytest.raises(IntegrityError, match="leaves out entries that this machine has seen: 6 to 9") as caught:
+        Catalog(ObjectStoreBackend(store, "memory", url), "old", max_staleness=0)
+    (path,) = re.findall(r"delete (\S+) and", str(caught.value.hint))
+    for suffix in ("", "-wal", "-shm"):
+        Path(path + suffix).unlink(missing_ok=True)
     with Catalog(ObjectStoreBackend(store, "memory", url), "old", max_staleness=0) as catalog:
         assert catalog.position == 5
         assert not catalog.writable

@@ -41,7 +41,7 @@ def prose() -> list[str]:
     """Texts that people wrote: what the modules of the standard library say of themselves."""
     texts = [inspect.getdoc(importlib.import_module(name)) or "" for name in MODULES]
     texts += [inspect.getdoc(item) or "" for item in vars(inspect).values() if inspect.isroutine(item)]
-    return [text + "\n" for text in texts if len(text) > 40]
+    return [text + "\n" for text in texts if len(text) > 40][:150]  # as many in every version of Python
 
 
 def words() -> list[str]:

@@ -6,13 +6,13 @@ import io
 import json
 import os
 import pickle
-import pickletools
 import subprocess
 import sys
 import tracemalloc
 import zipfile
 import zlib
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from hostile_files import (
     twice,
     zipped,
 )
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog_core import Catalog, tensors
@@ -180,17 +180,30 @@ def test_any_bytes_are_looked_at_without_an_error(data: bytes, protocol: int) ->
             assert rule and cause
 
 
+def calls_of(data: bytes) -> list[str]:
+    """What loading would call before it fails, by name; nothing is imported or called."""
+    called: list[str] = []
+
+    class Names(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            def stands_in(*arguments: Any) -> None:
+                called.append(f"{module}.{name}")
+
+            return stands_in
+
+    with suppress(Exception):
+        Names(io.BytesIO(data)).load()
+    return called
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 5), st.integers(0, 200), st.integers(0, 255))
+@example(0, 108, 10)
 def test_a_harmful_pickle_that_was_changed_is_found_or_runs_nothing(protocol: int, at: int, byte: int) -> None:
     data = bytearray(EVIL[protocol])
     data[at % len(data)] = byte
     if not scan(bytes(data)).findings:
-        try:
-            names = [str(arg) for opcode, arg, _ in pickletools.genops(bytes(data)) if "GLOBAL" in opcode.name]
-        except ValueError:  # no pickle any more
-            names = []
-        assert names == []
+        assert calls_of(bytes(data)) == []
 
 
 @pytest.mark.parametrize(

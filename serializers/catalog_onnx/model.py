@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from catalog_core.errors import InvalidInput, InvalidName, NotTrusted, SerializationError
-from catalog_core.names import check_file
+from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.records import TensorSpec
+from catalog_onnx.guards import guard, needs_guards
+from catalog_onnx.review import SMALL, check, external_files
 
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-# They load a file or a library, or call into Python.
-REFUSED = ("EPContext", "PyOp", "PythonOp", "PythonOpGrad")
-SMALL = 4096
+FOLDED = 256 << 20
 _TYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
     "tensor(bfloat16)": "bfloat16", "tensor(bool)": "bool",
@@ -52,7 +49,7 @@ class OnnxModel:
         unused = sorted(set(self.external) - set(needed))
         if unused:
             raise SerializationError(f"{unused[0]!r} is no data of the graph")
-        self.operators = operators(self.proto)
+        self.operators = check(self.proto)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OnnxModel, (self.data, {name: bytes(data) for name, data in self.external.items()})
@@ -86,6 +83,8 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry("session.load_model_format", "ONNX")
+        # What is constant is computed when the session is made: it stays small. (Older ones do not know the setting.)
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED))
         if self.external:
             buffers = [np.frombuffer(data, np.uint8) for data in self.external.values()]
             sizes = [buffer.size for buffer in buffers]
@@ -96,9 +95,10 @@ class OnnxModel:
             raise SerializationError(f"onnxruntime refuses the graph: {_line(exc)}") from exc
 
     def _runnable(self) -> bytes:
-        """The graph with its small tensors in it: shapes and axes are read before external data are."""
+        """The graph with its small tensors in it (shapes and axes are read before external data are), and with guards
+        before operators that onnxruntime does not guard."""
         small = [tensor for tensor in self.proto.graph.initializer if 0 < _length(tensor) <= SMALL]
-        if not small:
+        if not small and not needs_guards(self.proto):
             return self.data
         proto = onnx.ModelProto.FromString(self.data)
         for tensor in proto.graph.initializer:
@@ -109,6 +109,7 @@ class OnnxModel:
                 tensor.raw_data = bytes(self.external[told["location"]][offset : offset + length])
                 del tensor.external_data[:]
                 tensor.data_location = onnx.TensorProto.DEFAULT
+        guard(proto)
         return proto.SerializeToString()  # type: ignore[no-any-return]
 
     @property
@@ -144,67 +145,6 @@ class OnnxModel:
 def _length(tensor: Any) -> int:
     """Bytes of a tensor's external data, as far as the graph tells; 0 for one that has none."""
     return next((int(entry.value or 0) for entry in tensor.external_data if entry.key == "length"), 0)
-
-
-def messages(message: Any) -> Iterator[Any]:
-    """A protobuf message and all messages in it."""
-    waiting = [message]
-    while waiting:
-        item = waiting.pop()
-        yield item
-        for field, value in item.ListFields():
-            if field.message_type is not None:
-                waiting += [value] if hasattr(value, "ListFields") else list(value)
-
-
-def external_files(proto: Any) -> dict[str, int]:
-    """The files that hold external data: location → how many bytes it must have. Raises `SerializationError` for a
-    location that leaves the folder, and for external data in other places than the initializers of the graph."""
-    initializers = {id(tensor): tensor for tensor in proto.graph.initializer}
-    outside = [tensor for tensor in initializers.values() if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    everywhere = sum(
-        isinstance(part, onnx.TensorProto)
-        and (part.data_location == onnx.TensorProto.EXTERNAL or bool(part.external_data))
-        for part in messages(proto)
-    )
-    if everywhere != len(outside):
-        raise SerializationError("external data are read for the initializers of the graph only, not for inner graphs")
-    found: dict[str, int] = {}
-    for tensor in outside:
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        try:
-            name = check_file(told.get("location"))
-            offset, length = int(told.get("offset") or 0), int(told.get("length") or 0)
-        except (InvalidName, ValueError) as exc:
-            raise SerializationError(
-                f"tensor {tensor.name[:80]!r} has its data in a place that is not allowed: {exc}"
-            ) from exc
-        if offset < 0 or length < 0:
-            raise SerializationError(f"tensor {tensor.name[:80]!r} begins before its file")
-        found[name] = max(found.get(name, 0), offset + length)
-    return found
-
-
-def operators(proto: Any) -> dict[str, int]:
-    """How often each operator occurs: `domain:operator` → count. Raises `NotTrusted` for one that is on no list."""
-    own = {(function.domain, function.name) for function in proto.functions}
-    for part in (
-        *proto.opset_import,
-        *(imported for function in proto.functions for imported in function.opset_import),
-    ):
-        if part.domain not in DOMAINS and part.domain not in {domain for domain, _ in own}:
-            raise NotTrusted(f"the graph wants operators of {part.domain[:80]!r}, which no installed library has")
-    count: Counter[str] = Counter()
-    for node in messages(proto):
-        if not isinstance(node, onnx.NodeProto) or (node.domain, node.op_type) in own:
-            continue
-        if node.domain not in DOMAINS or node.op_type in REFUSED:
-            raise NotTrusted(
-                f"operator {node.op_type[:80]!r} of {node.domain[:80]!r} is not on the list",
-                hint=f"operators of {', '.join(filter(None, DOMAINS))} are",
-            )
-        count[f"{node.domain or 'ai.onnx'}:{node.op_type}"] += 1
-    return dict(sorted(count.items()))
 
 
 def _mapped(folder: Path, name: str) -> Any:

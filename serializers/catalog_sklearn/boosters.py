@@ -176,14 +176,13 @@ def _check_forest(model: Any, inputs: int, groups: int) -> None:
 def _check_categories(cats: Any, inputs: int) -> None:
     """The categories of the data frame that it was fitted on, input by input."""
     bounds, order = (np.asarray(cats[key], np.int64) for key in ("feature_segments", "sorted_idx"))
-    known = [len(one["offsets"]) - 1 if one.get("offsets") else 0 if "offsets" in one else len(one["values"])
-             for one in cats["enc"]]  # fmt: skip
+    known = [max(len(one["offsets"]) - 1, 0) if "offsets" in one else len(one["values"]) for one in cats["enc"]]
     if len(known) not in (0, inputs) or (len(bounds) and bounds.tolist() != np.cumsum([0, *known]).tolist()):
         raise ValueError("its categories are of other inputs")
     if len(order) != sum(known) or (known and not len(bounds)):
         raise ValueError("its categories are not in order")
     for start, count, one in zip(np.cumsum([0, *known]), known, cats["enc"], strict=False):
-        texts = np.asarray(one.get("offsets") or [0], np.int64)
+        texts = np.asarray(one["offsets"] if len(one.get("offsets", ())) else [0], np.int64)
         if sorted(order[start : start + count].tolist()) != list(range(count)):
             raise ValueError("its categories are not in order")
         if "offsets" in one and (texts[0] != 0 or (np.diff(texts) < 0).any() or texts[-1] != len(one["values"])):
@@ -247,7 +246,7 @@ def check_lightgbm(text: str) -> None:
             raise ValueError("it holds control characters")
         first, *trees = head.split("\nTree=")
         about = dict(_lines(first))
-        if not {"objective", "label_index", "version"} <= about.keys():
+        if not {"label_index", "version"} <= about.keys():  # one of the user's own has no objective
             raise ValueError("its head is not whole")
         inputs, classes = int(about["max_feature_idx"]) + 1, int(about["num_tree_per_iteration"])
         if (
@@ -256,7 +255,7 @@ def check_lightgbm(text: str) -> None:
             or len(about["feature_infos"].split(" ")) != inputs
         ):
             raise ValueError("the names of its inputs are not as many as its inputs")
-        told = re.search(r"\bnum_class:(-?\d+)", about["objective"])
+        told = re.search(r"\bnum_class:(-?\d+)", about.get("objective", ""))
         if (
             not 1 <= classes <= 10_000
             or int(about["num_class"]) != classes

@@ -52,17 +52,18 @@ class SklearnSerializer:
             and hasattr(obj, "n_features_in_")
         ):
             data = bytes(obj.get_booster().save_raw("ubj"))
-            check_xgboost(data)
+            meta = {"class": type(obj).__name__, "params": _xgboost_params(obj)}
+            _xgboost_load(data, meta)  # what cannot be read back is not published
             directory.write("model.ubj", [data])
-            return {"class": type(obj).__name__, "params": _xgboost_params(obj)}
+            return meta
         if _is(obj, "xgboost", "Booster"):
             data = bytes(obj.save_raw("ubj"))
-            check_xgboost(data)
+            _xgboost_load(data, {"class": "Booster"})
             directory.write("model.ubj", [data])
             return {"class": "Booster"}
         if _is(obj, "lightgbm", "Booster"):
             text = obj.model_to_string()
-            check_lightgbm(text)
+            _lightgbm_load(text.encode())
             directory.write("model.txt", [text.encode()])
             return {}
         if not isinstance(obj, BaseEstimator):
@@ -236,9 +237,12 @@ def _xgboost_params(obj: Any) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in obj.get_params().items():
         value = value.item() if isinstance(value, np.generic) else value
-        if value == default.get(key) or value != value:
+        plain = value is None or isinstance(value, (bool, int, float, str))
+        if value is default.get(key) or (plain and (value == default.get(key) or value != value)):
             continue
-        if isinstance(value, float):
+        if key not in default:
+            warnings.warn(f"{key} is no parameter of {type(obj).__name__}, and is not stored", stacklevel=3)
+        elif isinstance(value, float):
             kept[key] = {"float": value.hex()}
         elif isinstance(value, (bool, int, str)):
             kept[key] = value

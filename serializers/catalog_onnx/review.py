@@ -14,7 +14,7 @@ import onnx
 from catalog_core.errors import InvalidName, NotTrusted, SerializationError
 from catalog_core.names import check_file
 from catalog_onnx import trees
-from catalog_onnx.operators import ALLOWED, BOUNDS, KERNEL, NUMBERS, SHAPES, SIZED, WRITTEN
+from catalog_onnx.operators import ALLOWED, BOUNDS, KERNEL, NUMBERS, OPSETS, SHAPES, SIZED, WRITTEN
 
 MAX_NODES = 1 << 20  # of the whole graph, once each function stands where it is called
 MAX_DEPTH = 24  # of graphs in graphs, and of functions in functions
@@ -157,6 +157,11 @@ def _operators(proto: Any) -> dict[str, int]:
     ):
         if part.domain not in ALLOWED and part.domain not in {domain for domain, _ in own}:
             raise NotTrusted(f"the graph wants operators of {part.domain[:80]!r}, which no installed library has")
+        if part.domain in OPSETS and not 1 <= part.version <= OPSETS[part.domain]:
+            raise NotTrusted(
+                f"the graph wants version {part.version} of {part.domain or 'ai.onnx'}, of 1 to {OPSETS[part.domain]}",
+                hint="export it for an opset in these bounds",
+            )
     count: Counter[str] = Counter()
     for node in messages(proto):
         if not isinstance(node, onnx.NodeProto) or (node.domain, node.op_type) in own:
@@ -213,6 +218,10 @@ def _check_body(body: Any, known: Mapping[str, Any], depth: int) -> None:
             trees.check_trees(node, _plain(told))
         if node.op_type == "StringNormalizer" and not re.fullmatch(rb"[\w.@-]{0,40}", told.get("locale", b"")):
             raise SerializationError(f"{where} names a locale that is none")
+        if node.op_type == "Split" and told.get("num_outputs", len(node.output)) != len(node.output):
+            raise SerializationError(f"{where} has {len(node.output)} outputs, and says another number of them")
+        if node.op_type == "TfIdfVectorizer":
+            _check_words(where, told)
         if node.op_type == "Loop":
             _check_loop(where, node, told, known)
         for attribute in node.attribute:
@@ -283,6 +292,28 @@ def _check_sizes(where: str, node: Any, told: Mapping[str, Any], known: Mapping[
         start, limit, step = (float(part.ravel()[0]) for part in given)  # type: ignore[union-attr]
         if not step or not (limit - start) / step <= NUMBERS:
             raise SerializationError(f"{where} counts from {start:g} to {limit:g} by {step:g}")
+
+
+def _check_words(where: str, told: Mapping[str, Any]) -> None:
+    """Each sequence of words has a place, and the places and weights are as many."""
+    pool = len(told.get("pool_int64s") or told.get("pool_strings") or ())
+    starts, places = list(told.get("ngram_counts", ())), list(told.get("ngram_indexes", ()))
+    ends = [*starts[1:], pool]
+    fits = (
+        bool(starts)
+        and starts[0] == 0
+        and all(0 <= start <= end <= pool for start, end in zip(starts, ends, strict=True))
+    )
+    if fits:
+        lengths = [(end - start, words + 1) for words, (start, end) in enumerate(zip(starts, ends, strict=True))]
+        count = sum(length // words for length, words in lengths)
+        fits = all(length % words == 0 for length, words in lengths) and count == len(places)
+    if (
+        not fits
+        or not all(0 <= place < 1 << 24 for place in places)
+        or len(told.get("weights") or places) != len(places)
+    ):
+        raise SerializationError(f"{where} has sequences of words that do not fit its list of words")
 
 
 def _check_loop(where: str, node: Any, told: Mapping[str, Any], known: Mapping[str, Any]) -> None:

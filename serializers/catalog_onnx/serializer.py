@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
+from catalog_core.errors import BackendError, CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.records import Description, TensorSpec
 from catalog_core.session import check_tensor
@@ -53,7 +53,10 @@ class OnnxSerializer:
             method = _method_of(request)
             trial = request.trials.get(method)
             made = to_onnx(obj, trial.example if trial else request.example, method)
-            obj = OnnxModel(made.SerializeToString(deterministic=True), {})
+            try:
+                obj = OnnxModel(made.SerializeToString(deterministic=True), {})
+            except NotTrusted as exc:  # the converter left an operator of the other framework in it
+                raise SerializationError(f"the model cannot be kept as ONNX: {exc}") from exc
         model = self._model(obj)
         if FILE in model.external:
             raise SerializationError(f"the external data may not be called {FILE}")

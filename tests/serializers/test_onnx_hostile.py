@@ -205,6 +205,42 @@ def test_a_vector_of_less_than_nothing_is_refused() -> None:
         opened(model([node("FeatureVectorizer", "x", "x", domain="ai.onnx.ml", inputdimensions=[4, -1])]))
 
 
+def test_a_split_says_how_many_outputs_it_has() -> None:
+    """onnxruntime 1.32 ends the process there (SIGABRT)."""
+    split = helper.make_node("Split", ["x"], ["y", "z", "v"], num_outputs=2)
+    with pytest.raises(SerializationError, match="says another number"):
+        opened(model([split]))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"ngram_indexes": [0, 1, 2]}, {"ngram_counts": [0, 40]}, {"ngram_counts": [-1, 4]},
+     {"ngram_indexes": [0, 1, 2, 3, 4, 5, -1]},
+     {"weights": [1.0]}, {"pool_int64s": [1, 2, 3]}],
+    ids=str,
+)  # fmt: skip
+def test_sequences_of_words_fit_the_list_of_words(changed: dict[str, Any]) -> None:
+    """onnxruntime 1.32 ends the process where they do not (SIGABRT)."""
+    told = {
+        "mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 0, "ngram_counts": [0, 4],
+        "ngram_indexes": [0, 1, 2, 3, 4, 5, 6], "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+    }  # fmt: skip
+    nodes = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64)]
+    made = model([*nodes, node("TfIdfVectorizer", "i", **{**told, **changed})])
+    if not changed:
+        assert opened(made).run(x=X)["y"].shape == (1, 7)
+        return
+    with pytest.raises(SerializationError, match="sequences of words"):
+        opened(made)
+
+
+@pytest.mark.parametrize("opset", [0, -1, 27, 2**40])
+def test_an_opset_that_was_not_tried_is_refused(opset: int) -> None:
+    """onnxruntime 1.32 ends the process at a Range of opset 27 whose step is empty (SIGSEGV)."""
+    with pytest.raises(NotTrusted, match="wants version"):
+        opened(model([node("Neg")], opset=opset))
+
+
 def test_an_axis_of_a_transform_is_one_number_in_the_graph() -> None:
     """onnxruntime 1.32 reads the first of none (SIGSEGV)."""
     for constants in ({"a": np.zeros(0, np.int64)}, {}):

@@ -76,7 +76,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "n_supports": (0, 1 << 30), "vectors_per_class": (0, 1 << 30), "pooled_shape": (1, 1 << 12),
     "output_height": (1, 1 << 12), "output_width": (1, 1 << 12), "sampling_ratio": (0, 1 << 10),
     "deformable_group": _COUNT, "offset_group": _COUNT, "min_gram_length": _COUNT, "max_gram_length": _COUNT,
-    "max_skip_count": _SIZE, "mincharnum": _COUNT, "num_scan_inputs": _COUNT, "num_outputs": _COUNT, "scan_input_axes": (-64, 63),
+    "max_skip_count": _SIZE, "mincharnum": _COUNT,
+    "num_scan_inputs": _COUNT, "num_outputs": _COUNT, "scan_input_axes": (-64, 63),
     "scan_output_axes": (-64, 63),
 }  # fmt: skip
 # Which input (by position) of an operator says how large its output is.

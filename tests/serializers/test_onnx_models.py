@@ -148,7 +148,8 @@ def test_what_skl2onnx_writes_loads() -> None:
 def test_a_pipeline_of_texts_by_skl2onnx_opens() -> None:
     skl2onnx = pytest.importorskip("skl2onnx")
     text = pytest.importorskip("sklearn.feature_extraction.text")
-    words = text.TfidfVectorizer(ngram_range=(1, 2), lowercase=False).fit(["a muon and a jet", "one jet", "two muons and a jet"])
+    words = text.TfidfVectorizer(ngram_range=(1, 2), lowercase=False)
+    words.fit(["a muon and a jet", "one jet", "two muons and a jet"])
     kinds = [("X", skl2onnx.common.data_types.StringTensorType([None, 1]))]
     made = skl2onnx.convert_sklearn(words, initial_types=kinds)
     found = OnnxModel(made.SerializeToString(), {}).session.run(None, {"X": np.array([["two muons"]], object)})[0]

@@ -213,13 +213,15 @@ def settled(final: Path, size: int) -> bool:
     return True
 
 
-def file_info(path: Path) -> tuple[int, float] | None:
+def file_info(path: Path | str) -> tuple[int, float] | None:
     """Size in bytes and time of change in seconds since 1970 of a regular file; None where there is none."""
-    with translated(str(path)):
-        try:
-            info = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    try:
+        info = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        with translated(str(path)):
+            raise
     return (info.st_size, info.st_mtime) if stat.S_ISREG(info.st_mode) else None
 
 

@@ -298,8 +298,11 @@ class _Blobs:
             return path if path.is_file() else None
 
     def _path(self, key: str) -> Path:
+        return Path(self._place(key))
+
+    def _place(self, key: str) -> str:
         hexadecimal = _check_key(key)[7:]
-        return Path(f"{self.root}/{hexadecimal[:2]}/{hexadecimal}")
+        return f"{self.root}/{hexadecimal[:2]}/{hexadecimal}"
 
     def _row(self, sql: str, key: str) -> Any:
         with self.backend.lock, self.backend.translated():
@@ -335,7 +338,7 @@ class _Blobs:
     def stat(self, key: str) -> BlobInfo | None:
         """See `interfaces.backend.Blobs.stat`."""
         row = self._row("SELECT length(data), time FROM small WHERE key = ?", key)
-        found = row or durable.file_info(self._path(key))
+        found = row or durable.file_info(self._place(key))
         return BlobInfo(key, *found) if found else None
 
     def list(self, after: str = "") -> Iterator[BlobInfo]:

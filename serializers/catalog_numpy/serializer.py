@@ -46,6 +46,7 @@ class PytreeSerializer:
             raise SerializationError(
                 "a tree of torch tensors is written by 'safetensors'", hint="a dictionary of tensors"
             )
+        tree.restore(structure, arrays)  # what cannot be read back is not published
         static = [text for text in _statics(structure) if text]
         if static:
             warnings.warn(f"not stored, since they hold no numbers: {', '.join(static)[:200]}", stacklevel=2)

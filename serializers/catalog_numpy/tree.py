@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import keyword
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Iterator, Mapping
@@ -184,7 +185,10 @@ def _named(origin: Any, fields: list[str], trust: bool) -> Any:
         if isinstance(found, type) and issubclass(found, tuple) and getattr(found, "_fields", ()) == tuple(fields):
             return found
     label = name.rpartition(".")[2]
-    made = namedtuple(label if label.isidentifier() else "Named", fields)  # type: ignore[misc]  # it checks the names
+    label = label if label.isidentifier() and not keyword.iskeyword(label) else "Named"
+    made = namedtuple(label, fields, rename=True)  # type: ignore[misc]
+    if made._fields != tuple(fields):  # names that no named tuple has: keywords, twice the same
+        raise ValueError(f"a named tuple has no fields {fields!r:.80}")
     made.__module__, made.__qualname__ = module, name  # it is saved again as what it was
     return made
 

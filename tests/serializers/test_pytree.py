@@ -247,3 +247,14 @@ def test_new_trees_take_other_names_and_what_fits(tmp_path: Path) -> None:
         assert done.into["backbone"].tolist() == [1, 1] and done.into["head"].tolist() == [0] * 5
         live["head"] = jax.numpy.zeros(4)
         assert catalog.load("m", like=live, rename={"encoder": "backbone"})["head"].tolist() == [1] * 4
+
+
+def test_a_named_tuple_whose_fields_were_renamed_is_read_back(tmp_path: Path) -> None:
+    """`rename=True` makes `_1` of a name that cannot be one; it was published, and no load could make it."""
+    import collections
+
+    Renamed = collections.namedtuple("Renamed", ["a", "class"], rename=True)  # type: ignore[misc]
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        catalog.save("m", Renamed(np.ones(2), np.zeros(3)), serializer="pytree")
+        loaded = catalog.load("m")
+    assert loaded._fields == ("a", "_1") and loaded[1].shape == (3,)

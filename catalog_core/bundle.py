@@ -170,7 +170,10 @@ def import_(catalog: Catalog, path: Path, name: str | None = None) -> list[Versi
         if not arrivals:
             raise IntegrityError("it has no versions")
         _rehearse(arrivals, name, catalog.actor)
-    return [transfer.arrive(arrival, catalog, name) for arrival in arrivals]
+    arrived: list[Version] = []
+    for arrival in arrivals:
+        arrived.append(transfer.arrive(arrival, catalog, name, {version.number for version in arrived}))
+    return arrived
 
 
 @contextmanager

@@ -779,8 +779,8 @@ class Catalog:
 
     def copy(self, ref: str | Version, target: Catalog, name: str | None = None) -> Version:
         """Publish a version in another catalog, under its own name or `name`: the same manifest, so the same digest.
-        What `target` holds already is not written again; a version that is there is returned. Raises `NotFound`,
-        `IntegrityError`, `ReadOnly`, `NoSpace`."""
+        What `target` holds already is not written again; what an earlier copy of this version published is returned.
+        Raises `NotFound`, `IntegrityError`, `ReadOnly`, `NoSpace`."""
         from catalog_core import transfer
 
         version = self.version(ref)
@@ -825,12 +825,13 @@ class Catalog:
         **about: Any,
     ) -> list[Version]:
         """Publish what an exported file holds, under its own name or `name`, and return the versions, oldest first.
-        Each gets the next number; one that is there with the same digest is returned as it is. All of the file is
-        checked before anything is published. A file or folder in the `format` of another program, which is found out
-        where it is not told, becomes one version; nothing in it is run or unpickled, unless `unsafe` lets a process of
-        its own convert what could not be read otherwise. `about` (see `prepare`) is what is known of it beside; what it
-        says of itself counts more. Raises `NotFound`, `InvalidInput`, `IntegrityError` (a damaged or forged file),
-        `MissingPlugin`, `SerializationError`, `NotTrusted`, `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
+        Each gets the next number; what an earlier import or copy of the same version published is returned as it is,
+        another version of the same digest is not. All of the file is checked before anything is published. A file or
+        folder in the `format` of another program, which is found out where it is not told, becomes one version; nothing
+        in it is run or unpickled, unless `unsafe` lets a process of its own convert what could not be read otherwise.
+        `about` (see `prepare`) is what is known of it beside; what it says of itself counts more. Raises `NotFound`,
+        `InvalidInput`, `IntegrityError` (a damaged or forged file), `MissingPlugin`, `SerializationError`,
+        `NotTrusted`, `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
         from pathlib import Path
 
         from catalog_core import bundle, foreign

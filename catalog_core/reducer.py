@@ -299,7 +299,7 @@ class Reducer:
         if type(event["size"]) is not int:
             raise Rejected(f"the size of {name}@{number} is no number", code="size")
         named = [_alias(alias) for alias in aliases]
-        parents, origin = _relatives(summary)
+        parents, origin = relatives(summary)
         if known is None:
             row = self.db.execute(
                 "INSERT INTO models (name, folded, created, updated) VALUES (?, ?, ?, ?) RETURNING id",
@@ -524,7 +524,7 @@ def _text(value: Any) -> str | None:
     return value
 
 
-def _relatives(summary: Mapping[str, Any]) -> tuple[list[str], tuple[str, str] | None]:
+def relatives(summary: Mapping[str, Any]) -> tuple[list[str], tuple[str, str] | None]:
     """What a publish event says of where its version comes from: references of parents, and the catalog and reference
     that it was copied from. What is no text is passed over."""
     parents, origin = summary.get("parents"), summary.get("origin")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from catalog_core.digests import canonical
 from catalog_core.errors import IntegrityError, Rejected
 from catalog_core.events import event, relies_on
 from catalog_core.layout import SMALL, Chunk, Layout, write_layout
+from catalog_core.reducer import relatives
 from catalog_core.staging import Source, Writer
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ def view(content: Content, chunk: Chunk, what: str) -> memoryview:
 
 
 def copy(version: Version, target: Catalog, name: str) -> Version:
-    """Publish `version` in `target` as the next version of `name`, with its present tags and metrics; one that is there
-    with the same digest is returned as it is. Chunks that `target` holds are not written again, nor fetched from a
-    remote catalog where they are near."""
+    """Publish `version` in `target` as the next version of `name`, with its present tags and metrics; what an earlier
+    copy of the same version published is returned as it is. Chunks that `target` holds are not written again, nor
+    fetched from a remote catalog where they are near."""
     content = version.catalog._content
     artifact = version.catalog._artifact(version)
 
@@ -93,17 +94,15 @@ def copy(version: Version, target: Catalog, name: str) -> Version:
     return arrive(Arrival(version.ref, version.digest, manifest, version.size, files, about(version)), target, name)
 
 
-def arrive(arrival: Arrival, target: Catalog, name: str) -> Version:
-    """Publish what arrives as the next version of `name`, in one intent; see `copy`. Raises `IntegrityError` where a
-    file is not what its digest says."""
+def arrive(arrival: Arrival, target: Catalog, name: str, others: Collection[int] = ()) -> Version:
+    """Publish what arrives as the next version of `name`, in one intent; see `copy`. `others` are numbers of `name` at
+    which other versions arrived. Raises `IntegrityError` where a file is not what its digest says."""
     target._check_writable()
     for _ in range(5):
         target._refresh(force=True)
-        there = target._index.rows(
-            "SELECT number FROM versions WHERE name = ? AND manifest = ? AND deleted = 0", (name, arrival.digest)
-        )
-        if there:
-            return target._version(name, there[0][0])
+        there = next((number for number in _there(arrival, target, name) if number not in others), None)
+        if there is not None:
+            return target._version(name, there)
         writer = Writer(target._backend, target._index, target.progress)
         try:
             return _publish(arrival, target, name, writer)
@@ -113,6 +112,20 @@ def arrive(arrival: Arrival, target: Catalog, name: str) -> Version:
         finally:
             writer.discard()
     raise IntegrityError(f"{arrival.ref} was collected five times while it was copied", hint="stop `catalog gc`")
+
+
+def _there(arrival: Arrival, target: Catalog, name: str) -> Iterator[int]:
+    """The versions of `name` that are what arrives: of its origin, or its origin itself. Another one of the same digest
+    is none: each has its own tags, metrics and aliases."""
+    _, origin = relatives(arrival.about.get("summary", {}))
+    rows = target._index.rows(
+        "SELECT v.number, o.catalog, o.ref FROM versions v LEFT JOIN origins o ON o.version = v.id"
+        " WHERE v.name = ? AND v.manifest = ? AND v.deleted = 0 ORDER BY v.number",
+        (name, arrival.digest),
+    )
+    for number, catalog, ref in rows:
+        if origin is None or origin in ((catalog, ref), (target.id, f"{name}@{number}")):
+            yield number
 
 
 def _publish(arrival: Arrival, target: Catalog, name: str, writer: Writer) -> Version:

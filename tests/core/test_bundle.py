@@ -143,6 +143,32 @@ def test_what_is_there_is_returned_and_what_collides_gets_a_number(
     assert source.import_(path)[0] == source.version("calo/gan@1")
 
 
+def said(catalog: Catalog, name: str) -> list[tuple[Any, ...]]:
+    return [
+        (v.tags, v.metrics, v.aliases, catalog._index.published(v._position, v.model, v.number).get("text"))
+        for v in catalog.versions(name)[::-1]
+    ]
+
+
+def test_two_versions_of_one_digest_are_two_elsewhere(tmp_path: Path, target: Catalog) -> None:
+    with memory_catalog() as source, memory_catalog() as third:
+        one = source.save("m", {"w": np.arange(3)}, tags={"run": "one"}, alias="old")
+        two = source.save("m", {"w": np.arange(3)}, tags={"run": "two"}, alias="prod", description="the second")
+        two.annotate(auc=0.5)
+        assert one.digest == two.digest
+        path = source.export("m", tmp_path / "m.catalog").path
+        target.save("m", {"w": np.arange(3)}, tags={"run": "ours"})  # of the same digest, but no copy
+        for _ in range(2):
+            assert [v.ref for v in target.import_(path)] == ["m@2", "m@3"]
+        assert said(target, "m")[1:] == said(source, "m")
+        for number in (1, 2, 2, 1):
+            assert source.copy(f"m@{number}", third, "n").number == number
+        assert [one[:2] for one in said(third, "n")] == [one[:2] for one in said(source, "m")]
+        again = third.export("n", tmp_path / "n.catalog").path  # of copies
+        assert [v.ref for v in target.import_(again, "m")] == ["m@2", "m@3"]
+        assert [v.ref for v in source.import_(again, "m")] == ["m@1", "m@2"]  # their home
+
+
 def test_where_it_was_first_published_is_kept_on_the_way(source: Catalog, tmp_path: Path) -> None:
     with memory_catalog() as second, memory_catalog() as third:
         source.copy("calo/gan@2", second, "shared/gan")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from catalog_cli.output import json_option, opened, pairs, parsed, put, reference
-from catalog_core.errors import NotFound
+from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.show import size, text
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def update_command(
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="What to call it; else the name of FILE.")
 @click.option("--remove", is_flag=True, help="Remove the attachment --name.")
-@click.option("--get", is_flag=True, help="Write the attachment --name to FILE.")
+@click.option("--get", is_flag=True, help="Write the attachment --name to FILE, which must be new.")
 @json_option
 @click.pass_context
 def attach_command(
@@ -152,6 +152,8 @@ def attach_command(
     version = opened(ctx).version(ref)
     if (remove or get) and name is None:
         raise click.UsageError("--remove and --get need --name")
+    if remove and get:
+        raise click.UsageError("--remove and --get are two steps: get it first")
     if get and name is not None:
         _fetch(version, name, file or Path(Path(name).name))
     elif remove and name is not None:
@@ -163,11 +165,20 @@ def attach_command(
 
 
 def _fetch(version: Version, name: str, target: Path) -> None:
-    """Write an attachment to a file, or all of `name/` into a folder."""
+    """Write an attachment to a new file, or all of `name/` into a new or empty folder. Raises `InvalidInput` where
+    something is there: it may be the only copy of what its owner wrote."""
+    from catalog_core.artifact import check_vacant  # here: the other commands do without
+
     below = [key for key in version.attachments if key.startswith(f"{name}/")]
     if name in version.attachments or not below:
-        target.write_bytes(version.attachment(name))
+        content = version.attachment(name)
+        try:
+            with target.open("xb") as file:
+                file.write(content)
+        except FileExistsError as exc:
+            raise InvalidInput(f"{target} exists already", hint="remove it, or give another FILE") from exc
         return
+    check_vacant(target)
     for key in below:
         path = target / key.removeprefix(f"{name}/")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -207,3 +207,23 @@ def test_a_folder_of_code_is_attached_and_fetched(run, tmp_path: Path) -> None:
     done = run("attach", "calo/gan@1", str(tmp_path / "back"), "--get", "--name", "code")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "back" / "deep" / "train.py").read_text() == "import this"
+
+
+def test_what_is_there_is_not_overwritten_by_an_attachment(run, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("attached")
+    (tmp_path / "a.txt").write_text("attached")
+    assert run("attach", "calo/gan@1", "a.txt").returncode == 0
+    assert run("attach", "calo/gan@1", "code").returncode == 0
+    mine = [tmp_path / "a.txt", tmp_path / "o.txt", tmp_path / "code" / "train.py"]
+    for path in mine:
+        path.write_text("mine")
+    for arguments in (("o.txt", "--name=a.txt"), ("--name=a.txt",), ("--name=code",), ("code", "--name=a.txt")):
+        done = run("attach", "calo/gan@1", "--get", *arguments)
+        assert done.returncode == 1, arguments
+        assert done.stderr.startswith("error: ")
+        assert "exists" in done.stderr
+    assert {path.read_text() for path in mine} == {"mine"}
+    assert run("attach", "calo/gan@1", "--get", "--remove", "--name", "a.txt").returncode == 2
+    assert run("attach", "calo/gan@1", "new.txt", "--get", "--name", "a.txt").returncode == 0
+    assert (tmp_path / "new.txt").read_text() == "attached"

@@ -20,7 +20,7 @@ from catalog_core.names import nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
 from catalog_core.session import fit, running
-from catalog_core.values import refuse_pickle
+from catalog_core.values import FLAGS, check_flags, refuse_pickle
 
 FILES = "files"  # the serializer of what no serializer made: files as they are
 
@@ -62,6 +62,7 @@ class StoredArtifact:
     def load(self, name: str, device: str | None = None, into: Any = None, **options: Any) -> Any:
         """Load one component anew."""
         component = self.find(name)
+        check_flags(**{key: value for key, value in options.items() if key in FLAGS})
         if component.serializer == FILES:
             if device not in (None, "cpu"):
                 raise InvalidInput(f"{name!r} are files, which lie on no {device!r}", hint="load them without device=")

@@ -22,7 +22,7 @@ from catalog_core.errors import (
 )
 from catalog_core.handles import Model, Page, Version, read_models, read_versions
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
-from catalog_core.values import check_limit, refuse_pickle
+from catalog_core.values import FLAGS, check_flags, check_limit, refuse_pickle
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -131,8 +131,10 @@ class Catalog:
         from catalog_core import backends, config
         from catalog_core.index import index_known
 
+        check_flags(create=create, damaged=damaged)
         settings = config.resolve(target)
         if stale is not None:
+            check_flags(stale=stale)
             settings = evolve(settings, stale=stale)
         try:
             made = backends.connect(settings, create=create)
@@ -532,6 +534,7 @@ class Catalog:
     ) -> Version:
         """Prepare and save in one call; see `prepare` and `Draft.save`. `verify=True` runs the checks before, and
         `VerificationFailed` is raised if one fails, unless `force`."""
+        check_flags(verify=verify, force=force)
         if alias is not None:
             check_alias(alias)
         with self.prepare(name, obj, **about) as draft:
@@ -728,6 +731,7 @@ class Catalog:
     def _load(self, version: Version, component: str | None, **options: Any) -> Any:
         from catalog_core.artifact import Components
 
+        check_flags(**{key: value for key, value in options.items() if key in FLAGS})
         artifact = self._artifact(version)
         names = [part.name for part in artifact.manifest.components]
         if component is None and len(names) > 1:
@@ -742,6 +746,7 @@ class Catalog:
         `s.generate(latent=z)`. Arrays or tensors go in, of the dtypes and shapes that the entry point names, else
         `InvalidInput`; NumPy arrays come out. Raises `NotFound`, `MissingPlugin`, `BackendError` (no such device),
         `InvalidInput` (it was saved without an example, so nothing is known that could run)."""
+        check_flags(**{key: value for key, value in options.items() if key in FLAGS})
         artifact = self.artifact(ref)
         if not artifact.manifest.entry_points:
             told = artifact.manifest.description.values()
@@ -836,6 +841,7 @@ class Catalog:
 
         from catalog_core import bundle, foreign
 
+        check_flags(unsafe=unsafe)
         self._check_writable()
         place, chosen = Path(path), None if name is None else check_name(name)
         spec = foreign.spec_for(self, place, format)
@@ -921,6 +927,7 @@ class Catalog:
 
         from catalog_core import verify
 
+        check_flags(trust=trust)
         with tempfile.TemporaryDirectory(prefix="catalog-verify-") as folder:
             return verify.check(self.artifact(ref), Path(folder), trust=trust)
 
@@ -935,6 +942,7 @@ class Catalog:
         it only says what would go. Raises `ReadOnly`, `Conflict` when others keep publishing."""
         from catalog_core import maintain
 
+        check_flags(dry_run=dry_run)
         return maintain.gc(self, grace, dry_run)
 
     def erase(self, ref: str | Version, reason: str) -> Erased:
@@ -958,6 +966,7 @@ class Catalog:
         `BackendError` (a part is away; the others were served), `IntegrityError`, `ReadOnly`, `NoSpace`."""
         from catalog_core import sync
 
+        check_flags(dry_run=dry_run)
         return sync.sync(self, parts or None, create=not dry_run, dry_run=dry_run, progress=progress)
 
     def replicas(self, *, blobs: bool = True) -> list[Replica]:
@@ -965,6 +974,7 @@ class Catalog:
         has damaged ones, by what its store reports. Raises `InvalidInput` (no hybrid)."""
         from catalog_core import replicas
 
+        check_flags(blobs=blobs)
         return replicas.replicas(self, blobs=blobs)
 
     def audit(self, *, deep: bool = False, mend: bool = False, progress: Progress | None = None) -> Audit:
@@ -972,6 +982,7 @@ class Catalog:
         reading all of it. `mend` brings good bytes to where they lack. Raises `BackendError` where a part is away."""
         from catalog_core import replicas
 
+        check_flags(deep=deep, mend=mend)
         return replicas.audit(self, deep=deep, mend=mend, progress=progress)
 
     def failover(self, part: str, *, force: bool = False) -> int:
@@ -980,6 +991,7 @@ class Catalog:
         machine has seen more than the part has, unless `force`), `BackendError`, `ReadOnly`."""
         from catalog_core import replicas
 
+        check_flags(force=force)
         return replicas.failover(self, part, force=force)
 
     def reconcile(
@@ -990,6 +1002,7 @@ class Catalog:
         and `drop` are ids of conflicts that are to win, or to stay void for good. Raises `NotFound`, `ReadOnly`."""
         from catalog_core import reconcile
 
+        check_flags(apply=apply, renumber=renumber)
         return reconcile.reconcile(self, apply=apply, renumber=renumber, take=take, drop=drop)
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ from catalog_core.outputs import choosing
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.rehearsal import LiveObjects, rehearse
 from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
-from catalog_core.values import check_metric, check_tags, members, refuse_pickle, scalar
+from catalog_core.values import check_flags, check_metric, check_tags, members, refuse_pickle, scalar
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -350,6 +350,7 @@ class Draft:
         """Check the draft in a fresh process; returns a `verify.Report` (a table of checks). What would run its
         author's code is skipped without `trust`."""
         self._check_open()
+        check_flags(trust=trust)
         from catalog_core import verify
 
         self.report = verify.check(self.artifact, self._temporary(), trust=trust)
@@ -359,6 +360,7 @@ class Draft:
         """Publish the draft as the next version; durable when this returns. Raises `VerificationFailed` after a
         failed `verify`, unless `force`; `InvalidInput` where it was saved or discarded before; `PublishedNotReplicated`
         where a replica did not follow: then call it again."""
+        check_flags(force=force)
         if self._behind is not None:  # the version stands; what is missing is copies of it
             self.catalog.sync()
             version, self._behind = self._behind, None

@@ -14,6 +14,7 @@ import attrs
 from catalog_core import tensors
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.names import nearest
+from catalog_core.values import check_flags
 
 OPTIONS = ("rename", "partial")  # of `load`, for serializers that fill by names
 SHOWN = 20
@@ -59,8 +60,7 @@ def options_of(options: Mapping[str, Any]) -> dict[str, Any]:
             f"rename= is a {type(rename).__name__}",
             hint="{'old': 'new'} for names or prefixes, or a function of a name",
         )
-    if not isinstance(partial, bool):
-        raise InvalidInput(f"partial= is {partial!r}, neither True nor False")
+    check_flags(partial=partial)
     return {"rename": rename, "partial": partial}
 
 

@@ -176,6 +176,18 @@ def given(verb: str, opposite: str | None, pair: tuple[Any, ...], keywords: Mapp
     return values
 
 
+FLAGS = ("trust", "partial", "copy")  # options of `load` and `session` that are on or off
+
+
+def check_flags(**values: Any) -> None:
+    """Raise `InvalidInput` for a value that is neither True nor False: a text such as "no" would count as yes."""
+    for name, value in values.items():
+        if not isinstance(scalar(value), bool):
+            raise InvalidInput(
+                f"{name}= is {repr(value)[:60]}, neither True nor False", hint=f"{name}=True, or leave it out"
+            )
+
+
 OPEN = "it holds an open catalog, with files, connections and locks of this process"
 
 

@@ -474,3 +474,29 @@ def test_handles_are_references_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert version.attach("note", str(tmp_path / "note.txt")).attachments["note"] == 1
     with pytest.raises(NotFound, match="calo/gan"):
         catalog.version("CALO/GAN")
+
+
+FLAGS: dict[str, Callable[[Catalog, Any], Any]] = {
+    "trust": lambda c, value: c.load("calo/gan", trust=value),
+    "copy": lambda c, value: c.load("digits", copy=value),
+    "partial": lambda c, value: c.load("calo/gan", into={}, partial=value),
+    "verify": lambda c, value: c.save("digits", {"w": np.zeros(1)}, verify=value),
+    "force": lambda c, value: c.save("digits", {"w": np.zeros(1)}, force=value),
+    "trust of verify": lambda c, value: c.verify("calo/gan", trust=value),
+    "trust of a handle": lambda c, value: c.version("calo/gan").load(trust=value),
+    "trust of a session": lambda c, value: c.session("calo/gan", trust=value),
+    "dry_run": lambda c, value: c.gc(dry_run=value),
+    "unsafe": lambda c, value: c.import_("nothing", unsafe=value),
+    "create": lambda c, value: Catalog.open(c.url, create=value),
+    "stale": lambda c, value: Catalog.open(c.url, stale=value),
+}
+
+
+@pytest.mark.parametrize("call", FLAGS)
+@pytest.mark.parametrize("value", ["no", "false", 0, 1, []])
+def test_what_is_on_or_off_is_true_or_false(catalog: Catalog, call: str, value: Any) -> None:
+    name = call.partition(" ")[0]
+    before = catalog.position
+    with pytest.raises(InvalidInput, match=f"{name}= is .*, neither True nor False"):
+        FLAGS[call](catalog, value)
+    assert catalog.position == before

@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 
 TOGETHER = 200  # attachments in one entry
 ROOM = 500  # ids in one statement
+WITH_MODEL = 3  # `deleted` of a version that went with its model
 FIELDS = ("title", "description", "owner")  # of a model
 
 
@@ -75,6 +76,20 @@ def _among(index: Index, select: str, column: str, ids: Iterable[int]) -> Iterat
     for start in range(0, len(wanted), ROOM):
         part = wanted[start : start + ROOM]
         yield from index.rows(f"{select} WHERE {column} IN ({','.join('?' * len(part))}) ORDER BY 1, 2", part)
+
+
+def _deleted(index: Index, name: str) -> str | None:
+    """A hint that names the deleted versions of a model that can be restored, the newest first; None without any."""
+    numbers = index.rows(
+        "SELECT v.number FROM versions v JOIN models m ON m.id = v.model WHERE m.name = ? AND v.deleted IN (1, ?)"
+        " ORDER BY v.number DESC LIMIT 4",
+        (name, WITH_MODEL),
+    )
+    refs = [f"{name}@{number}" for (number,) in numbers]
+    if not refs:
+        return None
+    which = f"{', '.join(refs[:3])}{' …' if len(refs) > 3 else ''} {'is' if len(refs) == 1 else 'are'} deleted"
+    return f"{which}: catalog restore {refs[0]}"
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -355,8 +370,17 @@ class Version:
         return self._changed(self._event("version.deleted"))
 
     def restore(self) -> Version:
-        """Undo a delete. Raises `Rejected` once the bytes were collected."""
-        return self._changed(self._event("version.restored"))
+        """Undo a delete. Raises `InvalidInput` where it is not deleted, `Rejected` once the bytes were collected."""
+
+        def restored(index: Index) -> list[dict[str, Any]]:
+            self._check_standing(index)
+            sql = "SELECT 1 FROM versions v JOIN models m ON m.id = v.model WHERE m.name = ? AND v.number = ?"
+            if not index.rows(f"{sql} AND v.deleted > 0", (self.model, self.number)):
+                raise InvalidInput(f"{self.ref} is not deleted", hint=_deleted(index, self.model))
+            return [self._event("version.restored")]
+
+        self.catalog._commit(events=restored)
+        return self.catalog.version(self, deleted=True)
 
     def lineage(self) -> Lineage:
         """Parents and children, and theirs, as a tree."""
@@ -510,10 +534,16 @@ class Model:
         return self.catalog.model(self.name, deleted=True)
 
     def restore(self) -> Model:
-        """Undo a delete."""
+        """Undo a delete. Raises `InvalidInput` where it is not deleted, and names the versions that are."""
         from catalog_core.events import event
 
-        self.catalog._commit(event("model.restored", model=self.name))
+        def restored(index: Index) -> list[dict[str, Any]]:
+            hidden = "SELECT 1 FROM models m WHERE name = ? AND (deleted OR EXISTS (SELECT 1 FROM versions v"
+            if not index.rows(f"{hidden} WHERE v.model = m.id AND v.deleted = {WITH_MODEL}))", (self.name,)):
+                raise InvalidInput(f"{self.name} is not deleted", hint=_deleted(index, self.name))
+            return [event("model.restored", model=self.name)]
+
+        self.catalog._commit(events=restored)
         return self.catalog.model(self.name)
 
     def history(self) -> list[Event]:

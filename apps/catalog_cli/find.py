@@ -13,12 +13,25 @@ from catalog_core.handles import Model, Version
 from catalog_core.names import Reference, parse_reference
 from catalog_core.show import size
 
+MOST = 1_000_000  # rows of one listing (values.check_limit)
+
 
 def limit_option(default: int) -> Any:
     """How many rows a listing shows."""
     return click.option(
-        "--limit", default=default, type=click.IntRange(min=1), metavar="N", show_default=True, help="At most so many."
+        "--limit",
+        default=default,
+        type=click.IntRange(1, MOST),
+        metavar="N",
+        show_default=True,
+        help="At most so many.",
     )
+
+
+def _more(cut: bool, limit: int, told: str = "more follow") -> None:
+    """Say that a listing was cut, to standard error: programs and people are both told."""
+    if cut:
+        say(f"{told}: --limit {min(10 * limit, MOST)} shows ten times as many", err=True)
 
 
 @click.command("list")
@@ -30,12 +43,13 @@ def list_command(ctx: click.Context, name: str | None, limit: int) -> None:
     """List the models, or the versions of NAME, newest first."""
     catalog = opened(ctx)
     if name is not None:
-        put_table(ctx, catalog.versions(name)[:limit], f"{name} has no versions")
+        versions = catalog.versions(name)
+        put_table(ctx, versions[:limit], f"{name} has no versions")
+        _more(len(versions) > limit, limit)
     else:
         page = catalog.models(limit=limit)
         put_table(ctx, list(page), f"{catalog.name} is empty: catalog save NAME PATH")
-        if page.cursor is not None:
-            say(f"more follow: --limit {10 * limit} shows ten times as many", err=True)
+        _more(page.cursor is not None, limit)
     notify(ctx, catalog)
 
 
@@ -144,4 +158,6 @@ def lineage_command(ctx: click.Context, ref: str) -> None:
 @click.pass_context
 def history_command(ctx: click.Context, name: str | None, limit: int) -> None:
     """Show every change of NAME, or of the whole catalog, oldest first."""
-    put_table(ctx, opened(ctx).history(name, limit=limit), "no changes")
+    events = opened(ctx).history(name, limit=min(limit + 1, MOST))
+    put_table(ctx, events[-limit:], "no changes")
+    _more(len(events) > limit, limit, "more follow, which are older")

@@ -105,6 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
+        if isinstance(exc, click.NoSuchOption):
+            exc = _pointed(exc)
         if "--json" in given:
             usage = getattr(exc, "ctx", None)
             hint = usage.get_usage() if usage is not None else None
@@ -138,6 +140,17 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             click.echo(f"error: {message}", err=True)
         sys.exit(1)
+
+
+def _pointed(exc: click.NoSuchOption) -> click.UsageError:
+    """The error, which says of an option of the group that was given behind a command where it belongs."""
+    own = {name for param in group.params for name in param.opts}
+    if exc.ctx is None or exc.ctx.parent is None or exc.option_name not in own:
+        return exc
+    command = exc.ctx.command_path.removeprefix("catalog ")
+    return click.UsageError(
+        f"{exc.option_name} stands behind the command. It goes before: catalog {exc.option_name} … {command}", exc.ctx
+    )
 
 
 def _json_error(kind: str, message: str, hint: str | None) -> None:

@@ -30,7 +30,7 @@ def init_command(ctx: click.Context) -> None:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--component", multiple=True, metavar="N=PATH", help="A component and its file or folder.")
 @click.option("--serializer", help="What reads PATHS later, where their names do not say it: generic.")
-@click.option("--alias", help="Point this alias at the new version.")
+@click.option("--alias", "aliases", multiple=True, help="Point this alias at the new version.")
 @click.option("--tag", multiple=True, metavar="K=V", help="A tag.")
 @click.option("--metric", multiple=True, metavar="K=NUMBER", help="A metric: a finite number.")
 @click.option("--param", multiple=True, metavar="K=V", help="A parameter of the training.")
@@ -42,10 +42,12 @@ def init_command(ctx: click.Context) -> None:
 @click.pass_context
 def save_command(
     ctx: click.Context, name: str, paths: tuple[Path, ...], component: tuple[str, ...], serializer: str | None,
-    alias: str | None, tag: tuple[str, ...], metric: tuple[str, ...], param: tuple[str, ...], parent: tuple[str, ...],
-    description: str | None, verify: bool, force: bool,
+    aliases: tuple[str, ...], tag: tuple[str, ...], metric: tuple[str, ...], param: tuple[str, ...],
+    parent: tuple[str, ...], description: str | None, verify: bool, force: bool,
 ) -> None:  # fmt: skip
     """Publish PATHS (files or one folder) as the next version of NAME."""
+    if len(aliases) > 1:  # click would take the last and drop the others
+        raise click.UsageError("--alias is given twice: save with one, and add the others by catalog alias REF NAME")
     components = {key: Path(path) for key, path in pairs(component, "component").items()}
     for path in paths:
         key = "model" if len(paths) == 1 and not components else path.stem
@@ -56,9 +58,9 @@ def save_command(
         raise click.UsageError("nothing to save: give a PATH, or --component name=PATH")
     catalog = opened(ctx, publish=True)
     version = catalog.save(
-        name, components=components, alias=alias, verify=verify, force=force, tags=pairs(tag, "tag", typed=True),
-        metrics=pairs(metric, "metric", numbers=True), params=pairs(param, "param", typed=True),
-        description=description, parents=parent, serializer=serializer,
+        name, components=components, alias=next(iter(aliases), None), verify=verify, force=force,
+        tags=pairs(tag, "tag", typed=True), metrics=pairs(metric, "metric", numbers=True),
+        params=pairs(param, "param", typed=True), description=description, parents=parent, serializer=serializer,
     )  # fmt: skip
     new = size(version.summary["new_bytes"])
     put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])

@@ -177,3 +177,54 @@ def test_versions_of_two_catalogs_are_compared(run: Run, tmp_path: Path) -> None
     found = json.loads(run("compare", "m@1", "other:m@1", "--json")[1])
     assert (found["first"], found["second"]) == ("catalog:m@1", "other:m@1")
     assert [(d["kind"], d["before"], d["after"]) for d in found["differences"]] == [("tag", "a", "b")]
+
+
+def test_a_listing_that_is_cut_says_so(run: Run) -> None:
+    for _ in range(3):
+        assert run("save", "m", "weights.bin")[0] == 0
+    for arguments in (("list", "m"), ("history",), ("history", "m")):
+        for more in ((), ("--json",)):
+            code, out, err = run(*arguments, "--limit", "2", *more)
+            assert (code, err.count("more follow")) == (0, 1), arguments
+            assert "--limit 20" in err
+            assert run(*arguments, "--limit", "4", *more)[2] == ""
+            assert not more or len(json.loads(out)) == 2
+    newest = json.loads(run("history", "--limit", "2", "--json")[1])
+    assert newest == json.loads(run("history", "--json")[1])[-2:]
+    assert len(json.loads(run("list", "m", "--limit", "3", "--json")[1])) == 3
+    assert run("list", "m", "--limit", "3")[2] == ""
+
+
+def test_nothing_is_restored_that_was_not_deleted(run: Run) -> None:
+    for _ in range(2):
+        assert run("save", "m", "weights.bin")[0] == 0
+    assert run("delete", "m@1")[0] == 0
+    before = run("history", "--json")[1]
+    for ref in ("m", "m@2"):
+        code, out, err = run("restore", ref)
+        assert (code, out) == (1, "")
+        assert err == f"error: {ref} is not deleted\nhint: m@1 is deleted: catalog restore m@1\n"
+    assert run("history", "--json")[1] == before
+    assert run("restore", "m@1")[0] == 0
+    assert run("restore", "m@1")[2] == "error: m@1 is not deleted\n"
+    assert run("delete", "m")[0] == 0
+    assert run("save", "m", "weights.bin")[0] == 0  # the model is there again, and its old versions are not
+    assert "m@2, m@1 are deleted: catalog restore m@2" in run("restore", "m@3")[2]
+    assert run("restore", "m")[0] == 0
+    assert len(json.loads(run("list", "m", "--json")[1])) == 3
+
+
+def test_an_alias_is_given_once(run: Run) -> None:
+    code, _, err = run("save", "m", "weights.bin", "--alias", "a", "--alias", "b")
+    assert code == 2
+    assert "--alias is given twice" in err
+    assert json.loads(run("list", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("option", [("-c", "./m"), ("--catalog", "./m"), ("--stale",)])
+def test_an_option_of_all_commands_is_pointed_before_the_command(run: Run, option: tuple[str, ...]) -> None:
+    code, _, err = run("list", *option)
+    assert code == 2
+    assert f"It goes before: catalog {option[0]} … list" in err
+    assert "It goes before" in json.loads(run("list", "--json", *option)[1])["error"]["message"]
+    assert "It goes before" not in run("list", "--oops")[2]

@@ -329,6 +329,10 @@ class Machine(RuleBasedStateMachine):
         name, number, version = self.some(data)
         catalog = self.catalogs[who]
         handle = catalog.version(f"{name}@{number}", deleted=True)
+        if not version.hidden:
+            with pytest.raises(InvalidInput, match="is not deleted"):
+                handle.restore()
+            return
         if version.hidden.endswith("collected"):
             try:
                 handle.restore()

@@ -7,7 +7,7 @@ It never reads a blob, a clock or the network, so every reader arrives at the sa
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from catalog_core.digests import canonical, check_digest, parse
@@ -34,6 +34,7 @@ CREATE TABLE parents (version INTEGER, ordinal INTEGER, ref TEXT, PRIMARY KEY (v
 CREATE TABLE origins (version INTEGER PRIMARY KEY, catalog TEXT, ref TEXT);
 CREATE TABLE attachments (version INTEGER, name TEXT, digest TEXT, size INTEGER,
   PRIMARY KEY (version, name)) WITHOUT ROWID;
+CREATE TABLE descriptions (version INTEGER PRIMARY KEY, text TEXT);
 CREATE VIRTUAL TABLE texts USING fts5(name, body, content='', columnsize=0, tokenize='unicode61');
 CREATE VIRTUAL TABLE model_texts USING fts5(body, tokenize='unicode61');
 CREATE TABLE entries (position INTEGER PRIMARY KEY, data BLOB);
@@ -70,6 +71,7 @@ FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)"
 PARENT = "INSERT INTO parents VALUES (?, ?, ?)"
 ORIGIN = "INSERT INTO origins VALUES (?, ?, ?)"
 TEXT = "INSERT INTO texts (rowid, name, body) VALUES (?, ?, ?)"
+DESCRIPTION = "INSERT INTO descriptions VALUES (?, ?)"
 INTENT = "INSERT INTO intents VALUES (?, ?, ?)"
 ENTRY = "INSERT INTO entries VALUES (?, ?)"
 EVENT = (
@@ -81,7 +83,7 @@ BROKEN = (
     Rejected, ValueError, KeyError, TypeError, AttributeError,
     sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
 )  # fmt: skip
-REDUCED = (VERSION, NEWEST, FIELD, ALIAS, PARENT, ORIGIN, TEXT)
+REDUCED = (VERSION, NEWEST, FIELD, ALIAS, PARENT, ORIGIN, DESCRIPTION, TEXT)
 KEEP = (*REDUCED, INTENT, ENTRY, EVENT)
 GROUPS = ("tags", "metrics", "params", "taxonomy")
 STATE = (
@@ -294,8 +296,7 @@ class Reducer:
         digests = check_digest(event["manifest"]), check_digest(event["layout"])
         framework, algorithm, verification = map(_text, map(summary.get, ("framework", "algorithm", "verification")))
         fields = [row for kind in GROUPS if kind in event for row in field_rows(kind, event[kind])]
-        words = [_text(event.get("text")) or "", framework or "", algorithm or "", actor]
-        words += [f"{key} {value}" for key, value in event.get("tags", {}).items()]
+        description = _text(event.get("text"))
         if type(event["size"]) is not int:
             raise Rejected(f"the size of {name}@{number} is no number", code="size")
         named = [_alias(alias) for alias in aliases]
@@ -321,7 +322,10 @@ class Reducer:
         kept[PARENT] += [(version, place, parent) for place, parent in enumerate(parents)]
         if origin is not None:
             kept[ORIGIN].append((version, *origin))
-        kept[TEXT].append((version, name.replace("/", " "), " ".join(words)))
+        if description:
+            kept[DESCRIPTION].append((version, description))
+        tags = [row for row in fields if row[0].startswith("tags.")]
+        kept[TEXT].append(text_row(version, name, description, framework, algorithm, actor, tags))
 
     def is_erased(self, key: str) -> bool:
         """Whether the content of a storage key may not come back."""
@@ -356,7 +360,25 @@ class Reducer:
         )
 
     def _on_tags_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
+        version = self._version(event)[1]
+        self.write_back()
+        before = self._text_row(version)
         self._set_fields(event, "tags")
+        # a table without content is told what to forget, word by word
+        self.db.execute("INSERT INTO texts (texts, rowid, name, body) VALUES ('delete', ?, ?, ?)", before)
+        self.db.execute(TEXT, self._text_row(version))
+
+    def _text_row(self, version: int) -> tuple[int, str, str]:
+        """The words of a version that is written, as `texts` has them."""
+        name, text, framework, algorithm, author = self.db.execute(
+            "SELECT name, d.text, framework, algorithm, author FROM versions v"
+            " LEFT JOIN descriptions d ON d.version = v.id WHERE v.id = ?",
+            (version,),
+        ).fetchone()
+        tags = self.db.execute(
+            "SELECT key, text FROM fields WHERE version = ? AND key BETWEEN 'tags.' AND 'tags/'", (version,)
+        )
+        return text_row(version, name, text, framework, algorithm, author, tags)
 
     def _on_metrics_set(self, event: Mapping[str, Any], entry: Entry, actor: str) -> None:
         self._set_fields(event, "metrics")
@@ -532,6 +554,15 @@ def relatives(summary: Mapping[str, Any]) -> tuple[list[str], tuple[str, str] | 
     if isinstance(origin, dict) and isinstance(origin.get("catalog"), str) and isinstance(origin.get("ref"), str):
         return named, (origin["catalog"], origin["ref"])
     return named, None
+
+
+def text_row(
+    version: int, name: str, description: str | None, framework: str | None, algorithm: str | None, author: str,
+    tags: Iterable[Sequence[Any]],
+) -> tuple[int, str, str]:  # fmt: skip
+    """The row of `texts` of a version; the rows of its tags begin with key and text."""
+    words = [description or "", framework or "", algorithm or "", author, *sorted(f"{k[5:]} {t}" for k, t, *_ in tags)]
+    return version, name.replace("/", " "), " ".join(words)
 
 
 def field_rows(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str, float | None, int | None]]:

@@ -368,3 +368,35 @@ def test_titles_and_descriptions_of_models_are_found(tmp_path: Path, monkeypatch
         assert len(refs(opened, "network")) == 6
         opened.model("gan").update(title="Renamed")
         assert refs(opened, "calorimeter") == []
+
+
+def words_in(index: Index) -> list[tuple[str, int, str]]:
+    """All that the texts of versions are found by: word, version, column."""
+    with index:
+        index.db.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, texts, instance)")
+        rows = index.db.execute("SELECT term, doc, col FROM temp.vocabulary ORDER BY 1, 2, 3").fetchall()
+        index.db.execute("DROP TABLE temp.vocabulary")
+    return rows
+
+
+def test_tags_of_later_are_found_and_those_of_once_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(tmp_path / "catalog") as opened:
+        first = opened.save("a/m", {"w": np.arange(3)}, tags={"team": "desk", "n": 7, "ok": True}, description="desk")
+        opened.save("a/m", {"w": np.arange(4)}, tags={"team": "desk"})
+        assert refs(opened, "later") == []
+        first = first.tag(note="much later", x=0.5)
+        assert refs(opened, "later") == refs(opened, "note") == refs(opened, "later 7 true") == ["a/m@1"]
+        first = first.tag(note="sooner", team="lab")
+        assert refs(opened, "later") == []
+        assert refs(opened, "text ~ sooner and tags.n = 7") == refs(opened, "team lab") == ["a/m@1"]
+        assert refs(opened, "team desk") == ["a/m@2", "a/m@1"]  # its description says so still
+        first.untag("note").untag("ok")
+        assert refs(opened, "sooner") == refs(opened, "note") == refs(opened, "true") == []
+        assert refs(opened, "name ~ a") == ["a/m@2", "a/m@1"]
+        live, place = words_in(opened._index), opened._index.path
+    assert place is not None
+    place.unlink()  # it is made anew
+    with Catalog.open(tmp_path / "catalog") as again:
+        assert refs(again, "team desk") == ["a/m@2", "a/m@1"]
+        assert words_in(again._index) == live

@@ -11,7 +11,7 @@ from catalog_cli.output import json_option, made, opened, pairs, put, reference
 from catalog_core import redact
 from catalog_core.errors import InvalidInput
 from catalog_core.handles import Version
-from catalog_core.names import parse_reference
+from catalog_core.names import check_alias, parse_reference
 from catalog_core.show import record, size
 
 
@@ -46,8 +46,8 @@ def save_command(
     parent: tuple[str, ...], description: str | None, verify: bool, force: bool,
 ) -> None:  # fmt: skip
     """Publish PATHS (files or one folder) as the next version of NAME."""
-    if len(aliases) > 1:  # click would take the last and drop the others
-        raise click.UsageError("--alias is given twice: save with one, and add the others by catalog alias REF NAME")
+    for alias in aliases:
+        check_alias(alias)  # all of them, before anything is published
     components = {key: Path(path) for key, path in pairs(component, "component").items()}
     for path in paths:
         key = "model" if len(paths) == 1 and not components else path.stem
@@ -62,6 +62,8 @@ def save_command(
         tags=pairs(tag, "tag", typed=True), metrics=pairs(metric, "metric", numbers=True),
         params=pairs(param, "param", typed=True), description=description, parents=parent, serializer=serializer,
     )  # fmt: skip
+    for alias in aliases[1:]:
+        version = catalog.version(version).alias(alias)
     new = size(version.summary["new_bytes"])
     put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 

@@ -214,11 +214,14 @@ def test_nothing_is_restored_that_was_not_deleted(run: Run) -> None:
     assert len(json.loads(run("list", "m", "--json")[1])) == 3
 
 
-def test_an_alias_is_given_once(run: Run) -> None:
-    code, _, err = run("save", "m", "weights.bin", "--alias", "a", "--alias", "b")
-    assert code == 2
-    assert "--alias is given twice" in err
+def test_every_alias_that_is_given_is_set(run: Run) -> None:
+    assert run("save", "m", "weights.bin", "--alias", "a", "--alias", "b b")[0] == 1
     assert json.loads(run("list", "--json")[1]) == []
+    for _ in range(2):
+        code, out, err = run("save", "m", "weights.bin", "--alias", "a", "--alias", "b", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)["aliases"] == ["a", "b"]
+    assert json.loads(run("list", "--json")[1])[0]["aliases"] == {"a": 2, "b": 2}
 
 
 @pytest.mark.parametrize("option", [("-c", "./m"), ("--catalog", "./m"), ("--stale",)])

@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import Any
 
+LONGEST = 8000  # characters of a message
+
 
 class CatalogError(Exception):
     """Base of all errors. `hint` is the way out, printed on a line of its own by the command line."""
@@ -45,7 +47,10 @@ class CatalogError(Exception):
         from catalog_core import redact  # here: most programs meet no error
         from catalog_core.shown import clean_lines
 
-        self.message = clean_lines(redact.text(str(message)))  # it may quote what others wrote
+        told = str(message)  # it may quote what others wrote, at any length
+        if len(told) > LONGEST:
+            told = f"{told[:LONGEST]} … ({len(told):,} characters)"
+        self.message = clean_lines(redact.text(told))
         super().__init__(self.message)
         self.hint = hint and clean_lines(redact.text(hint))
         self.reference = reference

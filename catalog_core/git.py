@@ -195,6 +195,8 @@ class _Changes:
         for folder, place in [*((f, self.repository.root / f / ".gitattributes") for f in folders), *places]:
             below = name.removeprefix(folder)
             for pattern, *words in self._lines(place):
+                if time.monotonic() > self.deadline:
+                    raise TimeoutError(f"{place} takes too long")
                 subject = below if "/" in pattern.rstrip("/") else below.rpartition("/")[2]
                 if fnmatchcase(subject, pattern.removeprefix("/")):
                     found = _conversion(words, found)

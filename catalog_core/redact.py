@@ -22,12 +22,18 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`\x00-\x1f]+")
-_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|x-[a-z-]*(?:key|token)|(?:set-)?cookie)(\s*:\s*)([^\n'\"]+)")
+# Every repetition that a long word could restart at each of its letters is bounded: strangers' texts are scrubbed too.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://[^\s'\"<>`\x00-\x1f]+")
+_HEADER = re.compile(
+    r"(?i)\b((?:proxy-)?authorization|x-[a-z-]{0,60}(?:key|token)|(?:set-)?cookie)(\s*:\s*)([^\n'\"]+)"
+)
 _BEARER = re.compile(r"\b([Bb]earer|[Bb]asic)(\s+)(?=[\w.~+/=-]*[\dA-Z=])[\w.~+/-]{8,}=*")
-_PAIR = re.compile(r"([\"']?)([A-Za-z][\w.-]*)\1(\s*=\s*|(?<=[\"'])\s*:\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"'\]})]+)")
+_PAIR = re.compile(
+    r"(?<![\w.-])([\"']?)([\w.-]{1,200})\1(\s*=\s*|(?<=[\"'])\s*:\s*)"
+    r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"'\]})]+)"
+)
 # `--password x` and `Password: x` in the middle of a text.
-_OPTION_OF_TEXT = re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)(\s+)(\"[^\"\n]*\"|'[^'\n]*'|[^\s'\"-]\S*)")
+_OPTION_OF_TEXT = re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]{0,200})(\s+)(\"[^\"\n]*\"|'[^'\n]*'|[^\s'\"-]\S*)")
 _TOLD = re.compile(
     r"(?i)\b(password|passwd|passphrase|client[ _-]secret|api[ _-]?key|access[ _-]token)(\s*:\s*)([^\s'\",;)}]+)"
 )

@@ -34,7 +34,7 @@ metric monitor num n max query attention state config column row join map prng r
 TOKENS = re.compile(
     r"\b(?:hf_(?=[A-Za-z0-9]*[A-Z0-9])[A-Za-z0-9]{6,}|hf_[a-z]{20,}|gh[pousr]_[A-Za-z0-9]{6,}|github_pat_\w{6,}"
     r"|gl[a-z]{2,5}-[\w-]{10,}|xox[a-z]-[\w-]{6,}|sk-[\w-]{12,}|[spr]k_(?:live|test)_\w{6,}|(?:AKIA|ASIA|AROA)[A-Z0-9]{8,}"
-    r"|AIza[\w-]{16,}|ya29\.[\w-]{8,}|eyJ[\w-]{6,}\.[\w-]{2,}(?:\.[\w-]*)?|npm_[A-Za-z0-9]{16,}|pypi-[\w-]{16,}"
+    r"|AIza[\w-]{16,}|ya29\.[\w-]{8,}|eyJ[\w-]{6,4000}\.[\w-]{2,}(?:\.[\w-]*)?|npm_[A-Za-z0-9]{16,}|pypi-[\w-]{16,}"
     r"|dapi[0-9a-f]{16,}|SG\.[\w-]{8,}\.[\w-]{8,}|dop_v1_[0-9a-f]{16,}|shpat_[0-9a-fA-F]{16,}|wandb_v1_\w{8,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.S,

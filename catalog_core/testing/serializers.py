@@ -147,7 +147,7 @@ class SerializerContract:
         """Saves the object, or another, as `m` with its methods as entry points."""
 
         def save(catalog: Catalog, value: Any = None, name: str = "m") -> Catalog:
-            points = {method: f"model.{method}" for method in methods} or None
+            points = {f"use-{method}": f"model.{method}" for method in methods} or None
             value = obj if value is None else value
             catalog.save(name, components={"model": value}, entry_points=points, example=example)
             return catalog
@@ -298,7 +298,7 @@ class SerializerContract:
         points = {point.name: point for point in catalog.artifact("m").manifest.entry_points}
         for method in methods:
             outputs = self._checked_call(serializer, obj, method, example)
-            assert points[method].inputs and points[method].outputs
+            assert points[f"use-{method}"].inputs and points[f"use-{method}"].outputs
             try:
                 again = self._checked_call(serializer, catalog.load("m"), method, example)
             except SerializationError:

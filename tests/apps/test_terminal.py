@@ -44,7 +44,8 @@ class Terminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         command = [sys.executable, "-m", "catalog_cli", *arguments]
-        environment = dict(os.environ)  # not what readline, which pytest imports, sets behind Python's back: COLUMNS=80
+        # readline, which pytest imports, sets COLUMNS=80 behind Python's back, and the processes of xdist inherit it
+        environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, close_fds=True, env=environment
         )

@@ -326,7 +326,7 @@ def test_links_out_of_the_result_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_unpickled_is_told_in_one_line(catalog: Catalog, tmp_path: Path) -> None:
-    (tmp_path / "absent.pkl").write_bytes(b"cnowhere_to_be_found\nThing\n.")
+    (tmp_path / "absent.pkl").write_bytes(b"cnowhere_to_be_found\nThing\n(tR.")
     with pytest.raises(MissingPlugin, match="needs nowhere_to_be_found, which is not installed"):
         catalog.import_(tmp_path / "absent.pkl", unsafe=True)
     (tmp_path / "words.pkl").write_bytes(pickle.dumps({"a": "b"}))

@@ -463,7 +463,7 @@ def test_a_deactivated_model_is_not_made_anew(server: DataScienceServer, catalog
     saved(catalog)
     done = publish(catalog, options)
     server.catalog.models[done.ocid]["lifecycleState"] = "INACTIVE"
-    catalog.version("calo/gan").tag(note_of(COMPARTMENT, PROJECT))
+    catalog.version("calo/gan").untag(note_of(COMPARTMENT, PROJECT))
     assert publish(catalog, options).ocid == done.ocid
 
 

@@ -57,6 +57,7 @@ def torch(folder: Path) -> dict[str, Any]:
 
 
 def sklearn(folder: Path) -> dict[str, Any]:
+    pytest.importorskip("skops")
     linear = pytest.importorskip("sklearn.linear_model")
     return {"components": {"m": linear.LinearRegression().fit(np.eye(3), np.ones(3))}}
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
+from catalog_core import forks
 from catalog_core.errors import BackendError, BlobMissing, InvalidInput, KeyTaken, NoSpace, NotFound, ReadOnly
 from catalog_core.interfaces.store import BlobInfo, Mode
 
@@ -65,7 +66,8 @@ class LogStore:
     """Objects as records of one file."""
 
     def __init__(self, path: str, create: bool = True, sync: bool = True) -> None:
-        self._path, self._sync, self._mutex, self._fd = path, sync, threading.RLock(), -1
+        self._path, self._sync, self._fd = path, sync, -1
+        self._mutex = forks.Lock(threading.RLock)  # a thread that holds it does not live in a forked child
         if not create and not os.path.exists(path):
             raise NotFound(f"there is no log {path}", backend="logfile")
         with self._errors():

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from catalog_torch.operations import listed
+
 Problems = Iterator[tuple[str, str]]
 MAX_YAML = 16 << 20  # bytes that are parsed; YAML beyond is a finding
 SOURCE = (
@@ -109,11 +111,7 @@ def tree(value: Any) -> Problems:
         if item.get("use_pickle") is True:
             yield "pickle", "it says that its weights are pickled"
         for key in ("target", "as_operator"):  # of a graph of torch.export
-            if (
-                isinstance(item.get(key), str)
-                and ("inputs" in item or key != "target")
-                and not _TORCH.fullmatch(item[key])
-            ):
+            if isinstance(item.get(key), str) and ("inputs" in item or key != "target") and not listed(item[key]):
                 yield "operator", f"{item[key][:100]} is not on the list"
         if item.get("guards_code"):
             yield "code", "it holds Python code that torch would evaluate"
@@ -197,12 +195,8 @@ def _skops(item: Mapping[str, Any]) -> Problems:
         yield "call", f"it names {shown}"
 
 
-# -- graphs of torch, and Keras ----------------------------------------------------------------------------------------
+# -- Keras -------------------------------------------------------------------------------------------------------------
 
-_TORCH = re.compile(
-    r"torch\.ops\.aten\.(?!from_file|save)\w+\.\w+|torch\.sym_\w+|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|cond)"
-    r"|_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)"
-)
 _VALUES = ("__tuple__", "__bytes__", "__slice__", "__ellipsis__", "__keras_tensor__", "__tensor__", "__numpy__")
 _FOREIGN = ("FlaxLayer", "JaxLayer", "TFLayer", "TFSMLayer", "TorchModuleWrapper")
 # The parts of Keras whose classes make up models; not utils, saving, export, datasets, applications, config, backend.

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import keyword
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from catalog_core.errors import SerializationError
-from catalog_torch.operations import ATEN, ATEN_SCALARS, CONTROL, NOT_IN_PLACE, PRIMS
+from catalog_torch.operations import OPERATION, SCALAR, gives_number, listed
 
 MAX_NUMBERS = 1 << 28  # that one call may make out of nothing: a gigabyte of float32
 MAX_PARTS = 1 << 16  # pieces of one tensor, groups of channels, terms of a series
 MAX_PADDING = 1 << 20  # on one side
-_OPERATION = re.compile(r"torch\.ops\.(aten|prims|higher_order)\.(\w+)(?:\.(\w+))?\Z", re.ASCII)
-_SCALAR = re.compile(
-    r"_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_|getitem)\Z"
-    r"|math\.(ceil|floor|trunc)\Z|torch\.sym_(not|ite|max|min|int|float|sqrt)\Z"
-)
 # numbers that say where, not how many: torch holds them against the tensor
 _PLACES = frozenset(
     """
@@ -49,30 +43,23 @@ _COUNTED = frozenset([("tile", "dims"), ("mvlgamma", "p"), ("special_multigammal
 def overload_of(target: Any) -> Any:
     """What a node calls: an overload of an operator, an operator of control flow, or None for plain arithmetic on
     sizes. Raises `SerializationError` for what is not on the list."""
-    if isinstance(target, str) and _SCALAR.match(target):
-        return None
-    found = _OPERATION.match(target) if isinstance(target, str) else None
+    found = OPERATION.match(target) if isinstance(target, str) and listed(target) else None
     if found is not None:
         space, name, overload = found.groups()
-        if space == "higher_order" and overload is None and name in CONTROL:
-            return getattr(torch.ops.higher_order, name)
-        known = {"aten": ATEN, "prims": PRIMS}.get(space, frozenset())
-        listed = name in known or (name.removesuffix("_") in known and name not in NOT_IN_PLACE)
-        if overload is not None and (listed or _gives_number(*found.groups())):
-            packet = getattr(getattr(torch.ops, space), name, None)
-            operator = getattr(packet, overload, None)
-            if isinstance(operator, torch._ops.OpOverload) and (
-                _gives_number(*found.groups()) or _takes_tensors(operator, overload)
-            ):
-                return operator
+        packet = getattr(getattr(torch.ops, space), name, None)
+        if space == "higher_order" and packet is not None:
+            return packet
+        operator = getattr(packet, str(overload), None)
+        if isinstance(operator, torch._ops.OpOverload) and (
+            gives_number(space, name, overload) or _takes_tensors(operator, str(overload))
+        ):
+            return operator
+    elif isinstance(target, str) and SCALAR.match(target):
+        return None
     raise SerializationError(
         f"the graph calls {str(target)[:100]!r}, which is not on the list of operators",
         hint="what trusts indices, resizes memory, prints or reaches files has no place in a stored graph",
     )
-
-
-def _gives_number(space: str, name: str, overload: str | None) -> bool:
-    return space == "aten" and f"{name}.{overload}" in ATEN_SCALARS
 
 
 def _takes_tensors(operator: Any, overload: str) -> bool:

@@ -2,9 +2,17 @@
 
 What is not listed is not called: gradients, which trust the indices that they are given, what wraps, resizes or
 re-interprets memory, sparse, nested and quantized layouts, optimizers, printing, files, and all that this list has
-never heard of. An operator stands for its overloads that take and return tensors and do not write into an `out`;
-`_`, the form in place, goes with it. Arguments are held against `calls.py`.
+never heard of. The scan of a file asks this list too. An operator stands for its overloads that take and return tensors
+and do not write into an `out`; `_`, the form in place, goes with it. Arguments are held against `calls.py`.
 """
+
+import re
+
+OPERATION = re.compile(r"torch\.ops\.(aten|prims|higher_order)\.(\w+)(?:\.(\w+))?\Z", re.ASCII)
+SCALAR = re.compile(
+    r"_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_|getitem)\Z"
+    r"|math\.(ceil|floor|trunc)\Z|torch\.sym_(not|ite|max|min|int|float|sqrt)\Z"
+)
 
 # by element, or by rows
 _ELEMENTS = """
@@ -121,3 +129,23 @@ PRIMS = frozenset(
     """.split()
 )
 CONTROL = frozenset(["cond", "while_loop", "scan", "map_impl", "wrap_with_set_grad_enabled", "wrap_with_autocast"])
+
+
+def listed(target: str) -> bool:
+    """Whether a graph may call what has this name, such as `torch.ops.aten.relu.default`."""
+    if SCALAR.match(target):
+        return True
+    found = OPERATION.match(target)
+    if found is None:
+        return False
+    space, name, overload = found.groups()
+    if space == "higher_order":
+        return overload is None and name in CONTROL
+    known = ATEN if space == "aten" else PRIMS
+    named = name in known or (name.removesuffix("_") in known and name not in NOT_IN_PLACE)
+    return overload is not None and (named or gives_number(space, name, overload))
+
+
+def gives_number(space: str, name: str, overload: str | None) -> bool:
+    """Whether an operator gives a number, or nothing, in place of tensors."""
+    return space == "aten" and f"{name}.{overload}" in ATEN_SCALARS

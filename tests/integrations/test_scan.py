@@ -207,15 +207,21 @@ def test_a_harmful_pickle_that_was_changed_is_found_or_runs_nothing(protocol: in
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "torch.ops.aten.from_file.default", "torch.load", "_operator.attrgetter"]
-)
+    "target",
+    ["os.system", "torch.ops.aten.from_file.default", "torch.load", "_operator.attrgetter",
+     "torch.ops.aten.set_.source_Tensor", "torch.ops.aten.embedding_dense_backward.default",
+     "torch.ops.higher_order.while_loop.default", "torch.ops.higher_order.print", "torch.ops.aten.linear"],
+)  # fmt: skip
 def test_graphs_of_torch_are_read(target: str) -> None:
     def pt2(name: str, guards: Any = ()) -> bytes:
         node = {"target": name, "inputs": [], "outputs": [], "metadata": {}}
         model = {"graph_module": {"graph": {"nodes": [node]}}, "guards_code": list(guards)}
         return zipped({"p/archive_format": b"pt2", "p/models/model.json": json.dumps(model).encode()})
 
-    assert rules(pt2("torch.ops.aten.linear.default")) == set()
+    for allowed in ("aten.linear.default", "aten.relu_.default", "prims.sin.default", "aten.item.default",
+                    "higher_order.while_loop", "higher_order.wrap_with_autocast", "higher_order.scan"):  # fmt: skip
+        assert rules(pt2(f"torch.ops.{allowed}")) == set()
+    assert rules(pt2("math.ceil")) == rules(pt2("torch.sym_max")) == set()
     assert rules(pt2(target)) == {"operator"}
     assert rules(pt2("torch.ops.aten.linear.default", ["__import__('os')"])) == {"code"}
 

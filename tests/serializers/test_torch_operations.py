@@ -14,8 +14,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from catalog_core import Catalog  # noqa: E402
 from catalog_core.errors import SerializationError  # noqa: E402
-from catalog_torch import calls, exported, expressions, guards, tables, tracing  # noqa: E402
+from catalog_torch import calls, exported, expressions, guards, operations, tables, tracing  # noqa: E402
 
 pytestmark = pytest.mark.framework
 nn, F = torch.nn, torch.nn.functional
@@ -552,6 +553,25 @@ def test_a_graph_of_the_list_that_torch_cannot_read_is_not_published() -> None:
         exported.export(Switching(8, 8), {"x": ROWS})
 
 
+def in_halves(net: Any, x: Any) -> Any:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return net.parts[0](x)
+
+
+def repeated(net: Any, x: Any) -> Any:
+    from torch._higher_order_ops.while_loop import while_loop
+
+    return while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, net.parts[0](x)), (torch.tensor(0), x))[1]
+
+
+@pytest.mark.parametrize("function", [in_halves, repeated])
+def test_the_scan_has_the_list_of_the_loader(function: Any, tmp_path: Path) -> None:
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        version = catalog.save("m", Net(function, nn.Linear(8, 8)), example={"x": torch.ones(2, 8)})
+        version.load()
+        assert {check.id: check.result for check in version.verify().checks}["unsafe"] == "passed"
+
+
 def wild(tmp_path: Path, trials: int, *names: str) -> str:
     script = Path(__file__).with_name("torch_wild.py")
     command = [sys.executable, str(script), str(trials), "11", *names]
@@ -561,7 +581,7 @@ def wild(tmp_path: Path, trials: int, *names: str) -> str:
 
 
 def test_wild_arguments_crash_none_of_the_operators_that_trust_theirs(tmp_path: Path) -> None:
-    checked = [name for name in guards._CHECKS if name in calls.ATEN]
+    checked = [name for name in guards._CHECKS if name in operations.ATEN]
     assert wild(tmp_path, 60, *checked[:40], "gather", "scatter", "index_put", "embedding", "lstm", "take") == ""
 
 

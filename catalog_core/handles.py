@@ -6,12 +6,12 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, overload
 
 from catalog_core import folders
 from catalog_core.errors import Conflict, InvalidInput, NotFound
 from catalog_core.names import check_alias, check_key, check_name, nearest
-from catalog_core.values import check_metric, check_tags, given, refuse_pickle, typed, when
+from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -102,7 +102,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return dict(found.files)
 
 
-class Version:
+class Version(Handle):
     """A published version: `model`, `number`, `digest` (of its manifest), `stage`, `author`, `created`, `size`
     (bytes), `aliases`, `tags`, `metrics`, `params`, `attachments`, all as they were when it was looked up.
 
@@ -131,6 +131,29 @@ class Version:
     COLUMNS = (
         "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.position"
     )
+    ROW = (
+        "_id", "model", "number", "digest", "_layout", "stage", "author", "time", "size", "deleted", "_position",
+    )  # fmt: skip
+    WAYS: ClassVar[Mapping[str, str]] = {
+        "stage": 'promote("production")', "tags": 'tag("key", "value")', "metrics": 'annotate("key", 0.5)',
+        "aliases": 'alias("name")', "attachments": 'attach("name", path)', "deleted": "delete(), or restore()",
+    }  # fmt: skip
+    catalog: Catalog
+    model: str
+    number: int
+    digest: str
+    stage: str
+    author: str
+    time: float
+    size: int
+    deleted: int
+    _id: int
+    _layout: str
+    _position: int
+    _fields: Iterable[Sequence[Any]]
+    _attached: Mapping[str, tuple[str, int]]
+    _aliases: Mapping[str, int]
+    _published: Mapping[str, Any] | None
 
     def __init__(
         self,
@@ -140,24 +163,14 @@ class Version:
         attached: Mapping[str, tuple[str, int]],
         aliases: Mapping[str, int],
     ) -> None:
-        self.catalog = catalog
-        (
-            self._id,
-            self.model,
-            self.number,
-            self.digest,
-            self._layout,
-            self.stage,
-            self.author,
-            self.time,
-            self.size,
-            self.deleted,
-            self._position,
-        ) = row
-        self._fields = fields  # rows of the index: key, text, number, flag
-        self._attached = attached  # name → digest, size
-        self._aliases = aliases  # of the model: alias → number
-        self._published: Mapping[str, Any] | None = None  # the event, once somebody asks
+        self._set(
+            catalog=catalog,
+            _fields=fields,  # rows of the index: key, text, number, flag
+            _attached=attached,  # name → digest, size
+            _aliases=aliases,  # of the model: alias → number
+            _published=None,  # the event, once somebody asks
+            **dict(zip(self.ROW, row, strict=True)),
+        )
 
     @property
     def ref(self) -> str:
@@ -172,17 +185,18 @@ class Version:
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the publish event says: framework, algorithm, parameters, components, verification."""
-        return dict(self._event_of_publish().get("summary", {}))
+        return Fixed(self._event_of_publish().get("summary", {}))
 
     def _event_of_publish(self) -> Mapping[str, Any]:
         """The event that published this version; the journal is asked once."""
         if self._published is None:
-            self._published = self.catalog._index.published(self._position, self.model, self.number)
-        return self._published
+            self._set(_published=self.catalog._index.published(self._position, self.model, self.number))
+        return self._published or {}
 
     def _field(self, kind: str) -> dict[str, Any]:
         begin = f"{kind}."
-        return {key.removeprefix(begin): typed(*value) for key, *value in self._fields if key.startswith(begin)}
+        found = {key.removeprefix(begin): typed(*value) for key, *value in self._fields if key.startswith(begin)}
+        return Fixed(found, f"version.{self.WAYS[kind]}" if kind in self.WAYS else PUBLISHED)
 
     @property
     def description(self) -> str | None:
@@ -205,7 +219,7 @@ class Version:
         """Hyperparameters, captured and given; None for one that was given as None."""
         none = self.summary.get("none")
         names = [name for name in none if type(name) is str] if isinstance(none, list) else []
-        return {**dict.fromkeys(names), **self._field("params")}
+        return Fixed({**dict.fromkeys(names), **self._field("params")})
 
     @property
     def taxonomy(self) -> dict[str, Any]:
@@ -316,7 +330,8 @@ class Version:
     @property
     def attachments(self) -> dict[str, int]:
         """Files that came later, not part of what the version is: name → size in bytes."""
-        return {name: size for name, (_, size) in self._attached.items()}
+        sizes = {name: size for name, (_, size) in self._attached.items()}
+        return Fixed(sizes, f"version.{self.WAYS['attachments']}")
 
     def attachment(self, name: str) -> bytes:
         """The checked bytes of an attachment. Raises `NotFound` with the nearest names."""
@@ -422,7 +437,7 @@ class Version:
         return show.rich(self)
 
 
-class Model:
+class Model(Handle):
     """A name with versions: `name`, `title`, `description`, `owner`, `aliases`, and `newest` (the highest number that
     is not deleted, or None), all as they were when it was looked up."""
 
@@ -445,27 +460,34 @@ class Model:
         "id, name, title, description, owner, created, updated, deleted, card,"
         " (SELECT max(number) FROM versions v WHERE v.model = models.id AND v.deleted = 0)"
     )
+    ROW = (
+        "_id", "name", "title", "description", "owner", "time", "updated", "deleted", "card_digest", "newest",
+    )  # fmt: skip
+    WAYS: ClassVar[Mapping[str, str]] = {
+        **{name: f'update({name}="…")' for name in FIELDS},
+        "card": "set_card(text)", "card_data": "set_card(text)", "aliases": 'unalias("name"), or version.alias("name")',
+        "deleted": "delete(), or restore()",
+    }  # fmt: skip
+    catalog: Catalog
+    name: str
+    title: str | None
+    description: str | None
+    owner: str | None
+    time: float
+    updated: float
+    deleted: int
+    card_digest: str | None
+    newest: int | None
+    _id: int
+    _aliases: Mapping[str, int]
 
     def __init__(self, catalog: Catalog, row: Sequence[Any], aliases: Mapping[str, int]) -> None:
-        self.catalog = catalog
-        (
-            self._id,
-            self.name,
-            self.title,
-            self.description,
-            self.owner,
-            self.time,
-            self.updated,
-            self.deleted,
-            self.card_digest,
-            self.newest,
-        ) = row
-        self._aliases = aliases
+        self._set(catalog=catalog, _aliases=aliases, **dict(zip(self.ROW, row, strict=True)))
 
     @property
     def aliases(self) -> dict[str, int]:
         """Alias → number."""
-        return dict(self._aliases)
+        return Fixed(self._aliases, "version.alias(name), or model.unalias(name)")
 
     @property
     def versions(self) -> list[Version]:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from catalog_core.digests import MAX_INTEGER, plain
 from catalog_core.errors import InvalidInput
@@ -186,6 +186,57 @@ def check_flags(**values: Any) -> None:
             raise InvalidInput(
                 f"{name}= is {repr(value)[:60]}, neither True nor False", hint=f"{name}=True, or leave it out"
             )
+
+
+PUBLISHED = "it was published so; save a new version"
+
+
+class Fixed(dict[str, Any]):
+    """What a handle shows of a mapping: a dictionary that refuses changes, since they would reach nothing. It is equal
+    to a plain one, and copies of it are plain. `way` says what changes the thing itself."""
+
+    __slots__ = ("_way",)
+
+    def __init__(self, values: Mapping[str, Any], way: str = PUBLISHED) -> None:
+        super().__init__(values)
+        self._way = way
+
+    def _refuse(self, *given: Any, **named: Any) -> NoReturn:
+        raise InvalidInput("what a handle shows cannot be changed in place", hint=f"{self._way}; dict(…) is a copy")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    pop = popitem = clear = update = setdefault = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self)
+
+
+class Handle:
+    """A base whose attributes are set once, by `_set`. Assigning one raises `InvalidInput` that names the method which
+    changes the thing (`WAYS`: attribute → that method)."""
+
+    __slots__ = ()
+    kind = "handle"
+    WAYS: ClassVar[Mapping[str, str]] = {}
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._refuse(name)
+
+    def __delattr__(self, name: str) -> None:
+        self._refuse(name)
+
+    def _refuse(self, name: str) -> NoReturn:
+        if not hasattr(self, name):
+            raise InvalidInput(f"a {self.kind} has no {name!r}", hint=f"{', '.join(self.WAYS)} can be changed")
+        way = f"{self.kind} = {self.kind}.{self.WAYS[name]}" if name in self.WAYS else PUBLISHED
+        raise InvalidInput(f"{name} of a {self.kind} cannot be assigned", hint=way)
 
 
 OPEN = "it holds an open catalog, with files, connections and locks of this process"

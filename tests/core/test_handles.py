@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def test_a_number_that_went_to_another_version_is_not_changed_through_an_old_han
     with Catalog.open(place / "c") as catalog:
         version = catalog.save("m", {"w": np.zeros(1)})
         stranger = catalog.version("m@1")
-        stranger.digest = "sha256:" + "0" * 64  # what the handle saw under this number
+        object.__setattr__(stranger, "digest", "sha256:" + "0" * 64)  # what the handle saw under this number
         for change in (
             lambda: stranger.tag(a=1), lambda: stranger.annotate(a=1), lambda: stranger.promote("tested"),
             lambda: stranger.alias("x"), lambda: stranger.attach("note", b"x"), lambda: stranger.delete(),
@@ -347,3 +348,74 @@ def test_a_component_that_a_reference_names_is_not_dropped(
     assert "m@1;" in str(caught.value.hint)
     assert both[0].position == before
     assert both[0].load("m@1#model")["w"][0] == 1.0
+
+
+# -- a handle shows, and is not assigned --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("stage", "promote"), ("tags", "tag"), ("metrics", "annotate"), ("aliases", "alias"), ("deleted", "restore"),
+        ("attachments", "attach"), ("digest", "save a new version"), ("params", "save a new version"),
+        ("stagee", "can be changed"),
+    ],
+)  # fmt: skip
+def test_a_version_refuses_an_assignment_and_names_the_way(both: tuple[Catalog, Catalog], name: str, way: str) -> None:
+    version = both[0].version("m@1")
+    with pytest.raises(InvalidInput, match=name) as caught:
+        setattr(version, name, "x")
+    assert way in str(caught.value.hint)
+    with pytest.raises(InvalidInput, match=name):
+        delattr(version, name)
+    assert version.stage == both[0].version("m@1").stage == "registered"
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("title", "update"), ("owner", "update"), ("card", "set_card"), ("aliases", "unalias")]
+)
+def test_a_model_refuses_an_assignment_and_names_the_way(both: tuple[Catalog, Catalog], name: str, way: str) -> None:
+    model = both[0].model("m")
+    with pytest.raises(InvalidInput, match=name) as caught:
+        setattr(model, name, "x")
+    assert way in str(caught.value.hint)
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "set": lambda d: d.__setitem__("a", 1),
+    "delete": lambda d: d.__delitem__("whose"),
+    "update": lambda d: d.update(a=1),
+    "or": lambda d: d.__ior__({"a": 1}),
+    "pop": lambda d: d.pop("whose"),
+    "popitem": lambda d: d.popitem(),
+    "clear": lambda d: d.clear(),
+    "setdefault": lambda d: d.setdefault("a", 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_handle_shows_refuses_changes(both: tuple[Catalog, Catalog], change: str) -> None:
+    version = both[0].version("m@1").annotate(auc=0.5).attach("note", b"1").alias("best")
+    model = both[0].model("m")
+    shown = (
+        version.tags, version.metrics, version.params, version.taxonomy, version.summary, version.attachments,
+        model.aliases,
+    )  # fmt: skip
+    for item in shown:
+        before = dict(item)
+        with pytest.raises(InvalidInput, match="cannot be changed in place"):
+            CHANGES[change](item)
+        assert item == before
+    with pytest.raises(InvalidInput, match="tag"):
+        CHANGES[change](version.tags)
+
+
+def test_what_a_handle_shows_is_a_dictionary_of_json_and_its_copies_are_plain(both: tuple[Catalog, Catalog]) -> None:
+    tags = both[0].version("m@1").tags
+    assert tags == {"whose": "a"}
+    assert json.loads(json.dumps(tags)) == tags
+    for plain in (dict(tags), tags.copy(), copy.copy(tags), copy.deepcopy(tags), pickle.loads(pickle.dumps(tags))):
+        plain["b"] = 1
+        assert plain == {"whose": "a", "b": 1}
+    assert {**tags, "b": 1} == tags | {"b": 1}
+    assert both[0].save("again", {"w": np.ones(1)}, tags=tags).tags == tags

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from catalog_core.staging import Progress, Writer
 
 KIND, FORMAT = "catalog-bundle", 1
+SUFFIX, BEGIN = ".catalog", b"index/"
 MAX_INDEX = 32 << 20  # bytes
 MAX_REPEATS = 1000  # all files are at most so many times larger than the blobs that they are made of
 THREADS = 2
@@ -176,6 +177,14 @@ def import_(catalog: Catalog, path: Path, name: str | None = None) -> list[Versi
     return arrived
 
 
+def resembles(path: Path) -> bool:
+    """Whether a file may be meant as a bundle: by its name, or by how it begins."""
+    if path.suffix == SUFFIX or not path.is_file():
+        return True
+    with durable.translated(str(path)), path.open("rb") as file:
+        return file.read(len(BEGIN)) == BEGIN
+
+
 @contextmanager
 def _broken(path: Path) -> Iterator[None]:
     """Whatever is wrong with a bundle is one error."""
@@ -190,6 +199,8 @@ def _broken(path: Path) -> Iterator[None]:
 
 def _opened(data: memoryview) -> tuple[dict[str, Any], dict[str, memoryview]]:
     """The index and the blobs of a bundle; their bytes are not checked yet."""
+    if data[: len(BEGIN)] != BEGIN:
+        raise IntegrityError("it does not begin with its index")
     size = int(bytes(data[124:135]), 8)
     text = bytes(data[BLOCK : BLOCK + min(size, MAX_INDEX)])
     if len(text) != size or data[:BLOCK] != _member("index", digest_of(text), size):

@@ -96,14 +96,17 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
 def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | None:
     """The format called `name`, or else that of `path`; None for a bundle of this catalog's own. Raises
     `MissingPlugin`, `NotFound`."""
+    from catalog_core import bundle
+
     if name is not None:
         return None if name == BUNDLE else catalog._registry.format(name)
     if not path.exists():
         raise NotFound(f"{path} does not exist")
     spec = catalog._registry.format_of(path)
-    if spec is None and path.is_dir():
+    if spec is None and (path.is_dir() or not bundle.resembles(path)):
         known = ", ".join(sorted(catalog._registry.formats)) or "none is installed"
         raise NotFound(
-            f"{path} is a folder of no known format ({known})", hint="`catalog save NAME PATH` keeps it as it is"
+            f"{path} is a {'folder' if path.is_dir() else 'file'} of no known format ({known})",
+            hint="`catalog save NAME PATH` keeps it as it is",
         )
     return spec

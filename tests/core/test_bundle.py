@@ -506,3 +506,19 @@ def test_what_is_no_file(what: str, tmp_path: Path) -> None:
     if what == "a folder":
         (tmp_path / "bad.catalog").mkdir()
     assert isinstance(refused(tmp_path / "bad.catalog", tmp_path), NotFound)
+
+
+@pytest.mark.parametrize("data", [b"", b'{"format": "xc"}', b"a,b\n1,2\n" * 300, bytes(2000)])
+def test_what_is_no_bundle_is_of_no_known_format(data: bytes, tmp_path: Path) -> None:
+    for name in ("xc.json", "table"):
+        (tmp_path / name).write_bytes(data)
+        error = refused(tmp_path / name, tmp_path)
+        assert isinstance(error, NotFound) and f"{name} is a file of no known format (" in error.message
+    (tmp_path / "bad.catalog").write_bytes(data)
+    error = refused(tmp_path / "bad.catalog", tmp_path)
+    assert isinstance(error, IntegrityError) and "int()" not in error.message
+
+
+def test_a_bundle_is_known_by_its_first_bytes(source: Catalog, tmp_path: Path) -> None:
+    with memory_catalog() as catalog:
+        assert catalog.import_(source.export("other", tmp_path / "other.tar").path)[0].ref == "other@1"

@@ -73,7 +73,9 @@ class StoredArtifact:
             if key not in known:
                 raise InvalidInput(
                     f"{component.serializer!r} has no option {key!r} for loading",
-                    hint=nearest(key, known) or f"it has {', '.join(known)}",
+                    hint=("partial=True takes what fits, as strict=False of torch does" if key == "strict" else None)
+                    or nearest(key, known)
+                    or f"it has {', '.join(known)}",
                 )
         renaming = next((key for key in ("rename", "partial") if key in options), None)
         if renaming is not None and into is None and options.get("like") is None:

@@ -515,8 +515,9 @@ class Catalog:
         `options` (of the serializer), `provenance` (where it comes from, in place of what is found in the working
         folder). Raises `InvalidInput`, `SerializationError`, `MissingPlugin`, `NoSpace`.
         """
-        from catalog_core.draft import Draft
+        from catalog_core.draft import Draft, check_keywords
 
+        check_keywords(about)
         self._check_writable()
         if (obj is None) == (components is None):
             raise InvalidInput("pass one object, or components={name: object}")
@@ -673,6 +674,9 @@ class Catalog:
         of the filter no version has. Raises `InvalidQuery` with the column."""
         from catalog_core import query, query_sql
 
+        if not isinstance(text, str):
+            hint = "search('metrics.auc > 0.9'), or plain words"
+            raise InvalidInput(f"a search is a text, not a {type(text).__name__}", hint=hint)
         self._refresh()
         parsed = query.parse(text)
         statement = query_sql.compile(parsed, limit=limit, cursor=cursor, index=self._index)
@@ -723,6 +727,10 @@ class Catalog:
         `NotTrusted`, `SerializationError`.
         """
         version, named = self._pointed(ref)
+        for key in ("version", "number", "name"):
+            if key in options:
+                hint = f'it is part of the reference: load("{version.model}@1")'
+                raise InvalidInput(f"load has no option {key!r}", hint=hint)
         if component is not None and not isinstance(component, str):
             hint = f"a version is {version.model}@{component}" if isinstance(component, int) else "its name"
             raise InvalidInput(f"a component is named by text, not by {component!r}", hint=hint)
@@ -788,6 +796,9 @@ class Catalog:
         Raises `NotFound`, `IntegrityError`, `ReadOnly`, `NoSpace`."""
         from catalog_core import transfer
 
+        if not isinstance(target, Catalog):
+            hint = f"Catalog.open({str(target)!r})" if isinstance(target, (str, os.PathLike)) else "Catalog.open(place)"
+            raise InvalidInput(f"copy needs an open catalog as target, not a {type(target).__name__}", hint=hint)
         version = self.version(ref)
         return transfer.copy(version, target, check_name(name or version.model))
 
@@ -943,6 +954,8 @@ class Catalog:
         from catalog_core import maintain
 
         check_flags(dry_run=dry_run)
+        if isinstance(grace, bool) or not hasattr(grace, "__float__"):
+            raise InvalidInput(f"grace is {grace!r}, which is no number of seconds", hint="grace=86400 is a day")
         return maintain.gc(self, grace, dry_run)
 
     def erase(self, ref: str | Version, reason: str) -> Erased:

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     from catalog_core.handles import Version
 
 MAX_FLOAT = sys.float_info.max
+WORDS = {  # of other registries → ours
+    "input_example": "example", "sample": "example", "hyperparameters": "params", "parent": "parents",
+    "alias": "alias of save(…)", "aliases": "alias of save(…), or version.alias(name) for more",
+    "stage": "version.promote(stage)", "title": "model.update(title=…)", "verify": "draft.verify()",
+}  # fmt: skip
 
 
 class Draft:
@@ -96,6 +101,18 @@ class Draft:
         self.custom = about.check_custom(custom or {})
         self.description = description
         self.report: Any = None
+        if not hasattr(components, "items"):
+            raise InvalidInput(
+                f"components must map names to objects; this is a {type(components).__name__}",
+                hint='components={"model": object}',
+            )
+        if entry_points is not None and not isinstance(entry_points, Mapping):
+            raise InvalidInput(
+                f"entry_points must map names to steps; this is a {type(entry_points).__name__}",
+                hint='entry_points={"predict": "model.predict"}',
+            )
+        if not isinstance(parents, (str, Iterable)):
+            parents = [parents]  # one handle
         if isinstance(parents, str):
             raise InvalidInput(f"parents is a list of references, not {parents!r}", hint=f"parents=[{parents!r}]")
         self._parents = [catalog.version(parent).ref for parent in parents]
@@ -461,6 +478,16 @@ class Draft:
 
     def __repr__(self) -> str:
         return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"
+
+
+def check_keywords(given: Iterable[str]) -> None:
+    """Raise `InvalidInput` for a keyword that `prepare` and `save` do not have; it names the nearest, or the word that
+    stands here for that of another registry."""
+    known = tuple(Draft.__init__.__kwdefaults__ or ())
+    for key in given:
+        if key not in known:
+            word = f"here that is {WORDS[key]}" if key in WORDS else nearest(key, known)
+            raise InvalidInput(f"there is no {key!r} to be saved with", hint=word or f"known: {', '.join(known)}")
 
 
 def _component(name: str, serializer: str, directory: ComponentDirectory, meta: Mapping[str, Any]) -> Component:

@@ -90,6 +90,8 @@ class Index:
     @property
     def db(self) -> sqlite3.Connection:
         """The open file; opened again after a fork."""
+        if self.closed:
+            raise BackendError(f"{self.place} was closed", hint="open it again")
         if self._db is None:
             self._reopen()
         assert self._db is not None

@@ -500,3 +500,52 @@ def test_what_is_on_or_off_is_true_or_false(catalog: Catalog, call: str, value: 
     with pytest.raises(InvalidInput, match=f"{name}= is .*, neither True nor False"):
         FLAGS[call](catalog, value)
     assert catalog.position == before
+
+
+ODD: dict[str, tuple[Callable[[Catalog], Any], str, str]] = {
+    "copy to a text": (lambda c: c.copy("digits", "./m2"), "open catalog", "Catalog.open('./m2')"),  # type: ignore[arg-type]
+    "entry points in a list": (
+        lambda c: c.save("n", {"w": np.zeros(1)}, entry_points=["a"]),
+        "entry_points",
+        "predict",
+    ),
+    "entry points as text": (lambda c: c.save("n", {"w": np.zeros(1)}, entry_points="a"), "entry_points", "predict"),
+    "components in a list": (lambda c: c.save("n", components=[np.zeros(1)]), "components", "model"),  # type: ignore[arg-type]
+    "components as object": (lambda c: c.save("n", components=object()), "components", "model"),  # type: ignore[arg-type]
+    "a version beside": (lambda c: c.load("digits", version=1), "'version'", 'load("digits@1")'),
+    "a search in a list": (lambda c: c.search(["a"]), "list", "search"),  # type: ignore[arg-type]
+    "a grace in words": (lambda c: c.gc(grace="1d"), "'1d'", "86400"),  # type: ignore[arg-type]
+    "a misspelt word": (lambda c: c.save("n", {"w": np.zeros(1)}, metrcis={}), "'metrcis'", "metrics"),
+    "an input example": (lambda c: c.save("n", {"w": np.zeros(1)}, input_example=1), "'input_example'", "example"),
+    "aliases": (lambda c: c.save("n", {"w": np.zeros(1)}, aliases=["a"]), "'aliases'", "alias"),
+    "alias of a draft": (lambda c: c.prepare("n", {"w": np.zeros(1)}, alias="a"), "'alias'", "save"),
+    "strict": (lambda c: c.load("calo/gan", into={}, strict=False), "'strict'", "partial=True"),
+}
+
+
+@pytest.mark.parametrize("call", ODD)
+def test_a_call_in_other_words_is_answered_by_one_of_our_errors(catalog: Catalog, call: str) -> None:
+    odd, named, way = ODD[call]
+    before = catalog.position
+    with pytest.raises(InvalidInput) as caught:
+        odd(catalog)
+    assert named in caught.value.message
+    assert way in str(caught.value.hint)
+    assert catalog.position == before
+
+
+def test_one_parent_is_a_list_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    with Catalog.open(tmp_path / "c") as catalog:
+        parent = catalog.save("m", {"w": np.zeros(1)})
+        child = catalog.save("m", {"w": np.ones(1)}, parents=parent)
+        assert child.summary["parents"] == ["m@1"]
+        model = catalog.model("m")
+    for call in (
+        lambda: parent.summary,
+        lambda: parent.promote("tested"),
+        lambda: model.history(),
+        lambda: child.load(),
+    ):
+        with pytest.raises(BackendError, match="was closed"):
+            call()

@@ -39,7 +39,7 @@ from catalog_core.names import check_alias, check_component, check_file, check_n
 from catalog_core.outputs import choosing
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.rehearsal import LiveObjects, rehearse
-from catalog_core.staging import ComponentDirectory, Source, Writer, cuts_of
+from catalog_core.staging import ComponentDirectory, Source, Writer, check_readable, cuts_of
 from catalog_core.values import check_flags, check_metric, check_tags, members, refuse_pickle, scalar
 
 if TYPE_CHECKING:
@@ -298,6 +298,8 @@ class Draft:
                 check_file(file)
             result = [(file, self._writer.add(Source.of_file(at), cuts_of(at))) for file, at in found.files.items()]
         kind = self.catalog._registry.serializer_for_suffix([file for file, _ in result]) or FILES
+        if kind != FILES and path.is_file():
+            check_readable(path)
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
         return _component(name, kind, directory, found.meta)

@@ -494,14 +494,30 @@ def cuts_of(path: Path) -> list[int] | None:
     from catalog_core import tensors
     from catalog_core.errors import SerializationError
 
-    size = path.stat().st_size
+    try:
+        return tensors.cuts(_header(path).ranges(), path.stat().st_size)
+    except SerializationError:
+        return None
+
+
+def check_readable(path: Path) -> None:
+    """Raises `SerializationError` for a safetensors file that could never be loaded: its header lies."""
+    from catalog_core.errors import SerializationError
+
+    if path.suffix == ".safetensors":
+        try:
+            _header(path)
+        except SerializationError as exc:
+            raise SerializationError(f"{path.name} cannot be loaded: {exc.message}", hint="write it once more") from exc
+
+
+def _header(path: Path) -> Any:
+    from catalog_core import tensors
+
     with path.open("rb") as file:
 
         def read(start: int, length: int) -> bytes:
             file.seek(start)
             return file.read(length)
 
-        try:
-            return tensors.cuts(tensors.parse_header(read, size).ranges(), size)
-        except SerializationError:
-            return None
+        return tensors.parse_header(read, path.stat().st_size)

@@ -108,6 +108,21 @@ def test_a_mask_is_not_lost_silently(tmp_path: Path) -> None:
                 catalog.save("m", value, serializer=kind)
 
 
+@pytest.mark.parametrize("size", [3, 20_000])
+def test_a_file_that_never_loads_is_not_published(tmp_path: Path, size: int) -> None:
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        catalog.save("m", {"w": np.arange(size)})
+        data = (catalog.download("m", tmp_path / "out") / "model.safetensors").read_bytes()
+        path = tmp_path / "net.safetensors"
+        for broken in (b"", b"garbage", data[:-1], data + b"x", data[:20], b"\xff" * 8 + data[8:]):
+            path.write_bytes(broken)
+            with pytest.raises(SerializationError, match=r"net\.safetensors cannot be loaded: "):
+                catalog.save("broken", path)
+        path.write_bytes(data)
+        assert (catalog.save("whole", path).load()["w"] == np.arange(size)).all()
+        assert len(catalog.models()) == 2
+
+
 def test_what_is_no_dictionary_has_a_way_out(tmp_path: Path) -> None:
     with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
         for value in (np.ones(3), [np.ones(3)], (np.ones(3), np.ones(2))):

@@ -255,8 +255,7 @@ def test_long_texts_and_large_integers_among_the_attributes_do_not_stop_a_save(c
     net.seed, net.source, net.note, net.rate = 2**63, "x" * 100_000, "short", float("nan")
     params = catalog.save("net", net).params
     assert (params["seed"], params["note"]) == (str(2**63), "short")
-    assert "source" not in params
-    assert params["rate"] == "nan", "what JSON has no number for is kept as a text"
+    assert not {"source", "rate"} & params.keys()
 
 
 @pytest.mark.parametrize("mask", [-1e18, 2.0**53, 1e20, float("-inf"), np.float64(-1e18)])

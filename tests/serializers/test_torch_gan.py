@@ -109,11 +109,11 @@ def test_a_model_is_prepared_verified_saved_and_loaded_without_code(
     for part in parts.values():
         part.eval()
     steps = ["encoder", "decoder"] if isinstance(net, dict) else "model"
-    with catalog.prepare("m", components=parts, entry_points={"run": steps}, example=example) as draft:
+    with catalog.prepare("m", components=parts, entry_points={"whole": steps}, example=example) as draft:
         report = draft.verify()
         assert report.passed, report.rows()
         version = draft.save()
     more = {name: torch.cat([value, value]) for name, value in example.items()}
     with catalog.session(version) as session:
-        found = session.run("run", more)
+        found = session.run("whole", more)
     assert set(found) == outputs and all(len(np.asarray(value)) == 6 for value in found.values())

@@ -27,7 +27,7 @@ BRANCHES = 16  # of an `or` that are merged, newest first
 OFFERED = 1000  # values among which the nearest is looked for
 WALKED = ("=", "~")  # operators whose index lists versions newest first
 
-SORTED = "coalesce({0}.number, {0}.text)"  # what versions are ordered by, and the index `fields_value`
+SORTED = "coalesce({0}.number, {0}.text)"  # what versions are ordered by; the reducer indexes the same expression
 
 
 @attrs.frozen

@@ -231,7 +231,8 @@ def test_the_checks_of_ads_name_what_is_wrong(tmp_path: Path) -> None:
     assert set(results(score__py=body % b"data, *, model")) == {"score_predict_arg"}
     assert set(results(runtime__yaml=b"")) == envs | {"runtime_yaml", "runtime_version"}
     assert set(results(runtime__yaml=b"MODEL_ARTIFACT_VERSION: 2.0")) == envs | {"runtime_version"}
-    for python, good in (("3.6", True), ("3.12.1", True), ("3.14", True), ("3.15", False), ("2.7", False)):
+    pythons = {"3.6": True, "3.12.1": True, "3.14": True, "3.15": False, "2.7": False, "3.1": False}
+    for python, good in pythons.items():
         text = RUNTIME.replace("PYTHON_VERSION: '3.8'", f"PYTHON_VERSION: '{python}'").encode()
         assert ("runtime_env_python" not in results(runtime__yaml=text)) == good
     told = introspection.as_ads(introspection.introspect(lay(tmp_path / "x", FOREIGN)), {"INFERENCE_ENV_PATH": "p"})

@@ -67,6 +67,7 @@ def test_imports_are_made_before_the_time_of_a_part_runs(monkeypatch: pytest.Mon
     assert len([step for step in order if "imported" in step]) == 2, "once is enough"
 
 
+@pytest.mark.server  # where Oracle's SDK is installed
 def test_built_in_places_name_what_takes_long_to_import(configure: Configure, tmp_path: Path) -> None:
     configure(f"file://{tmp_path}/one", "oci://bucket@namespace/x")
     code = (

@@ -813,15 +813,21 @@ class Catalog:
         """Let the files of a version leave the cache again; whether it was pinned."""
         return self.cache is not None and self.cache.unpin(self.version(ref, deleted=True).ref, self.url)
 
-    def export(self, ref: str | Version, path: str | os.PathLike[str], *, format: str = "bundle") -> Exported | Path:
+    def export(
+        self, ref: str | Version | None, path: str | os.PathLike[str], *, format: str = "bundle"
+    ) -> Exported | Path:
         """Write a version to a new file, or all versions of a model where `ref` is a bare name, with their history, to
         be imported by another catalog. With another `format`, one version to a new folder, or a `.zip` file where the
-        format has one, as that format wants it (`catalog plugins` tells which there are). Raises `NotFound`,
-        `InvalidInput` (a path that exists), `MissingPlugin`, `IntegrityError`, `NoSpace`."""
+        format has one, as that format wants it (`catalog plugins` tells which there are). Where `ref` is None, the
+        whole catalog in a format that holds one (`sqlite`); a file that such an export wrote is brought up to date.
+        Raises `NotFound`, `InvalidInput` (a path that exists), `MissingPlugin`, `IntegrityError`, `NoSpace`."""
         from pathlib import Path
 
         from catalog_core import bundle, foreign
 
+        if ref is None:
+            spec = None if format == foreign.BUNDLE else self._registry.format(format)
+            return foreign.export_whole(self, Path(path), spec)
         if format != foreign.BUNDLE:
             return foreign.export(self.version(ref), Path(path), self._registry.format(format))
 
@@ -864,15 +870,16 @@ class Catalog:
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 
-    def history(self, name: str | None = None, *, limit: int = 1000) -> list[Event]:
-        """The newest `limit` events, oldest first, of one model or all."""
+    def history(self, name: str | None = None, *, limit: int = 1000, after: int | None = None) -> list[Event]:
+        """The newest `limit` events, oldest first, of one model or all; those that come first behind the position
+        `after`, where it is given (then all of the last entry, which may be a few more)."""
         from catalog_core import show
 
         check_limit(limit)
         self._refresh()
         if name is not None:
             self.model(name, deleted=True)
-        return show.events(self._index, name, limit)
+        return show.events(self._index, name, limit, after)
 
     def resolve_time(self, moment: str | datetime) -> int:
         """The journal position at a past moment (ISO 8601, UTC unless it says otherwise; `#N` is a position);

@@ -73,6 +73,8 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
     """Write a version into a new folder, or a new `.zip` file where the format has one. Raises `InvalidInput` where
     something is there, and what the writer raises."""
     if spec.writer is None:
+        if spec.whole is not None:
+            raise InvalidInput(f"the format {spec.name!r} holds the whole catalog", hint="leave the reference out")
         raise InvalidInput(f"the format {spec.name!r} is read only")
     if folder.exists():
         raise InvalidInput(f"{folder} exists already", hint="name a new folder")
@@ -91,6 +93,17 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     return folder
+
+
+def export_whole(catalog: Catalog, path: Path, spec: FormatSpec | None) -> Path:
+    """Write the whole catalog to `path`, or bring that file up to date. Raises what the writer raises."""
+    if spec is None or spec.whole is None:
+        called = BUNDLE if spec is None else spec.name
+        raise InvalidInput(f"the format {called!r} holds no whole catalog", hint="name a model or a version to export")
+    write = catalog._registry.load(spec.whole, spec.extra)
+    with translated(str(path)):
+        write(catalog, path)
+    return path
 
 
 def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | None:

@@ -60,17 +60,23 @@ class Event:
         return ", ".join(data.get("set", ""))
 
 
-def events(index: Index, name: str | None, limit: int) -> list[Event]:
-    """The last `limit` events of a model, or of all, oldest first."""
-    where, params = ("WHERE model = ?", [name]) if name else ("", [])
-    rows = index.rows(
-        "SELECT position, time, actor, type, model, number, ordinal, rejected FROM events "
-        f"{where} ORDER BY id DESC LIMIT ?", [*params, limit],
-    )  # fmt: skip
+def events(index: Index, name: str | None, limit: int, after: int | None = None) -> list[Event]:
+    """The last `limit` events of a model, or of all, oldest first; or the first ones behind the position `after`, with
+    all of their last entry."""
+    where, params = ("model = ?", [name]) if name else ("1", [])
+    columns = "SELECT position, time, actor, type, model, number, ordinal, rejected FROM events"
+    if after is None:
+        rows = index.rows(f"{columns} WHERE {where} ORDER BY id DESC LIMIT ?", [*params, limit])[::-1]
+    else:
+        first = f"SELECT position FROM events WHERE {where} AND position > ? ORDER BY position LIMIT ?"
+        rows = index.rows(
+            f"{columns} WHERE {where} AND position > ? AND position <= (SELECT max(position) FROM ({first}))"
+            " ORDER BY position, ordinal", [*params, after, *params, after, limit],
+        )  # fmt: skip
     told = functools.lru_cache(1)(index.events_at)  # those of one entry come together: it is read once
     return [
         Event(position, when(seconds), actor, kind, model, number, told(position)[ordinal], rejected)
-        for position, seconds, actor, kind, model, number, ordinal, rejected in reversed(rows)
+        for position, seconds, actor, kind, model, number, ordinal, rejected in rows
     ]
 
 

@@ -81,7 +81,8 @@ class FormatSpec:
     `records.Foreign`: scratch is an empty folder of its own, removed after the import; unless unsafe it must not run or
     unpickle anything that it finds. `writer` is called with `(version: handles.Version, folder: Path)` and fills the
     new, empty folder. Either may be None. `packer`, where there is one, is called with `(folder: Path, file: Path)` and
-    makes one file of what was written: for an export to a path that ends in `.zip`."""
+    makes one file of what was written: for an export to a path that ends in `.zip`. `whole` is called with
+    `(catalog: catalog.Catalog, path: Path)`: it writes the whole catalog to one file, or brings that up to date."""
 
     name: str
     marks: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class FormatSpec:
     extra: str | None = None
     api: int = API
     packer: str | None = None
+    whole: str | None = None
 
 
 @attrs.frozen

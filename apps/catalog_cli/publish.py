@@ -113,15 +113,19 @@ def _line(version: Version, before: int, begin: str = "") -> str:
 
 
 @click.command("export")
-@reference("ref")
-@click.argument("path", type=click.Path(path_type=Path))
+@reference("ref", required=False)
+@click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--format", default="bundle", show_default=True, help="bundle, or one that `catalog plugins` lists.")
 @json_option
 @click.pass_context
-def export_command(ctx: click.Context, ref: str, path: Path, format: str) -> None:
+def export_command(ctx: click.Context, ref: str | None, path: Path | None, format: str) -> None:
     """Write REF, or all versions of a model, to the new file PATH, with their history; in another format, one version
-    to the new folder PATH, or to a .zip file where the format has one."""
-    written = opened(ctx).export(ref, path, format=format)
+    to the new folder PATH, or to a .zip file where the format has one. Without REF, the whole catalog to the file PATH,
+    or what changed in it since: --format sqlite."""
+    if ref is None:
+        raise click.UsageError("Missing argument 'PATH'.", ctx)
+    what, where = (None, Path(ref)) if path is None else (ref, path)  # one argument is the path
+    written = opened(ctx).export(what, where, format=format)
     if isinstance(written, Path):
         put(ctx, {"path": str(written), "format": format}, lines=[f"{written}  {format}"])
         return

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from catalog_core import examples, folders
-from catalog_core.content import ComponentReader, Content
+from catalog_core.content import ComponentReader, Content, new_file
 from catalog_core.digests import parse
 from catalog_core.durable import translated
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.layout import Layout
-from catalog_core.names import nearest
+from catalog_core.names import check_together, nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
 from catalog_core.session import fit, running
@@ -105,13 +105,14 @@ class StoredArtifact:
     def write(self, component: Component, folder: Path, told: Callable[[int], None] = lambda count: None) -> Path:
         """Write the checked files of a component below `folder`; `told` gets the size of each piece that is written."""
         reader = self.reader(component)
+        check_together(reader.files, everywhere=False)
         with translated(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
         for name in reader.files:
             path = folder / name
             with translated(str(folder), full="free space on that disk, or choose a folder on another one"):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
+                with new_file(path, f"{self.what}: {name}") as file:
                     for piece in reader.pieces(name):
                         told(file.write(piece))
         with translated(str(folder)):

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core import durable, show, transfer
-from catalog_core.codec import manifest_of
-from catalog_core.digests import canonical, check_digest, digest_of, digest_of_parts, parse
+from catalog_core.codec import check_door, manifest_of
+from catalog_core.digests import canonical, check_count, check_digest, digest_of, digest_of_parts, parse
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotFound, UpgradeRequired
 from catalog_core.events import Intent, event, relies_on, write_entry
 from catalog_core.index import Index
@@ -72,8 +72,8 @@ def _named(index: Mapping[str, Any]) -> dict[str, int]:
         named += [item["manifest"], *item["attachments"].values()]
         named += [chunk for chunks in item["layout"]["files"].values() for chunk in chunks]
     for digest, length in named:
-        if type(length) is not int or length < 0 or found.setdefault(check_digest(digest), length) != length:
-            raise IntegrityError(f"{digest} cannot have {length!r} bytes")
+        if found.setdefault(check_digest(digest), check_count(length, f"the size of {digest}")) != length:
+            raise IntegrityError(f"{digest} has two sizes")
     return found
 
 
@@ -249,7 +249,9 @@ def _arrival(
 ) -> transfer.Arrival:
     digest, _ = item["manifest"]
     manifest = bytes(blobs[digest])
-    files = [file for component in manifest_of(manifest).components for file in component.files]
+    described = manifest_of(manifest)
+    check_door(described, everywhere=False)
+    files = [file for component in described.components for file in component.files]
     for file in files:
         if file.size != sum(chunk.length for chunk in layout[file.digest]):
             raise IntegrityError(f"the layout does not have {file.size:,} bytes of {file.name}")

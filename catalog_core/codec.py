@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import cattrs
 from cattrs.gen import make_dict_unstructure_fn
 
-from catalog_core.digests import check_digest, parse
+from catalog_core.digests import check_count, check_digest, parse
 from catalog_core.errors import IntegrityError, InvalidInput
 from catalog_core.layout import Layout, read_layout
-from catalog_core.names import check_component, check_file
+from catalog_core.names import check_component, check_file, check_together
 from catalog_core.records import Component, EntryPoint, File, Manifest, TensorSpec
 
 Record = TypeVar("Record", Manifest, Component)
@@ -97,10 +97,17 @@ def _check_component(component: Component) -> None:
     for file in component.files:
         check_file(file.name)
         check_digest(file.digest)
-        if file.size < 0:
-            raise IntegrityError(f"file {file.name} has a negative size")
+        check_count(file.size, f"the size of file {file.name}")
     if len({file.name for file in component.files}) < len(component.files):
         raise IntegrityError(f"component {component.name!r} has two files of one name")
+
+
+def check_door(manifest: Manifest, *, everywhere: bool = True) -> None:
+    """What is checked when a version comes in, and not when it is read: its files can lie in one folder, and its
+    components beside each other; see `names.check_together`. Raises `InvalidName`."""
+    check_together([component.name for component in manifest.components], "component", everywhere=everywhere)
+    for component in manifest.components:
+        check_together([file.name for file in component.files], everywhere=everywhere)
 
 
 def read_artifact(manifest: bytes, layout: bytes) -> tuple[Manifest, Layout]:

@@ -17,12 +17,12 @@ import attrs
 from catalog_core import durable
 from catalog_core.cache import Cache
 from catalog_core.digests import digest_of, digest_of_parts
-from catalog_core.errors import BlobMissing, IntegrityError
+from catalog_core.errors import BlobMissing, IntegrityError, InvalidInput
 from catalog_core.fetch import Fetcher, check, missing
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
 from catalog_core.layout import SMALL, Chunk, Layout
-from catalog_core.names import check_file
+from catalog_core.names import check_file, check_together
 
 THREADS = 2
 CLOCK_GRAIN = 20_000_000  # ns; file times move in steps of the kernel's clock, 10 ms at most
@@ -188,6 +188,17 @@ class Content:
                 )
 
 
+def new_file(path: Path, what: str) -> BinaryIO:
+    """A new file in a folder of ours. Raises `InvalidInput` where one is there: the system takes two names for one."""
+    try:
+        return path.open("xb")
+    except FileExistsError:
+        raise InvalidInput(
+            f"{what} cannot be written beside a file whose name is the same one to this disk ({path})",
+            hint="write it to a disk that tells upper from lower case",
+        ) from None
+
+
 class ComponentReader:
     """The files of one component (interfaces.serializer.Reader)."""
 
@@ -202,6 +213,7 @@ class ComponentReader:
         self._what = what
         self._maps: dict[tuple[str, bool], Mapped] = {}
         self._folder: Any = None
+        self._made: set[str] = set()  # the files that lie in it
 
     def _chunks(self, name: str) -> tuple[Chunk, ...]:
         digest = self._digests[name]
@@ -350,19 +362,22 @@ class ComponentReader:
             self._folder = tempfile.TemporaryDirectory(prefix="catalog-")
             weakref.finalize(self, self._folder.cleanup)
         target = Path(self._folder.name) / name
-        if not target.exists():
+        if name not in self._made:
+            check_together([name, *self._made], everywhere=False)
             target.parent.mkdir(parents=True, exist_ok=True)
             whole = self._whole(name)
             if whole is not None:
                 with contextlib.suppress(OSError):  # on another disk, or another user's: it is copied
                     os.link(whole, target)
+                    self._made.add(name)
                     return target
             self.fetch(name)
             full = "free space on that disk, or set TMPDIR to a folder on another one"
-            with durable.translated(str(target), full=full), target.open("wb") as file:
+            with durable.translated(str(target), full=full), new_file(target, f"{self._what}/{name}") as file:
                 for piece in self.pieces(name):
                     file.write(piece)
             target.chmod(0o444)
+            self._made.add(name)
         return target
 
     def _whole(self, name: str) -> Path | None:

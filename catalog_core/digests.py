@@ -60,6 +60,16 @@ def check_digest(text: object) -> str:
     return text
 
 
+def check_count(value: object, what: str, least: int = 0) -> int:
+    """Return `value` if it counts something (bytes, entries, versions; a place in them): an integer from `least` to
+    2^53-1, and no boolean, which Python takes for 0 or 1. One rule for those who write and those who read. Raises
+    `InvalidInput`."""
+    if type(value) is not int or not least <= value <= MAX_INTEGER:
+        shown = str(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else repr(value)
+        raise InvalidInput(f"{what} is {shown[:40]}, which is no count from {least} to 2^53-1")
+    return value
+
+
 def _number(value: float) -> str:
     """A float as ECMAScript writes it (RFC 8785 section 3.2.2.3)."""
     text = float.__repr__(value)  # not repr: a subclass may write itself otherwise, as `np.float64(0.25)`

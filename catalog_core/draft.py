@@ -17,7 +17,7 @@ from attrs import evolve
 from catalog_core import about, capture, folders, redact
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
-from catalog_core.codec import converter, manifest_to_json, read_artifact
+from catalog_core.codec import check_door, converter, manifest_to_json, read_artifact
 from catalog_core.content import Content
 from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.durable import translated
@@ -249,6 +249,7 @@ class Draft:
             taxonomy=self.taxonomy,
             example=kept,
         )
+        check_door(self.manifest)
         self._writer.bundle(self.manifest.notes)
         self._main = main
         manifest, layout = canonical(manifest_to_json(self.manifest)), canonical(write_layout(self._writer.layout))

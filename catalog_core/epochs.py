@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core.digests import canonical, digest_of, parse
+from catalog_core.digests import canonical, check_count, digest_of, parse
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, KeyTaken
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
@@ -64,8 +64,10 @@ class Epoch:
         """Parse a record. Raises `IntegrityError`."""
         try:
             epoch = cls(**parse(data))
-            if type(epoch.number) is not int or type(epoch.position) is not int or type(epoch.owner) is not str:
-                raise TypeError("number, position or owner is of another kind")
+            check_count(epoch.number, "its number")
+            check_count(epoch.position, "its position", -1)
+            if type(epoch.owner) is not str:
+                raise TypeError("its owner is no text")
             if epoch.to_bytes() != data:
                 raise ValueError("it is not written in the canonical form")
         except (CatalogError, TypeError, ValueError) as exc:

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core.digests import canonical, check_depth, check_digest, digest_of, parse
+from catalog_core.digests import canonical, check_count, check_depth, check_digest, digest_of, parse
 from catalog_core.errors import IntegrityError, InvalidInput, UpgradeRequired
 from catalog_core.interfaces.backend import Head
 
@@ -124,17 +124,25 @@ def write_entry(
         value["blobs"] = dict(blobs)
     data = canonical(value)
     if len(data) > MAX_EVENT:
-        for intent in intents:
-            for item in intent.events:
-                if item["type"] not in SWEEPS and len(canonical(item)) > MAX_EVENT:
-                    raise InvalidInput(
-                        f"what {item['type']} says of {item.get('model')!r} takes {len(canonical(item)):,} bytes; "
-                        f"{MAX_EVENT:,} are allowed",
-                        hint="put long texts and files into attachments or the card",
-                    )
+        problem = next(filter(None, map(too_large, intents)), None)
+        if problem:
+            raise InvalidInput(problem, hint="put long texts and files into attachments or the card")
         if len(data) > MAX_ENTRY:
             raise InvalidInput(f"an entry of {len(data):,} bytes is too large; {MAX_ENTRY:,} are allowed")
     return data
+
+
+def too_large(intent: Intent) -> str | None:
+    """Why an intent takes more room than any may, or None: one rule for those who write, and for those who read, who
+    pass over what another wrote. Sweeps, which name many blobs, may fill an entry."""
+    for item in intent.events:
+        if item["type"] not in SWEEPS and (size := len(canonical(item))) > MAX_EVENT:
+            model = _shown(item.get("model"))
+            return f"what {_shown(item['type'])[1:-1]} says of {model} takes {size:,} bytes; {MAX_EVENT:,} are allowed"
+    size = len(canonical({**intent.to_json(), "events": []}))
+    if size > MAX_EVENT:
+        return f"an intent without its events takes {size:,} bytes; {MAX_EVENT:,} are allowed"
+    return None
 
 
 SUMMARY = {
@@ -212,7 +220,17 @@ def _read_intent(item: Any, where: str) -> Intent:
         raise IntegrityError(f"{where}: the events of an intent are no list")
     for event in item["events"]:
         _check_event(event, where)
-    return Intent(identity, actor, made, base and Head(**base), tuple(item["events"]), more)
+    return Intent(identity, actor, made, _read_base(base), tuple(item["events"]), more)
+
+
+def _read_base(base: Any) -> Head | None:
+    """The head that an intent was based on."""
+    if base is None:
+        return None
+    head = Head(**base)
+    check_count(head.position, "the position that an intent is based on")
+    check_digest(head.digest)
+    return head
 
 
 def _shown(value: Any) -> str:
@@ -244,6 +262,8 @@ def read_entry(data: bytes, position: int, previous: str | None, place: str = "t
     try:
         check_depth(data)
         value = parse(data)
+        check_count(value["epoch"], "its epoch")
+        check_count(value["position"], "its position")
         if value["epoch"] != epoch:
             raise IntegrityError(f"{where} is of epoch {_shown(value['epoch'])}, and epoch {epoch} is due")
         if value["position"] != position or value["previous"] != previous:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from catalog_core import redact
 from catalog_core.durable import translated
 from catalog_core.errors import CatalogError, InvalidInput, NotFound
-from catalog_core.names import check_name
+from catalog_core.names import check_name, check_together
 from catalog_core.records import Foreign
 from catalog_core.specs import FormatSpec
 
@@ -35,6 +35,7 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
         for note in found.notes:
             log.warning("%s: %s", path.name, note)
         chosen = check_name(name or found.name or path.stem)
+        check_together([check_name(key, "attachment") for key in found.attachments], "attachment")
         about = joined(about, found.about)
         imported = redact.tree({"format": spec.name, "name": path.name, **found.provenance})
         for key in ("tags", "params"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, ove
 
 from catalog_core import folders
 from catalog_core.errors import Conflict, InvalidInput, NotFound
-from catalog_core.names import check_alias, check_key, check_name, nearest
+from catalog_core.names import check_alias, check_key, check_name, check_together, nearest
 from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, typed, when
 
 if TYPE_CHECKING:
@@ -360,6 +360,8 @@ class Version(Handle):
             raise InvalidInput(
                 f"{source} is no file or folder", hint="attach(name, path); a text goes as text.encode()"
             )
+        added = [key for key, _ in files]
+        check_together([*added, *(key for key in self._attached if key not in added)], "attachment")
         same = {"model": self.model, "number": self.number}
         for start in range(0, len(files), TOGETHER):
             items = []

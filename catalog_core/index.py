@@ -18,7 +18,7 @@ from catalog_core.platform import cache_dir, others_can_change, own_folder
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
 from catalog_core.sqlite import check_search, sqlite3
 
-SCHEMA = 11
+SCHEMA = 12
 Stopped = UpgradeRequired | IntegrityError
 DAMAGED = (
     "`catalog fsck` checks the rest; restore that entry from a copy, or take it out of the store if nobody has one"

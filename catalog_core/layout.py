@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core.digests import check_digest, parse
+from catalog_core.digests import check_count, check_digest, parse
 from catalog_core.errors import IntegrityError
 from catalog_core.events import UPGRADE
 
@@ -64,7 +64,6 @@ def _read_chunk(item: Any) -> Chunk:
     check_digest(chunk.digest)
     if chunk.pack is not None:
         check_digest(chunk.pack.partition("~")[0])
-    for count in (chunk.length, chunk.offset):
-        if type(count) is not int or count < 0:
-            raise IntegrityError(f"a layout with a length or offset of {str(count)[:40]}, which is no count of bytes")
+    check_count(chunk.length, "the length of a chunk")
+    check_count(chunk.offset, "the offset of a chunk")
     return chunk

@@ -72,6 +72,45 @@ def check_file(name: object) -> str:
     return name
 
 
+def check_together(names: Iterable[str], kind: str = "file", *, everywhere: bool = True) -> None:
+    """Raise `InvalidName` where two of `names` cannot lie in one folder: one would be a file, and the folder of the
+    other. With `everywhere`, also where some systems take two for one, and lose the first in silence: those that
+    differ by case, or by the form of their accents (macOS, Windows), and names that Windows takes for devices."""
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        key = _as_one(name) if everywhere else name
+        if everywhere and any(segment.split(".")[0] in _MORE_DEVICES for segment in key.split("/")):
+            raise InvalidName(f"{kind} name {_shown(name)} is not allowed: it is a device name on Windows")
+        if key in seen:
+            raise InvalidName(
+                f"the {kind} names {_shown(seen[key])} and {_shown(name)} cannot lie in one folder: where case and the "
+                "form of accents do not count (macOS, Windows), they are one name",
+                hint="rename one of them",
+            )
+        seen[key] = name
+        for at in (at for at, char in enumerate(key) if char == "/"):
+            folders.setdefault(key[:at], name)
+    for key in sorted(folders.keys() & seen.keys()):
+        raise InvalidName(
+            f"the {kind} names {_shown(seen[key])} and {_shown(folders[key])} cannot lie in one folder: the first "
+            "would be a file and a folder",
+            hint="rename one of them",
+        )
+
+
+_MORE_DEVICES = frozenset(["conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "¹²³")])
+
+
+def _as_one(name: str) -> str:
+    """What two names have in common that some file system takes for one."""
+    if name.isascii():
+        return name.lower()
+    from unicodedata import normalize
+
+    return normalize("NFC", normalize("NFD", name).casefold())
+
+
 def check_alias(alias: object) -> str:
     """Return `alias` if it may name a version: one segment, not all digits, not `latest`. Raises `InvalidName`."""
     check_name(alias, "alias")

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from catalog_core.digests import canonical, check_digest, parse
-from catalog_core.errors import Rejected
-from catalog_core.events import STAGES, Entry, Intent, known
+from catalog_core.digests import canonical, check_count, check_digest, parse
+from catalog_core.errors import InvalidInput, Rejected
+from catalog_core.events import MAX_EVENT, STAGES, Entry, Intent, known, too_large
 from catalog_core.names import check_alias, check_key, check_name
 from catalog_core.sqlite import sqlite3
 from catalog_core.values import word
@@ -153,10 +153,14 @@ class Reducer:
             self.db.executemany("INSERT OR IGNORE INTO inlined VALUES (?, ?)", allowed)
             data = canonical({key: value for key, value in parse(data).items() if key != "blobs"})
         self._kept[ENTRY].append((entry.position, data))
+        wide = len(data) > MAX_EVENT
         ordinal, now, keep = 0, self.time / 1000, self._kept[EVENT].append
         for intent in entry.intents:
             if self._is_new(intent, entry.position):
-                problem = self._take(intent, entry, strict)
+                problem = too_large(intent) if wide else None
+                if problem and strict:
+                    raise Rejected(problem, code="size")
+                problem = problem or self._take(intent, entry, strict)
                 for number, event in enumerate(intent.events, ordinal):
                     model, version = event.get("model"), event.get("number")
                     model, version = model if type(model) is str else None, version if type(version) is int else None
@@ -262,6 +266,7 @@ class Reducer:
 
     def _version(self, event: Mapping[str, Any]) -> tuple[int, int, str, int]:
         model = self._model(event["model"])
+        _count(event["number"], f"the number of a version of {event['model']}", 1)
         row = self.db.execute(
             "SELECT id, stage, deleted FROM versions WHERE model = ? AND number = ?", (model, event["number"])
         ).fetchone()
@@ -297,8 +302,7 @@ class Reducer:
         framework, algorithm, verification = map(_text, map(summary.get, ("framework", "algorithm", "verification")))
         fields = [row for kind in GROUPS if kind in event for row in field_rows(kind, event[kind])]
         description = _text(event.get("text"))
-        if type(event["size"]) is not int:
-            raise Rejected(f"the size of {name}@{number} is no number", code="size")
+        _count(event["size"], f"the size of {name}@{number}")
         named = [_alias(alias) for alias in aliases]
         parents, origin = relatives(summary)
         if known is None:
@@ -338,6 +342,7 @@ class Reducer:
         """Refuse what relies on a blob that was collected since it was seen, or erased at any time."""
         if not (self.swept or self.erased) or "blobs" not in event:
             return
+        _count(event["checked"], "the entry at which blobs were there", -1)
         prefixes = [event["blobs"][at : at + 16] for at in range(0, len(event["blobs"]), 16)]
         for at in range(0, len(prefixes), 500):
             part = prefixes[at : at + 500]
@@ -441,8 +446,7 @@ class Reducer:
             self.db.execute("DELETE FROM attachments WHERE version = ? AND name = ?", (version, name))
             return
         self._refuse_swept(event)
-        if type(event["size"]) is not int:
-            raise Rejected(f"the size of attachment {name!r} is no number", code="size")
+        _count(event["size"], f"the size of attachment {name!r}")
         self.db.execute(
             "INSERT OR REPLACE INTO attachments VALUES (?, ?, ?, ?)",
             (version, name, check_digest(event["digest"]), event["size"]),
@@ -496,6 +500,8 @@ class Reducer:
             self.db.execute("UPDATE versions SET deleted = 2 WHERE id = ?", (version[1],))
         for key in event["keys"]:
             digest, _, text = key.partition("~")
+            if text and not (text.isascii() and text.isdigit()):
+                raise Rejected(f"{key[:100]!r} is no key of a blob", code="count")
             row = self.db.execute("SELECT count FROM swept WHERE digest = ?", (digest,)).fetchone()
             count, known = int(text or 0), row[0] if row else 0
             if count > known:
@@ -538,6 +544,13 @@ def erased(digest: str) -> Rejected:
     return Rejected(
         f"{digest} was erased from this catalog for good", code="erased", hint="`catalog history` says by whom, and why"
     )
+
+
+def _count(value: Any, what: str, least: int = 0) -> int:
+    try:
+        return check_count(value, what, least)
+    except InvalidInput as exc:
+        raise Rejected(exc.message, code="count") from exc
 
 
 def _text(value: Any) -> str | None:

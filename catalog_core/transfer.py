@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.codec import manifest_of, read_artifact
+from catalog_core.codec import check_door, manifest_of, read_artifact
 from catalog_core.content import ComponentReader
 from catalog_core.digests import canonical
 from catalog_core.errors import IntegrityError, Rejected
@@ -129,12 +129,14 @@ def _there(arrival: Arrival, target: Catalog, name: str) -> Iterator[int]:
 
 
 def _publish(arrival: Arrival, target: Catalog, name: str, writer: Writer) -> Version:
+    described = manifest_of(arrival.manifest)
+    check_door(described, everywhere=False)
     checked = target._index.head
     for digest, parts, cuts in arrival.files(writer):
         copied, _ = writer.add(Source(parts), cuts)
         if copied != digest:
             raise IntegrityError(f"{arrival.ref}: {digest} holds other bytes ({copied})", hint="catalog fsck")
-    writer.bundle(manifest_of(arrival.manifest).notes)
+    writer.bundle(described.notes)
     for digest, data in [*arrival.attachments.values(), *([arrival.card] if arrival.card else [])]:
         if len(data) <= SMALL:
             writer.add_small(bytes(data), digest)

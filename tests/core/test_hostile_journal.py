@@ -398,6 +398,10 @@ MEANINGLESS: dict[str, tuple[Any, Any]] = {
     "two components of one name": ({**MANIFEST, "components": MANIFEST["components"] * 2}, LAYOUT),  # type: ignore
     "two files of one name": (_component(files=MANIFEST["components"][0]["files"] * 2), LAYOUT),  # type: ignore
     "a size of 4.5": (_component(files=[{"name": "a.bin", "digest": FILE, "size": 4.5}]), LAYOUT),
+    "a size of -4": (_component(files=[{"name": "a.bin", "digest": FILE, "size": -4}]), LAYOUT),
+    "a size that is true": (_component(files=[{"name": "a.bin", "digest": FILE, "size": True}]), LAYOUT),
+    "a length of -4": (MANIFEST, {"version": 1, "files": {FILE: [[FILE, 8], [FILE, -4]]}}),
+    "an offset of -1": (MANIFEST, {"version": 1, "files": {FILE: [[FILE, 4, FILE, -1]]}}),
     "a size that is a text": (_component(files=[{"name": "a.bin", "digest": FILE, "size": "4"}]), LAYOUT),
     "a name that leads away": (_component(files=[{"name": "../a", "digest": FILE, "size": 4}]), LAYOUT),
     "an example that is none": ({**MANIFEST, "example": {"a": 1}}, LAYOUT),
@@ -588,3 +592,91 @@ def test_a_torn_row_of_sqlite_stops_a_newcomer_there_too(tmp_path: Path, monkeyp
         names = {row[0] for row in catalog._index.rows("SELECT name FROM sqlite_master WHERE type = 'index'")}
         assert "lookup_0" in names, "the index is finished"
         assert not catalog.fsck().clean
+
+
+ATTACHED = event("attachment.set", model="m", number=1, name="a", digest=D, size=1)
+COUNTS: dict[str, tuple[dict[str, Any], ...]] = {
+    f"{what} of {count!r}": tuple({**item, **({key: count} if key in item else {})} for item in items)
+    for what, key, items in (
+        ("a version's size", "size", (_published(2),)),
+        ("a version's number", "number", (_published(2),)),
+        ("an attachment's size", "size", (ATTACHED,)),
+        ("an attachment's version", "number", (ATTACHED,)),
+        ("a tag's version", "number", (TAG,)),
+        ("a stage's version", "number", (event("stage.set", model="m", number=1, stage="tested", seen="registered"),)),
+        ("an alias' version", "number", (event("alias.set", model="m", alias="x", number=1, seen=None),)),
+    )
+    for count in (-1, True, 1.5, "1", [1], {}, 1e300)
+}
+
+
+@pytest.mark.parametrize("what", COUNTS)
+def test_what_counts_is_counted_by_one_rule(what: str) -> None:
+    entries = [*BASE, behind(BASE, intent(*COUNTS[what]))]
+    with opened(store_of(entries)) as catalog:
+        assert catalog._stopped is None
+        last = list(catalog.history())[-1]
+        assert last.rejected and last.text.isprintable(), what
+        look_at_all(catalog)
+        version = catalog.version("m")
+        assert (version.number, version.tags, dict(version.attachments), version.aliases) == (1, {}, {}, [])
+        assert version.stage == "registered"
+
+
+@pytest.mark.parametrize("checked", ["x", -2, True, 1.5, None, []])
+def test_a_check_of_blobs_that_is_no_position_hides_no_sweep(checked: Any) -> None:
+    sweep = event("blobs.swept", keys=[FILE], versions=[])
+    told = {**_published(2), "blobs": FILE[7:23], "checked": checked}
+    entries = [*BASE, behind(BASE, intent(sweep))]
+    entries.append(behind(entries, intent(told)))
+    with opened(store_of(entries)) as catalog:
+        assert list(catalog.history())[-1].rejected
+        assert catalog.version("m").number == 1
+
+
+@pytest.mark.parametrize("base", [[], 7, "x", {"position": -1, "digest": D}, {"position": True, "digest": D},
+                                  {"position": 1.5, "digest": D}, {"position": 0, "digest": "x"}, {}])  # fmt: skip
+def test_a_head_that_is_none_stops_there(base: Any) -> None:
+    entries = [*BASE, behind(BASE, {**intent(TAG), "based_on": base})]
+    check_stop(entries, len(BASE), True)
+
+
+LARGE = {
+    "a summary": ({**_published(2), "summary": {"note": "x" * (20 << 10)}},),
+    "a text beside a small event": (TAG, event("model.updated", model="m", set={"title": "x" * (20 << 10)}, seen={})),
+    "tags": ({**TAG, "set": {f"t{n}": "x" * 1000 for n in range(30)}},),
+    "parents": ({**_published(2), "summary": {"parents": [f"m@{n}" for n in range(9000)]}},),
+    "unknown and not critical": ({"type": "x.y", "v": 1, "critical": False, "note": "x" * (20 << 10)}, TAG),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_an_event_that_no_writer_would_write_is_passed_over_with_a_sentence(what: str) -> None:
+    """Others go on behind it: the limit of the writer is one of the reader's rules."""
+    entries = [*BASE, behind(BASE, intent(*LARGE[what]))]
+    entries.append(behind(entries, intent({**TAG, "set": {"after": "yes"}})))
+    with opened(store_of(entries)) as catalog:
+        assert catalog._stopped is None
+        reasons = [item.rejected for item in catalog.history()][-2]
+        assert reasons and "16,384 are allowed" in reasons and len(reasons) < 300
+        look_at_all(catalog)
+        assert catalog.version("m").tags == {"after": "yes"}
+        assert catalog.version("m").tag(mine=1).tags == {"after": "yes", "mine": 1}
+        assert catalog.model("m").title is None
+
+
+@pytest.mark.parametrize("key", ["id", "actor", "replayed"])
+def test_an_intent_that_is_large_beside_its_events_is_passed_over_too(key: str) -> None:
+    large = {**intent(TAG), key: {"actor": "x" * (20 << 10)} if key == "replayed" else "x" * (20 << 10)}
+    entries = [*BASE, behind(BASE, large)]
+    with opened(store_of(entries)) as catalog:
+        assert catalog.version("m").tags == {}
+        assert "16,384 are allowed" in list(catalog.history())[-1].rejected
+
+
+def test_an_entry_full_of_small_events_and_blobs_is_read() -> None:
+    blobs = {digest_of(bytes([n]) * 16000): base64.b64encode(bytes([n]) * 16000).decode() for n in range(20)}
+    events = [{**TAG, "set": {f"t{n}": "x" * 3000}} for n in range(40)]
+    entries = [*BASE, behind(BASE, intent(*events), blobs=blobs)]
+    with opened(store_of(entries)) as catalog:
+        assert len(catalog.version("m").tags) == 40

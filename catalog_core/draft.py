@@ -38,7 +38,7 @@ from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
 from catalog_core.outputs import choosing
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
-from catalog_core.rehearsal import LiveObjects, rehearse
+from catalog_core.rehearsal import LiveObjects, default_method, rehearse
 from catalog_core.staging import ComponentDirectory, Source, Writer, check_readable, cuts_of
 from catalog_core.values import check_flags, check_metric, check_tags, members, refuse_pickle, scalar
 
@@ -172,7 +172,11 @@ class Draft:
                 spec = registry.find_serializer(obj)
             serializers[name] = registry.serializer(spec.name if spec else chosen)
         specs = {name: registry.serializers.get(made.name) for name, made in serializers.items()}
-        defaults = {name: spec.default_method for name, spec in specs.items() if spec is not None}
+        defaults = {
+            name: default_method(serializers[name], spec, self._objects[name])
+            for name, spec in specs.items()
+            if spec is not None
+        }
         objects = LiveObjects(self._objects, serializers, defaults, self._example is not None)
         entries = objects.entry_steps(self._entries)
         with choosing(self._skip) as choice:

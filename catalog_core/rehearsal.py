@@ -21,6 +21,13 @@ from catalog_core.session import check_entry_point, fit, running, to_numpy
 from catalog_core.snapshots import Snapshots
 
 
+def default_method(serializer: Any, spec: Any, obj: Any) -> str:
+    """The method that a component alone means: what the serializer says of this object, else what is usual for its
+    format."""
+    own = getattr(serializer, "default_method", None)
+    return str(own(obj)) if callable(own) else str(spec.default_method)
+
+
 class LiveObjects:
     """The objects of a draft with their serializers, by component. Each method runs once for the same inputs."""
 
@@ -36,11 +43,12 @@ class LiveObjects:
 
     def entry_steps(self, declared: Mapping[str, str | Sequence[str]] | None) -> dict[str, Steps]:
         """Entry points by name, each step as the manifest has it: a component alone means `forward`, another default
-        method is written out. One component with an example gets `predict` without being asked."""
+        method is written out. One component with an example gets `predict` without being asked, or what it does in
+        place of that: `transform`, of a scaler."""
         if declared is None:
-            declared = (
-                {"predict": next(iter(self.serializers))} if len(self.serializers) == 1 and self._what_runs else {}
-            )
+            alone = next(iter(self.serializers)) if len(self.serializers) == 1 and self._what_runs else None
+            own = alone is not None and hasattr(self.serializers[alone], "default_method")
+            declared = {} if alone is None else {self._defaults[alone] if own else "predict": alone}
         entries: dict[str, Steps] = {}
         for name, steps in declared.items():
             listed = (steps,) if isinstance(steps, str) else tuple(steps)

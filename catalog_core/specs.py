@@ -44,9 +44,9 @@ class SerializerSpec:
     """A serializer. `handles` are top-level module names of the objects it takes (`torch`). `factory`
     ("package.module:Class") is called without arguments and returns a Serializer. `suffixes` are the ends of the file
     names that it reads where a single file is published as it is (`.safetensors`). `default_method` runs where the
-    user names a component and no method. `paths` says that it also takes a `Path` (a file of these suffixes, or any
-    where the user names the serializer) as its object, to be checked, run and described; without it files are kept as
-    they are."""
+    user names a component and no method, unless the serializer names another one for the object. `paths` says that it
+    also takes a `Path` (a file of these suffixes, or any where the user names the serializer) as its object, to be
+    checked, run and described; without it files are kept as they are."""
 
     name: str
     handles: tuple[str, ...]

@@ -130,4 +130,5 @@ class Serializer(Protocol):
         `snapshot(obj)` may be there too: what a `snapshots.Snapshot` holds of the object before it is run. Without it
         the catalog looks into the object by itself. The object is put back after each run and after `save`.
 
-        Where the user names a component and no method, the catalog asks for `SerializerSpec.default_method`."""
+        Where the user names a component and no method, the catalog asks for `SerializerSpec.default_method`, or, where
+        objects of one format differ in what they do, for what `default_method(obj)` of the serializer says."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from catalog_ads import archive, writer
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.names import check_name
+from catalog_core.rehearsal import default_method
 from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def as_graph(catalog: Catalog, components: Mapping[str, Any], data: Any) -> tupl
     example = sample(data)
     if not isinstance(example, Mapping):
         spec = catalog._registry.find_serializer(obj)
-        names = catalog._registry.serializer(spec.name).inputs(obj, spec.default_method)
+        serializer = catalog._registry.serializer(spec.name)
+        names = serializer.inputs(obj, default_method(serializer, spec, obj))
         example = {(names or ["input"])[0]: example}
     return {name: to_onnx(obj, example)}, dict(example)

@@ -99,10 +99,8 @@ def optimizer(found: dict[str, Any]) -> Any:
 
 
 def outline(found: dict[str, Any], shared: Mapping[str, str]) -> Any:
-    """The model of a checked configuration, which is used up, without its optimizer and, where its layers allow it,
-    without memory for its variables. Raises `SerializationError`."""
-    found = dict(found)
-    found.pop("compile_config", None)
+    """The model of a checked configuration, which is used up, where its layers allow it without memory for its
+    variables. Raises `SerializationError`."""
     again = config.copied(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

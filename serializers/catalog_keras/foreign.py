@@ -15,7 +15,7 @@ import h5py
 import keras
 
 from catalog_core.errors import SerializationError
-from catalog_keras import build, config
+from catalog_keras import build, config, training
 
 WEIGHTS = "model.weights.h5"
 MEMBERS = frozenset(["config.json", "metadata.json", WEIGHTS])
@@ -36,6 +36,7 @@ def read(path: Path) -> Any:
                         shutil.copyfileobj(source, target, 1 << 20)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as exc:
             raise SerializationError(f"not a readable .keras archive: {exc}") from exc
+        lost = training.unknown_taken_out(found)
         config.check(found)
         size = _size(weights) if weights.exists() else 0
         with zipfile.ZipFile(copy, "w") as archive:
@@ -51,6 +52,8 @@ def read(path: Path) -> Any:
             raise build.refusal(exc, "Keras cannot load the model") from exc
     if not isinstance(model, keras.layers.Layer):
         raise SerializationError(f"the file holds a {type(model).__name__}, no model or layer")
+    if lost:
+        warnings.warn(f"the model is read without what it was compiled with: {lost}", stacklevel=2)
     return model
 
 

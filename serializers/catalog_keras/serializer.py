@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +15,16 @@ import numpy as np
 
 from catalog_core import filling, tensors
 from catalog_core.axes import measured
-from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
+from catalog_core.errors import BackendError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.outputs import by_name
 from catalog_core.records import Description
 from catalog_core.snapshots import Snapshot
-from catalog_keras import build, config, own, reuse, structure
+from catalog_keras import build, config, own, reuse, structure, training
 
 CONFIG = "model.json"
 WEIGHTS = "model.safetensors"
 STATES = "optimizers.safetensors"
-OPTIMIZERS = "optimizers.json"
 
 
 class KerasSerializer:
@@ -48,14 +46,12 @@ class KerasSerializer:
             trained = structure.trained_by(optimizer, variables)
             if trained is not None:
                 states |= structure.state_of(attribute, optimizer)
-                told = _worded(_plain(optimizer))
-                meta["optimizers"][attribute] = {"trains": trained, "config": told, "file": OPTIMIZERS}
+                meta["optimizers"][attribute] = training.note(optimizer, trained)
         kept = own.report(_owners(obj, meta["optimizers"]), variables)
         tensors.write(_arrays(variables), directory, WEIGHTS)
         if states:
             tensors.write(_arrays(states), directory, STATES)
-            configs = {attribute: _numbered(note["config"]) for attribute, note in meta["optimizers"].items()}
-            directory.write(OPTIMIZERS, [json.dumps(configs, sort_keys=True, separators=(",", ":")).encode()])
+            directory.write(training.FILE, [training.exact_bytes(meta["optimizers"])])
         if kept:
             meta["own"] = own.write(
                 kept,
@@ -63,16 +59,23 @@ class KerasSerializer:
                 lambda name, data: directory.write(name, [data]),
             )
         try:
-            found = _plain(obj)
             shared = structure.shared(obj)
-            _read_back(config.copied(found), shared, layers, variables, meta["optimizers"])
+            found, lost = training.configuration(obj, lambda made: _read_back(made, shared, layers, variables))
             directory.write(CONFIG, [json.dumps(found, sort_keys=True, separators=(",", ":")).encode()])
             if shared:
                 meta["same_layers"] = shared
-        except (SerializationError, NotImplementedError, TypeError, ValueError) as exc:
-            meta["config"] = exc.message if isinstance(exc, CatalogError) else config.reason(exc)
+            lost = lost or next((n["left_out"] for n in meta["optimizers"].values() if "left_out" in n), None)
+        except training.FAILURES as exc:
+            lost, meta["config"] = None, training.cause(exc)
             warnings.warn(
                 f"{type(obj).__name__} is stored as weights only; load(ref, into=model) fills one: {meta['config']}",
+                stacklevel=2,
+            )
+        if lost:
+            meta["uncompiled"] = lost
+            warnings.warn(
+                f"{type(obj).__name__} is stored without all that it was compiled with: it loads and predicts, and is "
+                f"to be compiled before it trains on (load(ref, into=model) fills the optimizer too): {lost}",
                 stacklevel=2,
             )
         return meta
@@ -89,8 +92,8 @@ class KerasSerializer:
         make = tensors.numpy_maker(bool(options.get("copy")))
         own_files = own.files(notes["own"])
         parts = [WEIGHTS, *([STATES] if notes["optimizers"] else []), *sorted(own_files & {own.FILE})]
-        exact = _exact(reader, notes["optimizers"])
-        surplus = sorted(set(reader.files) - {CONFIG, *parts, *own_files, *([OPTIMIZERS] if exact else [])})
+        exact = training.exact(reader, notes["optimizers"])
+        surplus = sorted(set(reader.files) - {CONFIG, *parts, *own_files, *([training.FILE] if exact else [])})
         if surplus:
             raise SerializationError(f"the component holds {surplus[0]!r}, which is no part of a stored Keras model")
         arrays = {part: tensors.read(reader, make, writable=False, name=part) for part in parts}
@@ -108,11 +111,8 @@ class KerasSerializer:
         if CONFIG not in reader.files:
             raise SerializationError(f"the component holds no {CONFIG}")
         found = config.parse(bytes(reader.view(CONFIG)))
+        stored, lost = _trusted(found, stored, exact)
         config.check(found)
-        for note in stored.optimizers.values():
-            config.check(note["config"])
-        for again in exact.values():
-            config.check(again)
         size = sum(array.nbytes for part in arrays.values() for array in part.values())
         with _on(device), warnings.catch_warnings(), build.bounded(build.allowance(size)):
             warnings.simplefilter("ignore")  # Keras warns of a custom compile(), whose optimizers come here
@@ -122,7 +122,12 @@ class KerasSerializer:
                 live = type(getattr(model, attribute, None)).__name__
                 if attribute in exact or live != note["config"].get("class_name"):
                     setattr(model, attribute, build.optimizer(exact.get(attribute, note["config"])))
-            return _fill(model, stored, strict=True)
+            _fill(model, stored, strict=True)
+        if lost:
+            warnings.warn(
+                f"{type(model).__name__} is loaded without all that it was compiled with: {lost}", stacklevel=2
+            )
+        return model
 
     def describe(self, obj: Any) -> Description:
         """Class, configuration, parameters and tensors."""
@@ -193,41 +198,6 @@ class KerasSerializer:
         return measured(trial, _known_axes(_method(obj, method), trial.example))
 
 
-def _plain(obj: Any) -> dict[str, Any]:
-    """The configuration of an object as plain data."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of lambdas, which are refused right after
-        found: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(obj)))
-    stack: list[Any] = [found]
-    while stack:  # the torch backend has optimizers of its own, under the names of Keras'
-        value = stack.pop()
-        if isinstance(value, dict):
-            if str(value.get("module")).startswith("keras.src.backend."):
-                value |= {"module": "keras.optimizers", "registered_name": None}
-            stack += value.values()
-        elif isinstance(value, list):
-            stack += value
-    return found
-
-
-def _worded(value: Any) -> Any:
-    """A configuration for the manifest, which holds no infinity and no NaN: each is `{"float": "inf"}` there."""
-    if isinstance(value, dict):
-        return {key: _worded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_worded(inner) for inner in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else {"float": str(value)}
-
-
-def _numbered(value: Any) -> Any:
-    """The configuration of `_worded`."""
-    if isinstance(value, dict):
-        if value.keys() == {"float"} and value["float"] in ("inf", "-inf", "nan"):
-            return float(value["float"])
-        return {key: _numbered(inner) for key, inner in value.items()}
-    return [_numbered(inner) for inner in value] if isinstance(value, list) else value
-
-
 def _dtype(variable: Any) -> str:
     return str(keras.backend.standardize_dtype(variable.dtype))
 
@@ -247,6 +217,23 @@ class _Stored:
     own: Mapping[str, own.Own]
 
 
+def _trusted(found: dict[str, Any], stored: _Stored, exact: dict[str, Any]) -> tuple[_Stored, str | None]:
+    """What is stored, less the optimizers that were left out when it was saved, or that are of classes which this
+    process does not have; what the models of `found` were compiled with is taken out alike. And why, for what is only
+    missing here. Raises `SerializationError` for a configuration that is never made."""
+    lost = training.unknown_taken_out(found)
+    kept = {name: note for name, note in stored.optimizers.items() if "left_out" not in note}
+    for name in list(kept):
+        why = training.unknown(kept[name]["config"]) or (training.unknown(exact[name]) if name in exact else None)
+        if why is not None:
+            lost = lost or why
+            del kept[name]
+    gone = stored.optimizers.keys() - kept.keys()
+    states = {key: value for key, value in stored.states.items() if key.split(".")[1] not in gone}
+    mine = {key: value for key, value in stored.own.items() if key not in {f"optimizers.{name}" for name in gone}}
+    return attrs.evolve(stored, optimizers=kept, states=states, own=mine), lost
+
+
 def _owners(model: Any, attributes: Iterable[str]) -> dict[str, Any]:
     """The layers and optimizers that may keep state of their own, by place."""
     live = structure.optimizers(model)
@@ -255,15 +242,10 @@ def _owners(model: Any, attributes: Iterable[str]) -> dict[str, Any]:
 
 
 def _read_back(
-    found: dict[str, Any], shared: Mapping[str, str], layers: Mapping[str, str], variables: Mapping[str, Any],
-    optimizers: Mapping[str, Any],
+    found: dict[str, Any], shared: Mapping[str, str], layers: Mapping[str, str], variables: Mapping[str, Any]
 ) -> None:  # fmt: skip
     """Make the model of its configuration, as `load` will. Raises `SerializationError` where that is another one."""
     config.check(found)
-    for note in optimizers.values():
-        again = config.copied(note["config"])
-        config.check(again)
-        build.optimizer(again)
     try:
         made, others = structure.walk(build.outline(found, shared))
     except SerializationError:
@@ -293,26 +275,10 @@ def _notes(meta: Mapping[str, Any]) -> dict[str, Any]:
         raise SerializationError("what the manifest says of this component cannot be read")
     found = {key: dict(note) for key, note in notes.items()}  # type: ignore[arg-type]
     found["optimizers"] = {
-        attribute: {**note, "config": _numbered(note["config"])} for attribute, note in found["optimizers"].items()
+        attribute: {**note, "config": training.numbered(note["config"])}
+        for attribute, note in found["optimizers"].items()
     }
     return found
-
-
-def _exact(reader: Reader, optimizers: Mapping[str, Any]) -> dict[str, Any]:
-    """The configurations of optimizers as they were: a manifest has no 0.0, only 0, and some optimizers mind. Empty for
-    a version of an earlier release. Raises `SerializationError`."""
-    if not any("file" in note for note in optimizers.values()):
-        return {}
-    if OPTIMIZERS not in reader.files:
-        raise SerializationError(f"the component holds no {OPTIMIZERS}")
-    try:
-        found = json.loads(bytes(reader.view(OPTIMIZERS)))
-    except (ValueError, RecursionError) as exc:
-        raise SerializationError(f"{OPTIMIZERS} cannot be read: {exc}") from exc
-    good = isinstance(found, dict) and found.keys() == optimizers.keys()
-    if not good or not all(isinstance(value, dict) for value in found.values()):
-        raise SerializationError(f"{OPTIMIZERS} is of other optimizers than the manifest")
-    return dict(found)
 
 
 def _fill(target: Any, stored: _Stored, *, strict: bool) -> Any:

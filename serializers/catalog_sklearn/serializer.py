@@ -25,8 +25,10 @@ from catalog_sklearn.boosters import as_estimator, check_lightgbm, check_xgboost
 
 METHODS = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "inverse_transform",
-    "score_samples", "apply",
+    "score_samples", "apply", "kneighbors", "mahalanobis",
 )  # fmt: skip
+# what an estimator is for that predicts nothing, best first
+_IN_PLACE_OF_PREDICT = ("transform", "score_samples", "kneighbors", "mahalanobis")
 
 
 def _is(obj: Any, module: str, name: str) -> bool:
@@ -115,15 +117,26 @@ class SklearnSerializer:
         path = f"{type(obj).__module__}:{type(obj).__qualname__}"
         return Description(framework, version, type(obj).__name__, params, _count(obj, 0), {}, path)
 
+    @staticmethod
+    def default_method(obj: Any) -> str:
+        """What the estimator is for: `predict`, else `transform` of a scaler, `score_samples` of a density, …"""
+        have = [name for name in ("predict", *_IN_PLACE_OF_PREDICT) if callable(getattr(obj, name, None))]
+        only_labels = hasattr(obj, "fit_predict") and not {"predict", "transform"} & set(have)
+        return have[0] if have and not only_labels else "predict"
+
     def inputs(self, obj: Any, method: str) -> list[str] | None:
         """`X`, rows by columns."""
         known = ("predict",) if _is_booster(obj) else METHODS
         if method not in known or not callable(getattr(obj, method, None)):
             have = [name for name in known if callable(getattr(obj, name, None))]
-            raise SerializationError(
-                f"a {type(obj).__name__} has no method {method!r}",
-                hint=nearest(method, have) or f"it has {', '.join(have)}",
-            )
+            trains = [name for name in ("fit_predict", "fit_transform") if callable(getattr(obj, name, None))]
+            hint = nearest(method, have) or f"it has {', '.join(have)}"
+            if trains and not {"predict", "transform"} & set(have):
+                others = f", or name {have[0]} as entry point" if have else ""
+                hint = f"its {trains[0]} trains it on the rows that it gets: save it without example{others}"
+            elif not have:
+                hint = "it can be saved and loaded without example"
+            raise SerializationError(f"a {type(obj).__name__} has no method {method!r}", hint=hint)
         return ["X"]
 
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ def ours(kind: str) -> list[str]:
     return sorted(
         name
         for name, spec in specs.items()
-        if (getattr(spec, "factory", None) or spec.reader or spec.writer).split(".")[0].split(":")[0] in packages
+        if (getattr(spec, "factory", None) or spec.reader or spec.writer or spec.whole).split(".")[0].split(":")[0] in packages
     )
 
 

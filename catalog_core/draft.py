@@ -26,6 +26,7 @@ from catalog_core.errors import (
     Conflict,
     IntegrityError,
     InvalidInput,
+    MissingPlugin,
     NotTrusted,
     PublishedNotReplicated,
     Rejected,
@@ -290,8 +291,14 @@ class Draft:
         registry = self.catalog._registry
         if chosen:
             registry.serializer(chosen)
-        name = chosen or registry.serializer_for_suffix([path.name])
+        usual = registry.serializer_for_suffix([path.name])
+        name = chosen or usual
         spec = registry.serializers.get(name) if name else None
+        if spec is not None and not spec.paths and name != usual:
+            raise InvalidInput(
+                f"the serializer {name!r} takes live objects, and {path} is kept as the files that it is",
+                hint="leave out serializer=, or give the object that the files hold",
+            )
         return spec if spec is not None and spec.paths else None
 
     def _stage_path(self, name: str, path: Path) -> Component:
@@ -301,13 +308,27 @@ class Draft:
                 raise InvalidInput(f"folder {path} holds no files")
             for file in (*found.files, *found.empty):
                 check_file(file)
+                check_readable(found.files.get(file, path), file)
             result = [(file, self._writer.add(Source.of_file(at), cuts_of(at))) for file, at in found.files.items()]
         kind = self.catalog._registry.serializer_for_suffix([file for file, _ in result]) or FILES
-        if kind != FILES and path.is_file():
-            check_readable(path)
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
-        return _component(name, kind, directory, found.meta)
+        component = _component(name, kind, directory, found.meta)
+        if kind not in (FILES, "safetensors") and path.is_file():
+            self._read_back(component, path)
+        return component
+
+    def _read_back(self, component: Component, path: Path) -> None:
+        """Load a file that was given by its path and is staged as it is: what its format cannot load is not published.
+        Raises `SerializationError`."""
+        try:
+            self._artifact(Manifest((component,))).load(component.name)
+        except NotTrusted as exc:
+            warnings.warn(f"{path.name} will load with trust=True only: {exc.message}", stacklevel=8)
+        except MissingPlugin:
+            return  # it is checked where it can be loaded
+        except SerializationError as exc:
+            raise SerializationError(f"{path.name} cannot be loaded: {exc.message}", hint=exc.hint) from exc
 
     def _stage_stored(self, name: str, stored: Stored) -> Component:
         """Keep the files as they are; what the serializer makes of them is run, and described."""

@@ -500,15 +500,19 @@ def cuts_of(path: Path) -> list[int] | None:
         return None
 
 
-def check_readable(path: Path) -> None:
-    """Raises `SerializationError` for a safetensors file that could never be loaded: its header lies."""
+def check_readable(path: Path, name: str) -> None:
+    """Raises `SerializationError` for a safetensors file, called `name`, that never loads: its header lies."""
     from catalog_core.errors import SerializationError
 
-    if path.suffix == ".safetensors":
-        try:
-            _header(path)
-        except SerializationError as exc:
-            raise SerializationError(f"{path.name} cannot be loaded: {exc.message}", hint="write it once more") from exc
+    if path.suffix != ".safetensors":
+        return
+    try:
+        _header(path)
+    except SerializationError as exc:
+        with path.open("rb") as file:
+            pointer = file.read(20).startswith(b"version https://git-")
+        hint = "git lfs pull: it is a pointer of Git LFS" if pointer else "write it once more"
+        raise SerializationError(f"{name} cannot be loaded: {exc.message}", hint=hint) from exc
 
 
 def _header(path: Path) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,7 @@ class OnnxModel:
     def open(cls, path: Path) -> OnnxModel:
         """The graph of a file, or of the one `.onnx` file in a folder, with its external data beside it. Raises what
         making one raises, and `SerializationError` for data that are links or lie outside of the folder."""
-        if path.is_dir():
-            found = sorted(path.glob("*.onnx"))
-            if len(found) != 1:
-                raise SerializationError(f"{path} holds {len(found)} files .onnx, not one")
-            path = found[0]
+        path = file_of(path)
         data = path.read_bytes()
         proto = onnx.ModelProto()
         try:
@@ -74,6 +71,10 @@ class OnnxModel:
         except DecodeError as exc:
             raise SerializationError(f"{path.name} is no ONNX graph: {exc}") from exc
         return cls(data, {name: _mapped(path.parent, name) for name in external_files(proto)})
+
+    def digest(self) -> tuple[str, ...]:
+        """The digests of the graph and of its external data, as `digest_of` has those of files."""
+        return _digests(self.data, *self.external.values())
 
     @cached_property
     def session(self) -> Any:
@@ -145,6 +146,27 @@ class OnnxModel:
 def _length(tensor: Any) -> int:
     """Bytes of a tensor's external data, as far as the graph tells; 0 for one that has none."""
     return next((int(entry.value or 0) for entry in tensor.external_data if entry.key == "length"), 0)
+
+
+def file_of(path: Path) -> Path:
+    """The graph's file: `path`, or the one `.onnx` file in a folder. Raises `SerializationError`."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.onnx"))
+    if len(found) != 1:
+        raise SerializationError(f"{path} holds {len(found)} files .onnx, not one")
+    return found[0]
+
+
+def digest_of(path: Path, external: Iterable[str]) -> tuple[str, ...]:
+    """The digests of the graph's file and of its external data, by which a change is noticed: times of files tell
+    nothing where a copy keeps them, or within one tick of the clock. Raises `SerializationError`, `OSError`."""
+    main = file_of(path)
+    return _digests(main.read_bytes(), *(_mapped(main.parent, name) for name in external))
+
+
+def _digests(*parts: Any) -> tuple[str, ...]:
+    return tuple(hashlib.sha256(part).hexdigest() for part in parts)
 
 
 def _mapped(folder: Path, name: str) -> Any:

@@ -14,7 +14,7 @@ from catalog_core.records import Description, TensorSpec
 from catalog_core.session import check_tensor
 from catalog_core.snapshots import Snapshot
 from catalog_onnx.export import USUAL, to_onnx
-from catalog_onnx.model import OnnxModel
+from catalog_onnx.model import OnnxModel, digest_of
 
 FILE = "model.onnx"
 
@@ -26,12 +26,15 @@ class OnnxSerializer:
 
     def __init__(self) -> None:
         self._last: tuple[Any, Any, OnnxModel] | None = None  # what was given last, its state, and its graph
+        self._ran: tuple[Any, OnnxModel] | None = None  # what ran last, and its graph
 
     def _model(self, obj: Any) -> OnnxModel:
         if isinstance(obj, OnnxModel):
             return obj
+        last = self._last
         if isinstance(obj, Path):
-            state: Any = obj.stat().st_mtime_ns
+            known = last is not None and last[0] is obj
+            state: Any = digest_of(obj, last[2].external) if last is not None and known else None
         elif isinstance(obj, onnx.ModelProto):
             state = obj.SerializeToString(deterministic=True)
         else:
@@ -40,11 +43,10 @@ class OnnxSerializer:
                 hint="a ModelProto, a Path, to_onnx(model, example), or beside another format: "
                 "serializer={'model': ['torch', 'onnx']}",
             )
-        last = self._last
         if last is not None and last[0] is obj and last[1] == state:
             return last[2]
         made = OnnxModel.open(obj) if isinstance(obj, Path) else OnnxModel(state, {})
-        self._last = (obj, state, made)
+        self._last = (obj, made.digest() if isinstance(obj, Path) else state, made)
         return made
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
@@ -58,6 +60,11 @@ class OnnxSerializer:
             except NotTrusted as exc:  # the converter left an operator of the other framework in it
                 raise SerializationError(f"the model cannot be kept as ONNX: {exc}") from exc
         model = self._model(obj)
+        ran = self._ran
+        if isinstance(obj, Path) and request.trials and ran is not None and ran[0] is obj and ran[1] is not model:
+            raise SerializationError(
+                f"{obj} was changed after its example ran", hint="prepare it again, when it is written whole"
+            )
         if FILE in model.external:
             raise SerializationError(f"the external data may not be called {FILE}")
         model.session  # noqa: B018  # onnxruntime sees it before anybody else does
@@ -121,7 +128,9 @@ class OnnxSerializer:
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run the graph."""
         self.inputs(obj, method)
-        return self._model(obj).run(**inputs)
+        model = self._model(obj)
+        self._ran = (obj, model)
+        return model.run(**inputs)
 
     @staticmethod
     def snapshot(obj: Any) -> Snapshot:

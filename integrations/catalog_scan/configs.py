@@ -6,9 +6,11 @@ from __future__ import annotations
 import builtins
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from catalog_scan import markup
 from catalog_torch.operations import listed
 
 Problems = Iterator[tuple[str, str]]
@@ -27,10 +29,11 @@ def text(data: str, name: str) -> Problems:
         yield "code", "it is a script"
     if lower.endswith(".pth") and re.search(r"^import[ \t]", data, re.M):
         yield "code", "Python runs its lines that begin with import when it starts"
-    if lower.endswith((".jinja", ".jinja2", ".j2")):
-        yield from template(data)
-    if lower.endswith(".svg") and re.search(r"<script|\son\w+\s*=|javascript:", data, re.I):
-        yield "code", "a browser would run the script in it"
+    if re.search(r"^\[Desktop Entry\]", data, re.M) and re.search(r"^Exec\s*=", data, re.M):
+        yield "code", "a desktop would run its command"
+    yield from markup.text(data, lower)
+    if lower.endswith(".toml") or re.search(r"^\s*[\"']?(_target_|class_path)[\"']?\s*=", data, re.M):
+        yield from _toml(data)
     if data.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
         try:
             value = json.loads(data.removeprefix("\ufeff"))
@@ -46,6 +49,20 @@ def text(data: str, name: str) -> Problems:
             return
     if lower.endswith(_YAML) or "!!python/" in data or "2002:python/" in data or "_target_" in data:
         yield from dict.fromkeys(_yaml(data, lower.endswith(_YAML)))
+
+
+def _toml(data: str) -> Problems:
+    """The same keys as in JSON; and what a program that installs packages would import."""
+    try:
+        value = tomllib.loads(data.removeprefix("\ufeff").replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        if re.search(r"_target_|class_path", data):
+            yield "cannot read", "it is no TOML"
+        return
+    yield from dict.fromkeys(tree(value))
+    build = value.get("build-system")
+    if isinstance(build, dict) and "backend-path" in build:
+        yield "code", "pip would import what builds it from beside it"
 
 
 def _lines(data: str) -> Problems:
@@ -149,17 +166,19 @@ def _named(item: Mapping[str, Any]) -> Problems:
     if hub and not str(kind).startswith("sentence_transformers."):
         yield "code", f"sentence-transformers would import {str(kind)[:100]}"
     for key, value in item.items():
-        if isinstance(value, str) and isinstance(key, str) and ("chat_template" in key or key == "template"):
-            yield from template(value)
+        if isinstance(key, str) and "template" in key.lower():
+            yield from _templates(value)
 
 
-def template(value: str) -> Problems:
-    """A template of Jinja that would leave its sandbox."""
-    if re.search(
-        r"__(class|globals|import|builtins|subclasses|mro|base|bases|init|getattribute|code)__|\battr\s*\(\s*['\"]_",
-        value,
-    ):
-        yield "code", "a template reaches into Python's own objects"
+def _templates(value: Any) -> Problems:
+    """A template, or several in lists and mappings."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield from markup.template(item)
+        elif isinstance(item, (list, dict)):
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 # -- skops -------------------------------------------------------------------------------------------------------------

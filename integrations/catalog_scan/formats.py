@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _HEADS = {
     b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp", b"II*\0": "tiff",
@@ -10,6 +11,7 @@ _HEADS = {
     b"root": "root", b"GGUF": "gguf", b"SIMPLE  =": "fits", b"SQLite format 3\0": "sqlite", b"OggS": "ogg",
     b"fLaC": "flac", b"ID3": "mp3", b"\0asm": "webassembly", b"CDF\x01": "netcdf", b"CDF\x02": "netcdf",
     b"wOFF": "font", b"wOF2": "font", b"MATLAB 5.0 MAT-file": "matlab", b"TZif": "time zone",
+    b"\xde\x12\x04\x95": "gettext", b"\x95\x04\x12\xde": "gettext",
 }  # fmt: skip
 _FRAMES = 200  # of a TFRecord that are looked at
 
@@ -20,7 +22,7 @@ def of(data: memoryview, name: str) -> str | None:
     for mark, what in _HEADS.items():
         if head.startswith(mark) and _fits(what, data, head):
             return what
-    if head[:4] == b"RIFF" and head[8:12] in (b"WAVE", b"WEBP", b"AVI "):
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] in (b"WAVE", b"WEBP", b"AVI "):
         return head[8:12].decode().strip().lower()
     if head[4:8] == b"ftyp":
         return "mp4"
@@ -30,6 +32,8 @@ def of(data: memoryview, name: str) -> str | None:
         return "pdf"
     if _records(data):
         return "tfrecord"
+    if _matlab4(data):
+        return "matlab"
     return None
 
 
@@ -42,6 +46,11 @@ def _fits(what: str, data: memoryview, head: bytes) -> bool:
     if what == "root":
         return 0 < int.from_bytes(head[8:12], "big") < 4096
     return what != "webassembly"
+
+
+def of_r(head: bytes) -> bool:
+    """Whether it is what R writes of its objects, packed or not: what is in it may be a promise, which R keeps."""
+    return re.match(rb"(RD[XAB][23]\n)?(X\n\0\0\0[\2\3]|A\n[23]\n\d{5,}\n|B\n[\2\3]\0\0\0)", head) is not None
 
 
 def acts(data: memoryview) -> bool:
@@ -62,6 +71,20 @@ def _records(data: memoryview) -> bool:
             return False
         at += size + 16
     return at > 0
+
+
+def _matlab4(data: memoryview) -> bool:
+    """Whether the file is a chain of matrices as MATLAB 4 writes them: kind, rows, columns, name, numbers."""
+    at = 0
+    while at < len(data):
+        order: Any = "little" if int.from_bytes(data[at : at + 4], "little") < 5000 else "big"
+        kind, rows, columns, imaginary, length = (int.from_bytes(data[n : n + 4], order) for n in range(at, at + 20, 4))
+        known = kind < 2000 and kind // 100 % 10 == 0 and kind // 10 % 10 < 6 and kind % 10 < 3 and imaginary < 2
+        name = bytes(data[at + 20 : at + 20 + length]) if known and 1 < length < 256 else b""
+        if re.fullmatch(rb"[A-Za-z]\w*\0", name) is None:
+            return False
+        at += 20 + length + rows * columns * (8, 4, 4, 2, 2, 1)[kind // 10 % 10] * (1 + imaginary)
+    return at == len(data) > 0
 
 
 _TABLE: list[int] = []

@@ -15,12 +15,16 @@ from typing import Any
 from catalog_core import tensors
 from catalog_core.errors import CatalogError
 from catalog_core.names import check_file
-from catalog_scan import configs, formats, hdf5, pickles, wire
+from catalog_scan import commands, configs, formats, hdf5, hidden, markup, pickles, wire
+from catalog_scan.stream import Stream
 
 MAX_UNPACKED = 1 << 30  # bytes of one member that has to be unpacked to be seen
 MAX_NPY_HEADER = 1 << 16
 Problems = Iterator[tuple[str, str]]
 _PLAIN = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
+# One byte a character: all that is beyond ASCII is a letter of Western or Cyrillic codes, or a sign of Windows' own.
+_LETTERS = re.compile(rb"[\t\n\f\r -~\xc0-\xff\x80\x82\x84\x85\x91-\x97\xa0\xa7-\xab\xad\xae\xb0-\xb7\xb9-\xbe]*")
+_WIDE = ("gb18030", "shift_jis", "euc_jp", "big5", "euc_kr")
 _NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xca\xfe\xba\xbe", b"!<arch>\n")
 UNPACKED: dict[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), "bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor,
@@ -31,36 +35,6 @@ _PACKED = {
     b"Rar!": "rar",
 }  # fmt: skip
 _TABLE_END = bytes.fromhex("57fb808b247547db")  # of TensorFlow's variables.index
-
-
-class Stream:
-    """A memoryview as a file, without a copy of all of it."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
-        self.mode = "rb"
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self.data) if size is None or size < 0 else self.at + size
-        part = bytes(self.data[self.at : end])
-        self.at += len(part)
-        return part
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self.at, len(self.data))[whence]
-        if base + offset < 0:
-            raise OSError("before the beginning")
-        self.at = base + offset
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 Look = Callable[[memoryview, str, Sequence[str]], Problems]
@@ -97,26 +71,31 @@ def kind_of(data: memoryview, name: str, beside: Sequence[str]) -> tuple[str, Lo
         return "pickle", _pickle
     plain = formats.of(data, name)
     if plain is not None:
-        return plain, {"gguf": _gguf, "pdf": _pdf}.get(plain, _no_zip)
+        return plain, {"gguf": _gguf, "pdf": _pdf}.get(plain, _nothing_hidden(plain))
     if head[:4] == b"{L\0\0" and b"learner" in head[:200]:
-        return "ubjson", _no_zip
+        return "ubjson", _nothing_hidden("ubjson")
     if re.fullmatch(r"(.*/)?[\w.-]+\.(index|data-\d{5}-of-\d{5})", name) and _is_checkpoint(data, name, beside):
-        return ("numbers", _no_zip) if ".data-" in name else ("index", _index)
+        return ("numbers", _nothing_hidden("numbers")) if ".data-" in name else ("index", _index)
     if name.lower().endswith(configs.SOURCE):
         return "source", _says("code", "it runs where somebody imports or calls it")
+    told = commands.run_by_name(name)
+    if told is not None:
+        return "commands", _says("code", told)
+    if formats.of_r(head) or name.lower().endswith((".rds", ".rda", ".rdata")):
+        return "r", _says("code", "R may run what is in it while it reads it")
     if zipfile.is_zipfile(Stream(data)):
         return "zip", None
     protobuf = wire.looks_like(data)
     if protobuf is not None:
-        return protobuf, {"onnx": _onnx, "savedmodel": _savedmodel, "fingerprint": _no_zip}[protobuf]
+        return protobuf, {"onnx": _onnx, "savedmodel": _savedmodel}.get(protobuf, _nothing_hidden(protobuf))
     if _is_text(data):
         return "text", _text
     if wire.keras_metadata(data) is not None:
         return "keras metadata", _metadata
     if wire.tensor(data):
-        return "onnx tensor", _no_zip
+        return "onnx tensor", _nothing_hidden("onnx tensor")
     if wire.sentencepiece(data):
-        return "sentencepiece", _no_zip
+        return "sentencepiece", _nothing_hidden("sentencepiece")
     return "unknown", _says("cannot read", "it is of no format that is known here")
 
 
@@ -148,7 +127,18 @@ def _is_text(data: memoryview) -> bool:
         return "\0" not in text
     if _PLAIN.fullmatch(data) is None:
         return False
-    return not isinstance(text, _Latin) or sum(char > "\x7f" for char in text) * 10 < len(text)
+    if not isinstance(text, _Latin) or sum(char > "\x7f" for char in text) * 10 < len(text):
+        return True
+    return _LETTERS.fullmatch(data) is not None or any(_reads(data, coding) for coding in _WIDE)
+
+
+def _reads(data: memoryview, coding: str) -> bool:
+    """Whether it is text in a code of East Asia."""
+    try:
+        text = str(data, coding)
+    except UnicodeDecodeError:
+        return False
+    return all(char.isprintable() or char in "\t\r\n\f" for char in text)
 
 
 class _Latin(str):
@@ -165,10 +155,13 @@ def _decoded(data: memoryview) -> str:
         return _Latin(str(data, "latin-1"))
 
 
-def _no_zip(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    """Some readers look for an archive at the end of whatever they get."""
-    if zipfile.is_zipfile(Stream(data)):
-        yield "hidden bytes", "an archive stands behind it"
+def _nothing_hidden(kind: str) -> Look:
+    """Some readers look for an archive at the end of whatever they get, or for a pickle behind a picture's head."""
+
+    def look(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
+        yield from hidden.look(data, kind)
+
+    return look
 
 
 def _pickle(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
@@ -207,6 +200,8 @@ def _has_objects(descr: Any) -> bool:
 
 
 def _safetensors(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
+    if zipfile.is_zipfile(Stream(data)):
+        yield "hidden bytes", "an archive stands behind it"
     try:
         tensors.parse_header(lambda start, length: bytes(data[start : start + length]), len(data))
     except CatalogError as exc:
@@ -221,12 +216,12 @@ def _is_checkpoint(data: memoryview, name: str, beside: Sequence[str]) -> bool:
 
 
 def _gguf(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    yield from _no_zip(data, name, beside)
-    yield from configs.template(bytes(data[: 64 << 20]).decode("latin-1"))
+    yield from hidden.look(data, "gguf")
+    yield from markup.template(bytes(data[: 64 << 20]).decode("latin-1"))
 
 
 def _pdf(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
-    yield from _no_zip(data, name, beside)
+    yield from hidden.look(data, "pdf")
     if formats.acts(data):
         yield "code", "it holds actions that a reader of PDF runs"
 
@@ -237,6 +232,8 @@ def _index(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
 
 
 def _onnx(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
+    if zipfile.is_zipfile(Stream(data)):
+        yield "hidden bytes", "an archive stands behind it"
     operators, locations = wire.onnx(data)
     for operator in operators[:20]:
         yield "operator", f"{operator[:100]} is not on the list"
@@ -252,6 +249,8 @@ def _onnx(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
 
 
 def _savedmodel(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
+    if zipfile.is_zipfile(Stream(data)):
+        yield "hidden bytes", "an archive stands behind it"
     operators, assets = wire.tensorflow(data)
     for operator in operators[:20]:
         what = "is called from a method" if operator in wire.TENSORFLOW_OWN else "is not on the list"
@@ -274,6 +273,8 @@ def _metadata(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
 def _hdf5(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
     if bytes(data[:8]) != b"\x89HDF\r\n\x1a\n":
         yield "hidden bytes", "the file begins behind other bytes"
+    if zipfile.is_zipfile(Stream(data)):
+        yield "hidden bytes", "an archive stands behind it"
     try:
         told = hdf5.look(data)
     except ModuleNotFoundError:

@@ -46,7 +46,8 @@ _MARK, _NAMED = object(), object()  # on the stack: where a list begins, and wha
 _IMPORT = re.compile(rb"[ci][^ \t\r\n]+\n")
 _WORDS = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
 _DOTTED = re.compile(r"[\w.-]+ [\w.<>]+")
-_FOREIGN = re.compile(rb"(?=[\x00-\x7f]*[\x80-\xff])[A-Za-z0-9_.\x80-\xff]+")
+_CALLED = re.compile(rb"[t)l](?:[pg]\d+\n|q.|\x94)*R|o(?:p\d+\n|q.)*\.", re.S)
+_FOREIGN = re.compile(rb"(?=[\x00-\x7f]*[\x80-\xff]|[^\\]*\\)[A-Za-z0-9_.\\\x80-\xff]+")
 
 
 def looks_like(data: memoryview) -> bool:
@@ -84,7 +85,7 @@ def _text_calls(data: memoryview) -> bool:
     except Exception:  # loading it would have ended here too, unless at a name that pickletools cannot spell
         lines = bytes(data[begin : begin + PEEK]).split(b"\n", 2)
         named = len(lines) > 2 and lines[0][:1] in (b"c", b"i") and _FOREIGN.fullmatch(b".".join(lines[:2])) is not None
-        return named and (lines[0][:1] == b"i" or re.search(rb"[t)l]R|o\.", lines[2]) is not None)
+        return named and (lines[0][:1] == b"i" or _CALLED.search(lines[2]) is not None)
     return False
 
 
@@ -163,6 +164,28 @@ def _one(stream: io.BytesIO) -> tuple[Any, list[tuple[str, str]]]:
             return stack[-1], list(problems)
         _step(opcode, argument, stack, memo)
     raise ValueError("it does not end")
+
+
+def named(data: memoryview) -> str | None:
+    """The first name that is on no list, of a pickle that begins here and may break off."""
+    problems: dict[tuple[str, str], None] = {}
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+            if opcode.name in ("GLOBAL", "INST"):
+                _name(*str(argument).partition(" ")[::2], problems)
+            elif opcode.name == "STACK_GLOBAL" and isinstance(stack[-1], str) and isinstance(stack[-2], str):
+                _name(stack[-2], stack[-1], problems)
+            told = [cause.removeprefix("it would import ") for _, cause in problems]
+            if told and all(part.isidentifier() for part in told[0].split(".")) and len(told[0]) > 4:
+                return told[0]
+            if opcode.name == "STOP" or count > 1_000_000:
+                return None
+            _step(opcode, argument, stack, memo)
+    except Exception:  # no pickle, or no more of it
+        return None
+    return None
 
 
 def _step(opcode: Any, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:

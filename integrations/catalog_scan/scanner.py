@@ -19,7 +19,8 @@ import attrs
 from catalog_core import folders
 from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.names import check_file
-from catalog_scan.kinds import MAX_UNPACKED, UNPACKED, Stream, kind_of
+from catalog_scan.kinds import MAX_UNPACKED, UNPACKED, kind_of
+from catalog_scan.stream import Stream
 
 MAX_DEPTH = 4  # archives in archives
 MAX_MEMBERS = 100_000

@@ -1,0 +1,68 @@
+"""What lies within or behind files of pure data: archives, pickles, and bytes after the end that the format has."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+
+from catalog_scan import pickles
+from catalog_scan.stream import Stream
+
+Problems = Iterator[tuple[str, str]]
+MAX_HEADS = 100_000  # heads of pickles that are tried in one file,
+WINDOW = 1 << 16  # and bytes of each: names are looked for in all bytes besides
+_NAME = rb"[A-Za-z_][A-Za-z0-9_.]+"
+_TEXT = rb"(?:\x8c[\x02-\x7f]|X[\x02-\xff]\0\0\0|\x8d[\x02-\x7f]\0{7})"
+_KEPT = rb"(?:\x94|q[\0-\xff]|r[\0-\xff]{4})?"
+_IMPORT = re.compile(
+    rb"[ci](" + _NAME + rb")\n(" + _NAME + rb")\n"
+    rb"|" + _TEXT + rb"(" + _NAME + rb")" + _KEPT + _TEXT + rb"(" + _NAME + rb")" + _KEPT + rb"\x93",
+    re.S,
+)  # fmt: skip
+_HEAD = re.compile(rb"\x80[\x02-\x05][\x95c\x8c\x8d(\]}X)KMJG\x89\x88N]", re.S)
+
+
+def look(data: memoryview, kind: str) -> Problems:
+    """What is wrong with a file of data of this kind."""
+    if zipfile.is_zipfile(Stream(data)):
+        yield "hidden bytes", "an archive stands behind it"
+    end = ends(data, kind)
+    if end is not None and end < len(data) and bytes(data[end : end + (1 << 20)]).strip(b"\0\r\n "):
+        yield "hidden bytes", f"{len(data) - end:,} bytes follow where the {kind} ends"
+    named = imports(data)
+    if named:
+        yield "pickle name", f"a pickle in it would import {named[:160]}"
+
+
+def ends(data: memoryview, kind: str) -> int | None:
+    """Where a file ends by what it says; None where it does not say so, or is cut short."""
+    if kind in ("wave", "webp", "avi"):
+        size = int.from_bytes(data[4:8], "big" if bytes(data[:4]) == b"RIFX" else "little")
+        return 8 + size + size % 2
+    if kind != "png":
+        return None
+    at = 8
+    while at + 12 <= len(data):
+        size, name = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8])
+        if re.fullmatch(rb"[A-Za-z]{4}", name) is None:
+            return None
+        at += size + 12
+        if name == b"IEND":
+            return at
+    return None
+
+
+def imports(data: memoryview) -> str | None:
+    """The first name that is on no list, of a pickle anywhere in the bytes."""
+    for found in _IMPORT.finditer(data):
+        module, name = (part.decode() for part in found.groups() if part is not None)
+        if name not in pickles.NAMES.get(module, ()) and not module.endswith(".") and ".." not in module:
+            return f"{module}.{name}"
+    for count, head in enumerate(_HEAD.finditer(data)):
+        if count >= MAX_HEADS:
+            break
+        named = pickles.named(data[head.start() : head.start() + WINDOW])
+        if named:
+            return named
+    return None

@@ -33,11 +33,8 @@ def ours(kind: str) -> list[str]:
     """What this project brings; strangers may have installed more."""
     packages = {Path(path).name for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
     specs = getattr(registry(), kind)
-    return sorted(
-        name
-        for name, spec in specs.items()
-        if (getattr(spec, "factory", None) or spec.reader or spec.writer or spec.whole).split(".")[0].split(":")[0] in packages
-    )
+    paths = {name: getattr(s, "factory", None) or s.reader or s.writer or s.whole for name, s in specs.items()}
+    return sorted(name for name, path in paths.items() if path.split(".")[0].split(":")[0] in packages)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from catalog_core import forks
-from catalog_core.errors import BackendError, CatalogError, ConfigError, DeadlineExceeded, NoSpace, ReadOnly
-from catalog_oci.login import log_in
+from catalog_core.errors import BackendError, CatalogError, DeadlineExceeded, NoSpace, ReadOnly
 from catalog_oci.options import Options
+from catalog_oracle.client import SLOWEST, answer, is_broken, is_busy, is_renewable, new_client, pages
+from catalog_oracle.login import log_in
+from catalog_oracle.options import PRINCIPALS
 
-SLOWEST = 64 * 1024  # bytes per second: a body of this many bytes gets one second more
 CONNECT, ANSWER = 5.0, 10.0  # seconds of one try: to connect, and for the next bytes of an answer
 HIDDEN_TRIES = 5  # the live service answers 404 BucketNotFound to valid calls at times
-PRINCIPALS = ("instance_principal", "resource_principal")
 SKEW = 240  # seconds; it refuses more than 300
 
 
@@ -55,27 +55,16 @@ class Calls:
             self._idle.append(client)
 
     def _new(self) -> Any:
-        import oci
-
         with self._lock:
             if self._login is None:
                 self._login = log_in(self.options)
-            config, signer = self._login
-        try:
-            client = oci.object_storage.ObjectStorageClient(
-                config,
-                signer=signer,
-                retry_strategy=oci.retry.NoneRetryStrategy(),  # its own turns a lost answer into a false 412
-                circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),  # one for the whole process
-                **({"service_endpoint": self.options.service_endpoint} if self.options.service_endpoint else {}),
-            )
-        except (ValueError, oci.exceptions.InvalidConfig) as exc:
-            raise ConfigError(
-                "no endpoint of Object Storage is known", hint="set region, or service_endpoint, for this catalog"
-            ) from exc
-        # after a 401 to a principal the SDK would send the body again that it has read already; `__call__` does better
-        client.base_client.is_instance_principal_or_resource_principal_signer = lambda: False
-        return client
+            login = self._login
+        return new_client(
+            "object_storage.ObjectStorageClient",
+            login,
+            self.options.service_endpoint,
+            hint="set region, or service_endpoint, for this catalog",
+        )
 
     def __call__(self, what: str, ask: Callable[[Any], Any], size: int = 0) -> Any:
         """Let `ask` talk to a client until it succeeds, for as long as trying again may help and the deadline allows.
@@ -109,7 +98,7 @@ class Calls:
             except CatalogError:
                 raise
             except Exception as exc:
-                if not _broken(exc):
+                if not is_broken(exc):
                     raise
                 last = exc
             lost += min(time.monotonic() - began, ANSWER) + pause
@@ -122,8 +111,7 @@ class Calls:
         """A session token may have been renewed in its file since, that of a principal is renewed on request. Says
         whether it is worth another try."""
         with self._lock:
-            lasting = self.options.auth not in PRINCIPALS and not (self._login or [{}])[0].get("security_token_file")
-            if self._login is None or lasting:
+            if self._login is None or not is_renewable(self.options, self._login[0]):
                 return False
             self._login, self._idle = None, []
             return True
@@ -243,13 +231,7 @@ class Calls:
         )
 
     def _pages(self, what: str, ask: Callable[..., Any]) -> Iterator[Any]:
-        more: dict[str, str] = {}
-        while True:
-            found = self(what, partial(ask, **more))
-            yield from found.data
-            if not found.headers.get("opc-next-page"):
-                return
-            more = {"page": found.headers["opc-next-page"]}
+        return pages(lambda **more: self(what, partial(ask, **more)))
 
     def abort(self, name: str, upload: str) -> None:
         """End an upload; its parts are removed. One that has ended is no error."""
@@ -270,11 +252,6 @@ class Calls:
             idle, self._idle = self._idle, []
         for client in idle:
             client.base_client.session.close()
-
-
-def answer(exc: Any) -> str:
-    """What the service said, and the id under which Oracle's support finds it."""
-    return f"{exc.status} {exc.code or 'without a code'}, opc-request-id {exc.request_id}"
 
 
 def reason(exc: BaseException) -> str:
@@ -308,11 +285,4 @@ def _passing(exc: Any) -> bool:
     """Whether the same call may succeed a moment later."""
     if exc.status == 409:
         return exc.code not in ("NotRestored",) and "Retention" not in (exc.code or "")
-    return exc.status == 429 or (exc.status >= 500 and exc.status not in (501, 507))
-
-
-def _broken(exc: BaseException) -> bool:
-    """Whether `exc` is the end of a connection."""
-    from urllib3.exceptions import HTTPError
-
-    return isinstance(exc, (OSError, HTTPError))  # those of the SDK and of its `requests` are OSErrors
+    return is_busy(exc)

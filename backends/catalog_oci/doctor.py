@@ -9,9 +9,9 @@ from typing import Any
 from catalog_core.errors import BackendError, ReadOnly
 from catalog_core.records import Check, checked
 from catalog_oci.calls import SKEW, Calls, clock_skew
-from catalog_oci.login import expiry
 from catalog_oci.options import Options
 from catalog_oci.store import split_url
+from catalog_oracle.login import expiry
 
 NAMES = ("credentials", "signature", "clock", "bucket", "versioning", "retention", "rights to read", "rights to write")
 Verdict = tuple[str, str]  # result and cause

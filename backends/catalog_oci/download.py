@@ -8,7 +8,8 @@ from typing import Any
 
 from catalog_core import forks
 from catalog_core.errors import BackendError, DeadlineExceeded
-from catalog_oci.calls import SLOWEST, Calls, reason
+from catalog_oci.calls import Calls, reason
+from catalog_oracle.client import SLOWEST
 
 
 class Download(io.RawIOBase):

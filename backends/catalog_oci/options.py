@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import urllib.parse
-from typing import Any
-
 import attrs
 
+from catalog_oracle.options import AUTH, check_endpoint
+
 _text = attrs.validators.optional(attrs.validators.instance_of(str))
-AUTH = ("api_key", "security_token", "instance_principal", "resource_principal")
-
-
-def check_endpoint(_: Any, attribute: Any, value: str | None) -> None:
-    """`https`, or `http` to this machine alone: what is sent must not be seen or changed on the way."""
-    if value is None:
-        return
-    url = urllib.parse.urlsplit(value)
-    if not url.hostname or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
-        raise ValueError(f"{attribute.name} must be https://host[:port]")
-    if url.scheme == "http" and not _loopback(url.hostname):
-        raise ValueError(f"{attribute.name} must be https (http is for this machine only)")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @attrs.frozen

@@ -17,11 +17,12 @@ from typing import Any, BinaryIO, cast
 
 from catalog_core.errors import BackendError, BlobMissing, InvalidInput, KeyTaken
 from catalog_core.interfaces.store import BlobInfo, Mode
-from catalog_oci.calls import Calls, answer
+from catalog_oci.calls import Calls
 from catalog_oci.download import Download
 from catalog_oci.options import Options
 from catalog_oci.parts import CONTENT_TYPE, WHOLE, Parts, md5_of_parts
 from catalog_oci.source import Source
+from catalog_oracle.client import answer
 
 WRITER = "catalog-put"  # our id of one put, among the object's metadata
 _URL = re.compile(r"oci://([A-Za-z0-9._-]{1,256})@([A-Za-z0-9._-]+)(?:/(.*))?\Z", re.DOTALL)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from catalog_ads import taxonomy
 from catalog_ads.plain import Plain, frame, to_yaml, write_text
 from catalog_ads.words import Framework, MetadataTaxonomyKeys, UseCaseType
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.names import nearest
+from catalog_oracle import taxonomy
 
 _NOBODY = object()
 DATA = "Training and Validation Datasets"

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import attrs
 
-from catalog_ads import taxonomy
 from catalog_ads.plain import Plain
 from catalog_core import capture
 from catalog_core.errors import InvalidInput
+from catalog_oracle import taxonomy
 
 
 @attrs.define(repr=False, str=False)

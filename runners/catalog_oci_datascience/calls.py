@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from catalog_core.errors import BackendError, ConfigError, DeadlineExceeded, NoSpace, NotFound
-from catalog_oci.login import log_in
+from catalog_core.errors import BackendError, DeadlineExceeded, NoSpace, NotFound
 from catalog_oci_datascience.options import Options
+from catalog_oracle.client import SLOWEST, answer, is_broken, is_busy, is_renewable, new_client, pages
+from catalog_oracle.login import log_in
+from catalog_oracle.options import PRINCIPALS
 
-SLOWEST = 64 * 1024  # bytes per second: a body of this many bytes gets one second more
 CONNECT, ANSWER = 5.0, 30.0  # seconds of one try: to connect, and for the next bytes of an answer
-PRINCIPALS = ("instance_principal", "resource_principal")
 
 
 class Calls:
@@ -29,32 +29,17 @@ class Calls:
         self._log_in()  # what is wrong with a profile is said before anything is done
 
     def _log_in(self) -> None:
-        import oci
-
         try:
-            config, signer = log_in(self.options)
+            login = log_in(self.options)
         except Exception as exc:
             if not hasattr(exc, "status"):
                 raise
             who = str(self.options.auth).replace("_", " ")
             raise BackendError(f"the service that hands out tokens to an {who} is busy", hint="try again") from exc
-        self.region = config.get("region")
-        self._renewable = self.options.auth in PRINCIPALS or bool(config.get("security_token_file"))
-        package, _, name = self.kind.partition(".")
-        try:
-            client = getattr(getattr(oci, package), name)(
-                config,
-                signer=signer,
-                retry_strategy=oci.retry.NoneRetryStrategy(),  # ours looks at what a lost answer did first
-                circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),  # one for the whole process
-                **({"service_endpoint": self.endpoint} if self.endpoint else {}),
-            )
-        except (ValueError, oci.exceptions.InvalidConfig) as exc:
-            raise ConfigError("no endpoint of the service is known", hint="name a region, or an endpoint") from exc
-        # after a 401 to a principal the SDK would send a body again that it has read already
-        client.base_client.is_instance_principal_or_resource_principal_signer = lambda: False
-        client.base_client.timeout = (CONNECT, ANSWER)
-        self._client = client
+        self.region = login[0].get("region")
+        self._renewable = is_renewable(self.options, login[0])
+        self._client = new_client(self.kind, login, self.endpoint, hint="name a region, or an endpoint")
+        self._client.base_client.timeout = (CONNECT, ANSWER)
 
     def __call__(
         self,
@@ -84,11 +69,11 @@ class Calls:
                     continue
                 if exc.status in answers:
                     raise
-                if exc.status != 429 and (exc.status < 500 or exc.status in (501, 507)):
+                if not is_busy(exc):
                     raise self.meaning(exc, what) from exc
                 last: Exception = exc
             except Exception as exc:
-                if not _broken(exc):
+                if not is_broken(exc):
                     raise
                 last = exc
                 if settled is not None and settled():
@@ -100,15 +85,7 @@ class Calls:
 
     def pages(self, what: str, ask: Callable[..., Any], **asked: Any) -> Iterator[Any]:
         """All items of a listing, asked for page by page; `ask` is called with the client and page=."""
-        more: dict[str, str] = {}
-        while True:
-            found = self(what, partial(ask, **asked, **more))
-            items = found.data
-            yield from getattr(items, "items", items)
-            page = found.headers.get("opc-next-page")
-            if not page or more.get("page") == page:
-                return
-            more = {"page": page}
+        return pages(lambda **more: self(what, partial(ask, **asked, **more)))
 
     def _gave_up(self, exc: Exception, what: str) -> DeadlineExceeded:
         seconds = f"{self.options.deadline:g} s"
@@ -146,15 +123,3 @@ class Calls:
             )
         said = " ".join(str(exc.message or "").split())[:300]
         return BackendError(f"{what}: {said or 'refused'} ({told})", backend="oci")
-
-
-def answer(exc: Any) -> str:
-    """What the service said, and the id under which Oracle's support finds it."""
-    return f"{exc.status} {exc.code or 'without a code'}, opc-request-id {exc.request_id}"
-
-
-def _broken(exc: BaseException) -> bool:
-    """Whether `exc` is the end of a connection."""
-    from urllib3.exceptions import HTTPError
-
-    return isinstance(exc, (OSError, HTTPError))  # those of the SDK and of its `requests` are OSErrors

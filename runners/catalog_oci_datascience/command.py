@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from catalog_cli.output import json_option, opened, pairs, put, put_table, reference
-from catalog_oci.options import AUTH
 from catalog_oci_datascience.options import Options
 from catalog_oci_datascience.publishing import publish
 from catalog_oci_datascience.reading import models, pull
 from catalog_oci_datascience.record import Item
+from catalog_oracle.options import AUTH
 
 _SHARED = [
     click.option("--profile", default="DEFAULT", help="The section of OCI's configuration file.", show_default=True),

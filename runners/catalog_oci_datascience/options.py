@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from catalog_core.errors import ConfigError
-from catalog_oci.options import AUTH, check_endpoint
+from catalog_oracle.options import AUTH, check_endpoint
 
 _text = attrs.validators.optional(attrs.validators.instance_of(str))
 

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_ads.taxonomy import (
+from catalog_core import redact
+from catalog_core.about import taxonomy_of
+from catalog_core.errors import InvalidInput
+from catalog_core.values import check_tags, check_value
+from catalog_oracle.taxonomy import (
     CATEGORIES,
     KEYS,
     MAX_DESCRIPTION,
@@ -23,10 +27,6 @@ from catalog_ads.taxonomy import (
     number,
     use_case_of,
 )
-from catalog_core import redact
-from catalog_core.about import taxonomy_of
-from catalog_core.errors import InvalidInput
-from catalog_core.values import check_tags, check_value
 
 if TYPE_CHECKING:
     from catalog_core.handles import Version

@@ -13,9 +13,10 @@ from typing import Any
 from catalog_core.errors import BackendError, DeadlineExceeded, IntegrityError, NotFound
 from catalog_oci_datascience.archive import BLOCK, Packed
 from catalog_oci_datascience.bucket import Bucket
-from catalog_oci_datascience.calls import Calls, answer
+from catalog_oci_datascience.calls import Calls
 from catalog_oci_datascience.options import Options
 from catalog_oci_datascience.record import DIGEST, MD5, SHA256, SIZE, Item, Record, metadata_of
+from catalog_oracle.client import answer
 
 GENERATIONS = 20  # how often a version may have been published and its model deleted again, within a day
 GONE = ("DELETED", "FAILED")

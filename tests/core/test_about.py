@@ -47,7 +47,7 @@ def test_a_use_case_is_stored_in_one_spelling(catalog: Catalog, written: str) ->
 
 
 def test_every_use_case_that_ads_classes_offer_can_be_saved() -> None:
-    from catalog_ads import taxonomy
+    from catalog_oracle import taxonomy
 
     for case in (*taxonomy.USE_CASES, *taxonomy.MORE_USE_CASES):
         assert about.check_taxonomy({"use_case": case}) == {"use_case": case}

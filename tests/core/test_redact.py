@@ -394,7 +394,7 @@ def test_what_trackers_say_is_scrubbed(catalog: Catalog, tmp_path: Path) -> None
 
 
 def test_exports_scrub_what_earlier_releases_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from catalog_ads.taxonomy import provenance_to_oci
+    from catalog_oracle.taxonomy import provenance_to_oci
 
     old: dict[str, Any] = {"git": {"url": f"https://u:{S}@h/x", "branch": "main"}}
     assert provenance_to_oci(old) == {"repository_url": "https://h/x", "git_branch": "main"}

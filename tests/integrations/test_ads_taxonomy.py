@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog_ads import taxonomy, words
-from catalog_ads.taxonomy import Facts, Item, check, from_items, to_items
+from catalog_ads import words
 from catalog_core.errors import InvalidInput
 from catalog_core.testing.memory import memory_catalog
+from catalog_oracle import taxonomy
+from catalog_oracle.taxonomy import Facts, Item, check, from_items, to_items
 
 FACTS = Facts(
     {
@@ -147,6 +148,6 @@ def test_a_version_tells_its_facts() -> None:
 
 def test_it_imports_nothing_heavy() -> None:
     heavy = ["numpy", "torch", "yaml", "oci", "catalog_ads.models", "catalog_core.draft"]
-    code = f"import sys, catalog_ads.taxonomy; print([n for n in {heavy} if n in sys.modules])"
+    code = f"import sys, catalog_oracle.taxonomy; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

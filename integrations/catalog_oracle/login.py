@@ -6,25 +6,13 @@ import base64
 import json
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from catalog_core.errors import ConfigError
+from catalog_oracle.options import Who
 
 Login = tuple[dict[str, Any], Any]
 """Configuration and signer, as `ObjectStorageClient(config, signer=signer)` takes them."""
-
-
-class Who(Protocol):
-    """Options that say who asks; see `options.Options`."""
-
-    @property
-    def oci_profile(self) -> str: ...
-    @property
-    def oci_config_file(self) -> str | None: ...
-    @property
-    def auth(self) -> str | None: ...
-    @property
-    def region(self) -> str | None: ...
 
 
 _SETUP = "`oci setup config` makes one; docs: how-to/oracle-cloud"

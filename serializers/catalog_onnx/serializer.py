@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import onnx
 
+from catalog_core.axes import BATCH, measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.records import Description, TensorSpec
@@ -54,7 +56,7 @@ class OnnxSerializer:
         if not isinstance(obj, (OnnxModel, Path, onnx.ModelProto)) and request.example:
             method = _method_of(request)
             trial = request.trials.get(method)
-            made = to_onnx(obj, trial.example if trial else request.example, method)
+            made = to_onnx(obj, trial.example if trial else request.example, method, _free(trial) if trial else None)
             try:
                 obj = OnnxModel(made.SerializeToString(deterministic=True), {})
             except NotTrusted as exc:  # the converter left an operator of the other framework in it
@@ -145,6 +147,7 @@ class OnnxSerializer:
             if spec.name not in example:
                 raise InvalidInput(f"the graph needs the input {spec.name!r}")
             check_tensor(f"input {spec.name!r}", spec, example[spec.name], axes)
+        inputs = [_called(spec, trial.axes.get(spec.name, {})) for spec in model.inputs]
         outs = []
         for spec in model.outputs:
             try:
@@ -152,7 +155,21 @@ class OnnxSerializer:
             except InvalidInput:  # graphs say little, or the wrong thing, of what they give
                 spec = TensorSpec(spec.name, outputs[spec.name].dtype.name, (None,) * outputs[spec.name].ndim)
             outs.append(spec)
-        return Signature(tuple(model.inputs), tuple(outs))
+        return Signature(tuple(inputs), tuple(outs))
+
+
+def _called(spec: TensorSpec, axes: Mapping[int, str | None]) -> TensorSpec:
+    """The input with the declared names, where the graph leaves an axis free and does not name it."""
+    return attrs.evolve(spec, shape=tuple(axes.get(at) if n is None else n for at, n in enumerate(spec.shape)))
+
+
+def _free(trial: Trial) -> dict[str, dict[int, str | None]]:
+    """The axes that were declared, and those that were found by trying."""
+    found = {
+        spec.name: {at: n if n != BATCH else None for at, n in enumerate(spec.shape) if not isinstance(n, int)}
+        for spec in measured(trial).inputs
+    }
+    return {name: {**found.get(name, {}), **trial.axes.get(name, {})} for name in {*found, *trial.axes}}
 
 
 def _method_of(request: SaveRequest) -> str:

@@ -22,7 +22,7 @@ from catalog_core.errors import (
 )
 from catalog_core.handles import Model, Page, Version, read_models, read_versions
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
-from catalog_core.values import FLAGS, check_flags, check_limit, refuse_pickle
+from catalog_core.values import FLAGS, check_actor, check_flags, check_limit, check_seconds, refuse_pickle
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,7 +80,7 @@ class Catalog:
         self._backend = backend
         self._registry = plugins.registry()
         self.name = name
-        self.actor = actor or platform.actor()
+        self.actor = check_actor(platform.actor() if actor is None else actor)
         self.progress: Progress | None = None
         self._stopped: CatalogError | None = None  # why the journal is read up to an entry, and nothing is written
         self._id: str | None = None
@@ -132,6 +132,8 @@ class Catalog:
         from catalog_core.index import index_known
 
         check_flags(create=create, damaged=damaged)
+        if max_staleness is not None:
+            check_seconds("max_staleness", max_staleness)
         settings = config.resolve(target)
         if stale is not None:
             check_flags(stale=stale)
@@ -547,6 +549,7 @@ class Catalog:
 
     def model(self, name: str, *, deleted: bool = False) -> Model:
         """The model called `name`. Raises `NotFound` with the nearest names."""
+        check_flags(deleted=deleted)
         check_name(name)
         self._refresh()
         found = read_models(self, "WHERE name = ?", (name,))
@@ -581,6 +584,7 @@ class Catalog:
         `Version`, the same one as it is now: a version of another catalog stands for its bytes, and what has them here
         is taken. Raises `NotFound` with the nearest names, `InvalidReference`, `InvalidInput` (nothing here has them).
         """
+        check_flags(deleted=deleted)
         self._refresh()
         if isinstance(ref, Version):
             return self._held(ref, deleted=deleted)
@@ -961,9 +965,7 @@ class Catalog:
         from catalog_core import maintain
 
         check_flags(dry_run=dry_run)
-        if isinstance(grace, bool) or not hasattr(grace, "__float__"):
-            raise InvalidInput(f"grace is {grace!r}, which is no number of seconds", hint="grace=86400 is a day")
-        return maintain.gc(self, grace, dry_run)
+        return maintain.gc(self, check_seconds("grace", grace, least=-86400.0), dry_run)
 
     def erase(self, ref: str | Version, reason: str) -> Erased:
         """Take the content of a version away for good, in all copies of the catalog: what no other version needs of it

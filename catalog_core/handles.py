@@ -417,7 +417,7 @@ class Version(Handle):
         return hash((self.ref, self.digest))
 
     def __reduce__(self) -> NoReturn:
-        refuse_pickle(self, f"Catalog.open({self.catalog.name!r}).version({self.ref!r})")
+        refuse_pickle(self, f"Catalog.open({self.catalog.url!r}).version({self.ref!r})")
 
     def __copy__(self) -> Version:
         return self
@@ -584,7 +584,7 @@ class Model(Handle):
         return hash(self.name)
 
     def __reduce__(self) -> NoReturn:
-        refuse_pickle(self, f"Catalog.open({self.catalog.name!r}).model({self.name!r})")
+        refuse_pickle(self, f"Catalog.open({self.catalog.url!r}).model({self.name!r})")
 
     def __copy__(self) -> Model:
         return self

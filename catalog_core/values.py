@@ -248,6 +248,24 @@ def refuse_pickle(thing: object, instead: str, why: str = OPEN) -> NoReturn:
     raise InvalidInput(f"{shown} cannot be pickled: {why}", hint=f"send the name, and there call {instead}")
 
 
+def check_seconds(name: str, value: Any, least: float = 0.0) -> float:
+    """Return `value` as seconds: a finite number from `least` on, and no boolean. Raises `InvalidInput`."""
+    found = scalar(value)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not least <= found < float("inf"):
+        told = f"{name} is {repr(value)[:60]}, which is no number of seconds"
+        raise InvalidInput(told, hint=f"{name}=86400 is a day")
+    return float(found)
+
+
+def check_actor(actor: Any) -> str:
+    """Return `actor` if it may sign changes: a text of 1 to 200 printable characters. Raises `InvalidInput`."""
+    if not isinstance(actor, str) or not 0 < len(actor) <= 200 or not actor.isprintable():
+        raise InvalidInput(
+            f"an actor cannot be {repr(actor)[:80]}: 1 to 200 printable characters", hint="actor=… or $CATALOG_ACTOR"
+        )
+    return actor
+
+
 def check_limit(limit: int) -> int:
     """Return `limit` if so many rows may be asked for: 1 to a million. Raises `InvalidInput`."""
     if type(limit) is not int or not 1 <= limit <= 1_000_000:

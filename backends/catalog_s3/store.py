@@ -34,6 +34,10 @@ HINTS = {
 FULL = ("QuotaExceeded", "InsufficientStorage", "StorageFull")
 
 
+# Where obstore looks for keys when it has none: the services of Amazon's machines and containers.
+_KEY_SERVICES = re.compile(r"169\.254\.(169\.254|170\.2)|/latest/(api/token|meta-data)|AssumeRoleWithWebIdentity")
+
+
 def _loopback(url: str) -> bool:
     return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
 
@@ -232,6 +236,14 @@ def translated(what: str, writing: bool = False) -> Iterator[None]:
         code = next(iter(re.findall(r"(?:<Code>|\(code: )([A-Za-z]+)", text)), "")
         said = re.sub(r"\s+", " ", text.partition("Debug source")[0].partition("<")[0])[:300].strip()
         denied = isinstance(exc, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError))
+        if _KEY_SERVICES.search(text):
+            raise BackendError(
+                f"{what}: there are no keys for S3: $AWS_ACCESS_KEY_ID is not set, no profile was found, and this "
+                "machine has no service that gives keys",
+                hint="set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws/credentials: "
+                'profile = "…" in catalog.toml',
+                backend="s3",
+            ) from exc
         hint = HINTS.get(code) or ("check the key and its rights on the bucket" if denied else None)
         if code == "NoSuchBucket":
             name = next(iter(re.findall(r"<BucketName>([a-z0-9.-]+)<", text)), "")

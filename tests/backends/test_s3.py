@@ -287,3 +287,17 @@ def test_the_configuration_names_an_endpoint(server: S3Server, tmp_path: Path, m
     (tmp_path / "catalog.toml").write_text(f'[catalogs.ceph]\nurl = "{url}"\nendpoint = "http://example.org"\n')
     with pytest.raises(ConfigError, match="must begin with https"):
         Catalog.open("ceph")
+
+
+def test_without_keys_the_sentence_names_them(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not the address of a service of Amazon's machines, which is where the library looked last."""
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with socket.socket() as taken:  # nobody answers there
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        url, options = server.fresh()
+        with pytest.raises(BackendError, match="there are no keys for S3") as caught:
+            open_store(url, {key: value for key, value in options.items() if key != "profile"}, True)
+    assert "AWS_SECRET_ACCESS_KEY" in str(caught.value.hint) and "profile" in str(caught.value.hint)

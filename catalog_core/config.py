@@ -16,6 +16,7 @@ from catalog_core.errors import ConfigError, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
 from catalog_core.plugins import registry
 
+MAX_FILE = 1 << 20  # bytes of a configuration
 GENERAL = ("max_staleness", "bandwidth", "stale")
 SECRETS = frozenset(
     [
@@ -64,6 +65,10 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
     import tomllib
 
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is no file that can be read to its end", hint="$CATALOG_CONFIG names a file")
+        if path.stat().st_size > MAX_FILE:
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; {MAX_FILE:,} are allowed")
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from catalog_core.errors import BackendError, BlobMissing, CatalogError, KeyTaken, NoSpace, ReadOnly
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, InvalidInput, KeyTaken, NoSpace, ReadOnly
 
 BLOCK = 1 << 20
 
@@ -35,7 +35,25 @@ def translated(what: str, *, full: str = STORE_FULL) -> Iterator[None]:
             raise ReadOnly(
                 f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder"
             ) from exc
-        raise BackendError(f"{what}: {exc.strerror or exc}", hint="check the path, and the disk") from exc
+        hint = "this process may not write a file so large: ulimit -f" if exc.errno == errno.EFBIG else None
+        raise BackendError(f"{what}: {exc.strerror or exc}", hint=hint or "check the path, and the disk") from exc
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `InvalidInput` where a catalog cannot be in `folder`, since it, or what stands above it, is no folder; and
+    `ReadOnly` or `BackendError` where that cannot be found out."""
+    with translated(str(folder)):
+        for at in (folder, *folder.parents):
+            try:
+                mode = os.stat(at).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not stat.S_ISDIR(mode):
+                raise InvalidInput(
+                    f"there can be no catalog in {folder}: {at} is no folder",
+                    hint="name a folder; `catalog import FILE` reads a bundle",
+                )
+            return
 
 
 def sync_folder(folder: Path) -> None:

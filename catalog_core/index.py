@@ -243,7 +243,8 @@ class Index:
                 if not done:
                     if self.db.in_transaction:  # SQLite itself gives up some when the disk is full
                         self.db.execute("ROLLBACK")
-                    self._load_head()
+                    if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                        self._load_head()  # else its tables were being made
             finally:
                 self.lock.release()
 

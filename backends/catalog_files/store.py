@@ -116,7 +116,10 @@ def open_store(url: str, options: Mapping[str, object], create: bool) -> FileSto
     if options:
         raise InvalidInput(f"{url} does not know the option {sorted(options)[0]!r}", hint="it has no options")
     root = Path(url.partition("://")[2])
-    if not (root / "journal").is_dir():
+    durable.check_folder(root)
+    with durable.translated(str(root)):
+        there = (root / "journal").is_dir()
+    if not there:
         if not create:
             raise NotFound(f"there is no catalog in {root}", hint=f"catalog --catalog file://{root} init")
         with durable.translated(str(root)):

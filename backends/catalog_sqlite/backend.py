@@ -165,7 +165,8 @@ class SqliteBackend:
                 raise NoSpace(f"{self.url}: no space left", hint="free space; nothing was published") from exc
             if "readonly" in text or "read-only" in text:
                 raise ReadOnly(f"{self.url} cannot be written: {text}", hint="check the rights of its folder") from exc
-            raise BackendError(f"{self.url}: {text}", backend=self.name) from exc
+            hint = "check the rights of the folder and its files, and the disk"
+            raise BackendError(f"{self.url}: {text}", hint=hint, backend=self.name) from exc
         except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # a damaged page may be quoted in the message
             if "closed database" in str(exc):
                 raise BackendError(f"{self.url} was closed", hint="open it again", backend=self.name) from exc
@@ -390,8 +391,10 @@ def open_backend(url: str, options: Mapping[str, Any], create: bool) -> SqliteBa
     if options:
         raise InvalidInput(f"{url} does not know the option {sorted(options)[0]!r}", hint="it has no options")
     folder = Path(url.partition("://")[2])
+    durable.check_folder(folder)
     network = network_file_system(folder)
-    exists = (folder / DATABASE).exists()
+    with durable.translated(str(folder)):
+        exists = (folder / DATABASE).exists()
     if not exists and not create:
         raise NotFound(f"there is no catalog in {folder}", hint=f"catalog --catalog {folder} init")
     if network and (not exists or os.access(folder, os.W_OK)):

@@ -90,6 +90,8 @@ def check_weights(graph: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -
     except (KeyError, TypeError, AttributeError) as exc:
         raise SerializationError(f"the signature of the graph cannot be read: {str(exc)[:200]}") from exc
     for key, meta in wanted:
+        if type(key) is not str or not isinstance(meta, dict):
+            raise SerializationError(f"the signature of the graph cannot be read: {str(key)[:100]!r} is no weight")
         if key not in state:
             raise SerializationError(f"the graph needs {str(key)[:100]}, which is not among the stored weights")
         dtype, sizes, _, _ = layout_of(key, {**meta, "strides": meta.get("sizes"), "storage_offset": {"as_int": 0}})

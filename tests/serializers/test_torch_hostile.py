@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -21,7 +22,7 @@ torch = pytest.importorskip("torch")
 
 from tolerance import close  # noqa: E402
 
-from catalog_core.errors import SerializationError  # noqa: E402
+from catalog_core.errors import CatalogError, SerializationError  # noqa: E402
 from catalog_torch import exported, expressions  # noqa: E402
 
 pytestmark = pytest.mark.framework
@@ -231,3 +232,29 @@ def test_garbage_is_an_error_of_the_tree(net: Any, members: dict[str, bytes]) ->
     for data in (b"", b"PK", packed({}), packed({**members, GRAPH: b"[]"}), packed({**members, WEIGHTS: b"{}"})):
         with pytest.raises(SerializationError):
             exported.load(data, net.state_dict())
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where something stands in a tree of JSON."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, item in inside for found in [(*path, key), *places(item, (*path, key))]]
+
+
+@pytest.mark.parametrize("name", [GRAPH, WEIGHTS])
+@pytest.mark.parametrize("value", [-1, True, 1.5, "x", None, [], {}, [[]], 2**62, {"as_int": -1}], ids=str)
+def test_whatever_stands_anywhere_is_one_error_of_ours(
+    name: str, value: Any, net: Any, members: dict[str, bytes]
+) -> None:
+    """Each value at each place of what the signature, the values and the weights are told to be."""
+    told = json.loads(members[name])
+    mine = [path for path in places(told) if name == WEIGHTS or {"tensor_values", "signature"} & {*path}]
+    assert len(mine) > 10
+    for path in mine:
+
+        def change(whole: Any, path: tuple[Any, ...] = path) -> None:
+            for key in path[:-1]:
+                whole = whole[key]
+            whole[path[-1]] = value
+
+        with contextlib.suppress(CatalogError):  # some change nothing that counts
+            exported.load(changed(members, change, name), net.state_dict())

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -40,6 +40,7 @@ from catalog_core.names import check_alias, check_component, check_file, check_n
 from catalog_core.outputs import choosing
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.rehearsal import LiveObjects, default_method, rehearse
+from catalog_core.snapshots import same_random_numbers
 from catalog_core.staging import ComponentDirectory, Source, Writer, check_readable, cuts_of
 from catalog_core.values import check_flags, check_metric, check_tags, members, refuse_pickle, scalar
 
@@ -201,7 +202,7 @@ class Draft:
             if own:
                 described[name] = serializer.describe(obj)
             try:
-                running = objects.as_it_was(name) if trials else nullcontext()
+                running = objects.as_it_was(name) if trials else same_random_numbers()
                 with translated(f"component {name!r}"), running, choosing(self._skip):
                     meta = dict(serializer.save(obj, directory, request))
             except CatalogError:

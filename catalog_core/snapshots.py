@@ -6,7 +6,8 @@ import random
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -183,7 +184,110 @@ def _random_state() -> Held:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         parts.append(of_state(numpy.random.get_state, numpy.random.set_state, _flat))
-    return together(parts)
+    return together([*parts, *_of_keras(), *_of_tensorflow()])
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """Whatever draws in here, the random state that all objects share is after it as it was."""
+    held = _random_state()
+    try:
+        yield
+    finally:
+        if held.differs():
+            held.put_back()
+
+
+def _of_keras() -> Iterator[Held]:
+    """The seed of `keras.random`, where Keras is imported."""
+    keras: Any = sys.modules.get("keras")
+    shared: Any = sys.modules.get("keras.src.backend.common.global_state")
+    key = "global_seed_generator"
+    if shared is None or not hasattr(keras, "ops"):
+        return
+    before = shared.get_global_attribute(key)
+
+    def put(value: Any) -> None:
+        shared.set_global_attribute(key, before)
+        if before is not None:
+            before.state.assign(value)
+
+    def get() -> Any:
+        now = shared.get_global_attribute(key)
+        return None if now is None else keras.ops.convert_to_numpy(now.state).copy()
+
+    yield of_state(get, put, lambda value: None if value is None else value.tolist())
+
+
+def _of_tensorflow() -> Iterator[Held]:
+    """TensorFlow's generator that all share, and the seeds of its operations, where it is imported."""
+    holder: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
+    eager: Any = sys.modules.get("tensorflow.python.eager.context")
+    if holder is None or eager is None:
+        return
+    shared = holder.global_generator
+
+    def put(value: Any) -> None:
+        holder.global_generator = shared
+        if shared is not None:
+            shared.state.assign(value)
+
+    yield of_state(
+        lambda: None if holder.global_generator is None else holder.global_generator.state.numpy().copy(), put,
+        lambda value: None if value is None else value.tolist(),
+    )  # fmt: skip
+    context = eager.context_safe()
+    seeds = getattr(context, "_rng", None)
+    if seeds is not None:
+
+        def again(state: Any) -> None:
+            seeds.setstate(state)
+            context.clear_kernel_cache()  # kernels that drew go on where they were, under the same seeds
+
+        yield of_state(seeds.getstate, again)
+
+
+def of_plain(obj: Any, skip: Container[str] = ()) -> Held:
+    """The numbers, texts and flags among the attributes of an object, and its lists, sets and dictionaries of such:
+    counters, histories, modes. Attributes that are made meanwhile stay."""
+    values = vars(obj)
+    single = {k: v for k, v in values.items() if k not in skip and isinstance(v, _NUMBERS)}
+    kinds = (list, set, deque, dict)
+    several = {k: (v, list(_items(v))) for k, v in values.items()
+               if k not in skip and isinstance(v, kinds) and all(map(_is_plain, _items(v)))}  # fmt: skip
+
+    def differs() -> bool:
+        return any(k in values and not _alike(values[k], v) for k, v in single.items()) or any(
+            list(_items(v)) != before for v, before in several.values()
+        )
+
+    def put_back() -> None:
+        values.update({k: v for k, v in single.items() if not _alike(values.get(k), v)})
+        for key, (value, before) in several.items():
+            if list(_items(value)) == before:
+                continue
+            if type(value) not in kinds:  # a framework's own, which may not be emptied: it makes another one
+                setattr(obj, key, dict(before) if isinstance(value, dict) else list(before))
+                continue
+            value.clear()
+            value.update(before) if isinstance(value, (set, dict)) else value.extend(before)
+
+    return Held(differs, put_back)
+
+
+_NUMBERS = (bool, int, float, complex, str, bytes, type(None))
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.items() if isinstance(value, dict) else value
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, _NUMBERS) or (isinstance(value, tuple) and all(isinstance(v, _NUMBERS) for v in value))
+
+
+def _alike(left: Any, right: Any) -> bool:
+    return left is right or (type(left) is type(right) and left == right)
 
 
 def together(parts: list[Held]) -> Held:

@@ -125,6 +125,21 @@ def _forgotten() -> Iterator[None]:
         global_state.set_global_attribute("uninitialized_variables", before)
 
 
+@contextmanager
+def same_names() -> Iterator[None]:
+    """What is made in here and forgotten does not count for the names that Keras gives to later layers."""
+    from keras.src.backend.common import global_state
+
+    names = dict(global_state.get_global_attribute("object_name_uids") or {})
+    try:
+        yield
+    finally:
+        counted = global_state.get_global_attribute("object_name_uids")
+        if counted is not None:
+            counted.clear()
+            counted.update(names)
+
+
 def _share(made: Any, path: str, shared: Mapping[str, str], places: Mapping[str, Any]) -> Any:
     """A model whose layers at the places `shared` are those at the places before them: Keras writes a layer that is
     in a model and in a model inside twice, and makes two of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from catalog_core.errors import BackendError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.outputs import by_name
 from catalog_core.records import Description
-from catalog_core.snapshots import Snapshot
+from catalog_core.snapshots import MAX_COPIED, Snapshot, of_plain, together
 from catalog_keras import build, config, own, reuse, structure, training
 
 CONFIG = "model.json"
@@ -35,50 +36,8 @@ class KerasSerializer:
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Weights, seeds, own state and optimizers always; the configuration where Keras makes the model of it."""
-        if not isinstance(obj, keras.layers.Layer):
-            raise SerializationError(f"a {type(obj).__name__} is no Keras model or layer")
-        layers, variables = structure.walk(obj)
-        meta: dict[str, Any] = {
-            "class": f"{type(obj).__module__}:{type(obj).__qualname__}", "layers": layers, "optimizers": {}
-        }  # fmt: skip
-        states: dict[str, Any] = {}
-        for attribute, optimizer in structure.optimizers(obj).items():
-            trained = structure.trained_by(optimizer, variables)
-            if trained is not None:
-                states |= structure.state_of(attribute, optimizer)
-                meta["optimizers"][attribute] = training.note(optimizer, trained)
-        kept = own.report(_owners(obj, meta["optimizers"]), variables)
-        tensors.write(_arrays(variables), directory, WEIGHTS)
-        if states:
-            tensors.write(_arrays(states), directory, STATES)
-            directory.write(training.FILE, [training.exact_bytes(meta["optimizers"])])
-        if kept:
-            meta["own"] = own.write(
-                kept,
-                lambda arrays: tensors.write(arrays, directory, own.FILE),
-                lambda name, data: directory.write(name, [data]),
-            )
-        try:
-            shared = structure.shared(obj)
-            found, lost = training.configuration(obj, lambda made: _read_back(made, shared, layers, variables))
-            directory.write(CONFIG, [json.dumps(found, sort_keys=True, separators=(",", ":")).encode()])
-            if shared:
-                meta["same_layers"] = shared
-            lost = lost or next((n["left_out"] for n in meta["optimizers"].values() if "left_out" in n), None)
-        except training.FAILURES as exc:
-            lost, meta["config"] = None, training.cause(exc)
-            warnings.warn(
-                f"{type(obj).__name__} is stored as weights only; load(ref, into=model) fills one: {meta['config']}",
-                stacklevel=2,
-            )
-        if lost:
-            meta["uncompiled"] = lost
-            warnings.warn(
-                f"{type(obj).__name__} is stored without all that it was compiled with: it loads and predicts, and is "
-                f"to be compiled before it trains on (load(ref, into=model) fills the optimizer too): {lost}",
-                stacklevel=2,
-            )
-        return meta
+        with build.same_names():
+            return _saved(obj, directory)
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
         """The model with its optimizers; `into` fills a live one. See `interfaces.serializer.Serializer.load`."""
@@ -190,12 +149,60 @@ class KerasSerializer:
 
     @staticmethod
     def snapshot(obj: Any) -> Snapshot:
-        """Random numbers only: each call puts back what it changes, and the first one builds what is stored."""
+        """Random numbers only: each call puts back what else it changes, and the first one builds what is stored."""
         return Snapshot(None)
 
     def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
         """Found by running, for the axes that a functional model leaves free, or that may be free in another."""
         return measured(trial, _known_axes(_method(obj, method), trial.example))
+
+
+def _saved(obj: Any, directory: Directory) -> Mapping[str, Any]:
+    """Write a model; return the notes for the manifest."""
+    if not isinstance(obj, keras.layers.Layer):
+        raise SerializationError(f"a {type(obj).__name__} is no Keras model or layer")
+    layers, variables = structure.walk(obj)
+    meta: dict[str, Any] = {
+        "class": f"{type(obj).__module__}:{type(obj).__qualname__}", "layers": layers, "optimizers": {}
+    }  # fmt: skip
+    states: dict[str, Any] = {}
+    for attribute, optimizer in structure.optimizers(obj).items():
+        trained = structure.trained_by(optimizer, variables)
+        if trained is not None:
+            states |= structure.state_of(attribute, optimizer)
+            meta["optimizers"][attribute] = training.note(optimizer, trained)
+    kept = own.report(_owners(obj, meta["optimizers"]), variables)
+    tensors.write(_arrays(variables), directory, WEIGHTS)
+    if states:
+        tensors.write(_arrays(states), directory, STATES)
+        directory.write(training.FILE, [training.exact_bytes(meta["optimizers"])])
+    if kept:
+        meta["own"] = own.write(
+            kept,
+            lambda arrays: tensors.write(arrays, directory, own.FILE),
+            lambda name, data: directory.write(name, [data]),
+        )
+    try:
+        shared = structure.shared(obj)
+        found, lost = training.configuration(obj, lambda made: _read_back(made, shared, layers, variables))
+        directory.write(CONFIG, [json.dumps(found, sort_keys=True, separators=(",", ":")).encode()])
+        if shared:
+            meta["same_layers"] = shared
+        lost = lost or next((n["left_out"] for n in meta["optimizers"].values() if "left_out" in n), None)
+    except training.FAILURES as exc:
+        lost, meta["config"] = None, training.cause(exc)
+        warnings.warn(
+            f"{type(obj).__name__} is stored as weights only; load(ref, into=model) fills one: {meta['config']}",
+            stacklevel=2,
+        )
+    if lost:
+        meta["uncompiled"] = lost
+        warnings.warn(
+            f"{type(obj).__name__} is stored without all that it was compiled with: it loads and predicts, and is "
+            f"to be compiled before it trains on (load(ref, into=model) fills the optimizer too): {lost}",
+            stacklevel=2,
+        )
+    return meta
 
 
 def _dtype(variable: Any) -> str:
@@ -403,17 +410,41 @@ def _accelerators() -> int:
     return len(keras.distribution.list_devices("gpu"))
 
 
+_INTERNAL = frozenset(vars(keras.Model(name="model"))) | {"built"}  # what Keras keeps for itself in a model or layer
+
+
 @contextmanager
 def _unchanged(obj: Any) -> Iterator[None]:
-    """Put back what running changes, unless a session uses the object: its random numbers go on."""
-    draws = getattr(obj, "catalog_draws_on", False)
-    kept = [] if draws else [v for v in structure.walk(obj)[1].values() if not v.trainable]
-    before = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in kept]
+    """Put back what running changes, also a method that trains: variables, those of optimizers and metrics too, and
+    plain attributes of classes that are not Keras' own, unless the run built something. A session's object draws on."""
+    if getattr(obj, "catalog_draws_on", False):
+        yield
+        return
+    before = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in _variables(obj)]
+    own = [part for part in obj._flatten_layers() if not type(part).__module__.startswith("keras.")]
+    plain = together([of_plain(part, _INTERNAL) for part in own])
     try:
         yield
     finally:
         for variable, value in before:
-            variable.assign(value)
+            if np.asarray(keras.ops.convert_to_numpy(variable)).tobytes() != value.tobytes():
+                variable.assign(value)
+        if len(before) == len(_variables(obj)) and plain.differs():
+            plain.put_back()
+
+
+def _variables(obj: Any) -> list[Any]:
+    """All variables that code of a model may change: of those that are trained, as many as are copied in a moment."""
+    found = list(structure.walk(obj)[1].values())
+    for optimizer in structure.optimizers(obj).values():
+        found += optimizer.variables
+    found += getattr(obj, "metrics_variables", None) or []
+    room, kept = MAX_COPIED, {}
+    for variable in sorted(found, key=lambda v: bool(v.trainable)):
+        room -= variable.trainable * math.prod(variable.shape) * 8
+        if room >= 0 or not variable.trainable:
+            kept[id(variable)] = variable
+    return list(kept.values())
 
 
 def _method(obj: Any, method: str) -> Any:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.outputs import by_name
+from catalog_core.snapshots import MAX_COPIED, of_plain, together
 
 _CONTROL = ("training", "mask")
 _ALIASES = {"call": ("call", "__call__"), "forward": ("call", "__call__")}
@@ -312,14 +316,37 @@ def _snake(name: str) -> str:
 
 
 @contextmanager
-def unchanged(variables: Iterable[Any]) -> Iterator[None]:
-    """Puts back what running an object changes: seeds, counters and running means, not what is trained."""
-    before = [(v, v.numpy()) for v in variables if not v.trainable or v.dtype.is_integer]
+def unchanged(obj: Any, variables: Callable[[], Iterable[Any]]) -> Iterator[None]:
+    """Put back what running an object changes, also a method that trains: its variables, and plain attributes of
+    classes that are not Keras' own, unless the run made variables: it built the object then."""
+    kept, room = list(variables()), MAX_COPIED
+    before = []
+    for variable in sorted(kept, key=lambda v: bool(v.trainable)):
+        room -= variable.trainable * variable.dtype.size * math.prod(variable.shape)
+        if room >= 0 or not variable.trainable or variable.dtype.is_integer:
+            before.append((variable, variable.numpy()))
+    plain = together([of_plain(part, _internal(part)) for part in _modules(obj)])
     try:
         yield
     finally:
         for variable, value in before:
-            variable.assign(value)
+            if not np.array_equal(variable.numpy(), value):
+                variable.assign(value)
+        if len(kept) == len(list(variables())) and plain.differs():
+            plain.put_back()
+
+
+def _modules(obj: Any) -> list[Any]:
+    """An object and the modules and layers in it that are no classes of Keras or TensorFlow."""
+    found = [obj, *(obj._flatten_layers() if hasattr(obj, "_flatten_layers") else getattr(obj, "submodules", ()))]
+    own = {id(part): part for part in found if type(part).__module__.partition(".")[0] not in ("keras", "tensorflow")}
+    return [part for part in own.values() if hasattr(part, "__dict__")]
+
+
+def _internal(part: Any) -> frozenset[str]:
+    """The attributes that Keras keeps for itself in a model or layer."""
+    keras = sys.modules.get("keras") if is_keras(part) else None
+    return frozenset(vars(keras.Model(name="model"))) | {"built"} if keras is not None else frozenset()
 
 
 def _tensors(result: Any) -> dict[str, Any]:

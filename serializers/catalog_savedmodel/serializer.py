@@ -215,7 +215,7 @@ class SavedModelSerializer:
 
     @staticmethod
     def snapshot(obj: Any) -> Snapshot:
-        """Random numbers only: each call puts back what it changes, and the first one builds what is stored."""
+        """Random numbers only: each call puts back what else it changes, and the first one builds what is stored."""
         return Snapshot(None)
 
     def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
@@ -301,11 +301,15 @@ def _usual(obj: Any) -> list[str]:
 @contextmanager
 def _unchanged(obj: Any) -> Iterator[None]:
     """Put back what running changes, unless a session uses the object: its random numbers go on."""
-    kept: list[Any] = []
-    if not getattr(obj, "catalog_draws_on", False):
+    if getattr(obj, "catalog_draws_on", False):
+        yield
+        return
+
+    def variables() -> list[Any]:
         found = obj.weights if isinstance(obj, LoadedModel) else live.parts(obj, optimizers=True)[0]
-        kept = [*found.values(), *live.counters(obj).values()]
-    with live.unchanged(kept):
+        return [*found.values(), *live.counters(obj).values()]
+
+    with live.unchanged(obj, variables):
         yield
 
 

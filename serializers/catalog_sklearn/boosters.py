@@ -306,7 +306,9 @@ def _check_text_tree(values: dict[str, str], inputs: int) -> None:
     if leaves < 1:
         raise ValueError("a tree has no leaves")
     if int(values.get("is_linear", "0")):
-        raise ValueError("linear models in the leaves (linear_tree) are not supported")
+        raise SerializationError(
+            "LightGBM's linear models in the leaves are not supported", hint="train it without linear_tree"
+        )
     numbers("leaf_value", leaves, np.float64)
     numbers("shrinkage", 1, np.float64)
     told = {"leaf_weight": leaves, "leaf_count": leaves}

@@ -88,3 +88,10 @@ def test_a_booster_that_its_own_library_cannot_read_is_not_published(
     with pytest.raises(SerializationError, match="cannot read"):
         catalog.save("m", model)
     assert catalog.models() == [] if isinstance(catalog.models(), list) else not list(catalog.models())
+
+
+def test_trees_with_linear_models_say_what_to_do(catalog: Catalog) -> None:
+    model = lightgbm.train({**TEXT, "linear_tree": True}, lightgbm.Dataset(X, Y), 2)
+    with pytest.raises(SerializationError, match=r"^LightGBM's linear models") as caught:
+        catalog.save("m", model)
+    assert "without linear_tree" in str(caught.value.hint)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,6 +22,8 @@ from catalog_doors.look import small, tree
 from catalog_doors.stored import FolderReader, serializer
 
 GIB = 1 << 30
+PAGE = 4096
+MAX_FOLDERS = 100  # in each other
 MAX_SAID = 64 << 10  # bytes of what the process prints that are kept
 _MISSING = {
     "network": "this machine could not cut the conversion off from the network",
@@ -141,20 +145,43 @@ def _listen(process: subprocess.Popen[bytes], folder: Path, deadline: float, wri
                 if not part:
                     return said
                 said = (said + part)[:MAX_SAID]
-            if _size(folder) > written:
+            if _size(folder) + _unnamed(process.pid) > written:
                 raise InvalidInput(f"the conversion wrote more than {written:,} bytes")
     raise InvalidInput("the conversion took too long")
 
 
 def _size(folder: Path) -> int:
+    """Bytes of all files below a folder, and a page for each file and folder. Raises `InvalidInput` where folders lie
+    so deep that nobody could list or remove them."""
     total = 0
-    for where, _, names in os.walk(folder):
+
+    def failed(exc: OSError) -> None:
+        if not isinstance(exc, FileNotFoundError):  # removed meanwhile
+            raise InvalidInput(f"the conversion made a folder that cannot be listed: {exc.strerror}")
+
+    for where, folders, names in os.walk(folder, onerror=failed):
+        if where.count("/") > MAX_FOLDERS + str(folder).count("/"):
+            raise InvalidInput(f"the conversion made folders in each other, more than {MAX_FOLDERS}")
+        total += PAGE * len(folders)
         for name in names:
             try:
-                total += os.lstat(os.path.join(where, name)).st_size + 512
+                total += os.lstat(os.path.join(where, name)).st_size + PAGE
             except OSError:  # removed meanwhile
                 continue
     return total
+
+
+def _unnamed(pid: int) -> int:
+    """Bytes of files that a process holds open and that have no name any more: no folder shows them, and they take
+    their room until it ends."""
+    found: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError):  # not Linux, or it has ended
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                file = os.stat(f"/proc/{pid}/fd/{number}")
+                if stat.S_ISREG(file.st_mode) and not file.st_nlink:
+                    found[file.st_dev, file.st_ino] = max(file.st_size, 512 * file.st_blocks)
+    return sum(found.values())
 
 
 def _importable() -> list[str]:

@@ -39,6 +39,7 @@ _DENIED = {
     "pidfd_send_signal": 424, "pidfd_getfd": 438, "process_madvise": 440, "process_mrelease": 448, "kcmp": 312,
     "migrate_pages": 256, "move_pages": 279, "ioprio_set": 251, "ioprio_get": 252, "setpgid": 109, "ptrace": 101,
     "process_vm_readv": 310, "process_vm_writev": 311, "setpriority": 141,
+    "memfd_create": 319, "memfd_secret": 447,  # memory that no limit counts
     "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "add_key": 248, "request_key": 249, "keyctl": 250,
     "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "chown": 92, "fchown": 93, "lchown": 94,
     "fchownat": 260, "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "setxattr": 188,

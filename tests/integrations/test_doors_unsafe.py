@@ -393,3 +393,28 @@ def test_each_wall_stands_alone(tmp_path: Path) -> None:
         f"jail._landlock(libc, [], [{str(inside)!r}])", f"open({str(inside / 'a')!r}, 'w')\nopen({str(outside)!r}, 'w')"
     )
     assert not built or ("PermissionError" in ended and (inside / "a").exists() and not outside.exists())
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("f = open('x', 'wb'); os.unlink('x')", "wrote more than"),
+        ("f = os.fdopen(os.open('.', os.O_TMPFILE | os.O_RDWR), 'wb')", "wrote more than"),
+        ("f = open('x', 'wb')\nfor n in range(5000): os.mkdir(f'd{n}')", "wrote more than"),
+        ("f = open('x', 'wb')\nfor n in range(300): os.mkdir('d' * 9), os.chdir('d' * 9)", "in each other"),
+    ],
+    ids=["a file that was removed", "a file without a name", "folders without number", "folders in each other"],
+)
+def test_what_no_folder_shows_counts_too(tmp_path: Path, code: str, why: str) -> None:
+    """A disk is not filled behind the back of the limit."""
+    size = 16 << 20 if code.startswith("f = os") or "unlink" in code else 1
+    fill = f"import os, time\n{code}\nf.write(bytes({size}))\nf.flush()\ntime.sleep(60)"
+    with pytest.raises(InvalidInput, match=why):
+        _convert(written(tmp_path / "hidden.pkl", fill), tmp_path, written=8 << 20)
+
+
+def test_memory_that_no_limit_counts_is_refused(catalog: Catalog, tmp_path: Path, reach: dict[str, bool]) -> None:
+    if not reach["processes"]:
+        pytest.skip("no filter of calls here")
+    path = written(tmp_path / "memory.pkl", "import os; os.memfd_create('x')")
+    assert "Operation not permitted" in seen(catalog, path)

@@ -247,7 +247,7 @@ def _write(obj: Any, request: SaveRequest, folder: Path) -> tuple[bytes, dict[st
                 given = {} if request.methods and not trial else (trial or request).example
                 choices = _specs(obj, method, given or {}, found)
                 if choices:
-                    signatures[method], meta["methods"][method], why = _traced(obj, method, choices)
+                    signatures[method], meta["methods"][method], why = _traced(obj, method, choices, trial)
                 if trial and found and choices:
                     meta["shapes"][method] = _shapes(trial, found, signatures[method], why)
             except CatalogError:
@@ -366,7 +366,9 @@ def _axes(found: Signature) -> dict[str, Any]:
     return {"inputs": {s.name: s.shape for s in found.inputs}, "outputs": {s.name: s.shape for s in found.outputs}}
 
 
-def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tuple[Any, dict[str, Any], str]:
+def _traced(
+    obj: Any, method: str, choices: Iterable[Mapping[str, Any]], trial: Trial | None
+) -> tuple[Any, dict[str, Any], str]:
     """A concrete function with named inputs and outputs for the first choice that can be traced, the notes,
     and why a better choice could not be.
     Raises `SerializationError` with TensorFlow's reason."""
@@ -381,6 +383,8 @@ def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tupl
     for specs in choices:
         try:
             concrete = tf.function(run).get_concrete_function(**specs)
+            if trial is not None:
+                _same_shapes(concrete, specs, trial)
         except Exception as exc:  # the object's own code
             reasons.append(_reason(exc))
             continue
@@ -389,6 +393,21 @@ def _traced(obj: Any, method: str, choices: Iterable[Mapping[str, Any]]) -> tupl
             notes["fixed"] = reasons[0]
         return concrete, notes, (reasons or [""])[0]
     raise SerializationError(f"{method} of {type(obj).__name__} cannot be traced: {reasons[0]}")
+
+
+def _same_shapes(concrete: Any, specs: Mapping[str, Any], trial: Trial) -> None:
+    """Raise `SerializationError` where a function that was traced with more than its rows free gives outputs of other
+    shapes than the object gave: Keras' `TimeDistributed` does, for steps of any number."""
+    inner = any(None in spec.shape.as_list()[1:] for spec in specs.values() if spec.shape.rank)
+    if not inner or set(specs) != set(trial.example):
+        return
+    outputs = concrete(**{n: tf.convert_to_tensor(trial.example[n], spec.dtype) for n, spec in specs.items()})
+    for name, value in outputs.items():
+        if name in trial.outputs and tuple(value.shape) != tuple(trial.outputs[name].shape):
+            raise SerializationError(
+                f"traced for any length, {name!r} comes out as {list(value.shape)}, not as "
+                f"{list(trial.outputs[name].shape)}"
+            )
 
 
 def _place(device: str | None) -> str:

@@ -96,3 +96,14 @@ def test_networks_of_a_gan_whose_inputs_have_one_name(catalog: Catalog) -> None:
             "gan", components={"generator": generator, "critic": critic}, entry_points=points, example=example
         )
         assert [shapes(version, n)[0]["x"] for n in (0, 1)] == [("batch", 3), ("batch", 8)]
+
+
+def test_a_layer_that_gives_other_shapes_for_any_length_is_stored_for_its_own(catalog: Catalog) -> None:
+    """Keras' `TimeDistributed` gives as many steps as there are rows, where it is traced for any number of steps."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((None, 3)), layers.TimeDistributed(layers.Dense(1))])
+    x = np.random.default_rng(0).random((2, 6, 3)).astype("float32")
+    with pytest.warns(UserWarning, match="traced for any length"):
+        version = catalog.save("m", model, example=x, axes={"input": {0: "batch", 1: "steps"}})
+    assert np.allclose(catalog.load("m")(x), model(x), atol=1e-6)
+    assert version.verify().passed

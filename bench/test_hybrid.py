@@ -101,7 +101,7 @@ class Sites:
         url = url or f"bench://{secrets.token_hex(8)}"
         catalog = Catalog(ObjectStoreBackend(store or pair["cern"], "bench", url), "bench")
         if catalog.position < 0:
-            catalog._create()
+            catalog.repository.begin()
         self.opened.append(catalog)
         return catalog
 

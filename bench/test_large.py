@@ -116,7 +116,7 @@ def test_load_warm_and_cold(benchmark, catalog: Catalog, tmp_path: Path, size: i
 def test_load_with_every_digest_checked(benchmark, catalog: Catalog, size: int) -> None:
     model = state(size)
     catalog.save("big", model)
-    catalog._content.policy = "always"
+    catalog.repository.content.policy = "always"
 
     def two_threads() -> None:
         with ThreadPoolExecutor(2) as pool:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from catalog_core import examples, folders
+from catalog_core.codec import read_artifact
 from catalog_core.content import ComponentReader, Content, new_file
 from catalog_core.digests import parse
 from catalog_core.durable import translated
-from catalog_core.errors import InvalidInput, NotFound
+from catalog_core.errors import IntegrityError, InvalidInput, NotFound
 from catalog_core.layout import Layout
 from catalog_core.names import check_together, nearest
 from catalog_core.plugins import Registry
@@ -31,6 +32,16 @@ def _remove(folder: Path, process: int) -> None:
         for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
             path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def stored(content: Content, registry: Registry, manifest: str, layout: str, what: str) -> StoredArtifact:
+    """The artifact whose manifest and layout have these digests. `what` is its name, for messages. Raises
+    `IntegrityError`."""
+    told, where = content.blob(manifest, f"manifest of {what}"), content.blob(layout, f"layout of {what}")
+    try:
+        return StoredArtifact(*read_artifact(told, where), content, registry, what)
+    except IntegrityError as exc:
+        raise IntegrityError(f"{what} cannot be loaded: {exc.message}", hint=exc.hint) from exc
 
 
 class StoredArtifact:

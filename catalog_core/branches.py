@@ -23,7 +23,7 @@ from catalog_core.objectstore import blob_key
 from catalog_core.parallel import in_order
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
+    from catalog_core.repository import Repository
 
 log = logging.getLogger("catalog_core")
 COMPUTED = ("catalog.created", "blobs.swept")  # what a catalog works out by itself is not brought back
@@ -45,13 +45,13 @@ class Branches:
     it was made first; `places` all places of each, by its id: it may have come back into a branch that became void.
     Parts that do not answer are warned of; with `names` only these are asked."""
 
-    def __init__(self, catalog: Catalog, hybrid: Replicated, names: Collection[str] | None = None) -> None:
-        self._catalog = catalog
+    def __init__(self, repository: Repository, hybrid: Replicated, names: Collection[str] | None = None) -> None:
+        self._repository = repository
         self.places: dict[str, list[Found]] = {}
         self.inlined: dict[str, bytes] = {}
         self.stores: dict[str, ObjectStore] = {}
         self._carried: dict[str, str] | None = None
-        line = catalog._backend.journal.line(fresh=True)
+        line = repository.backend.journal.line(fresh=True)
         known = {record.id: record for record in (*line.chain, *line.void)}
         self.forks = {  # of an epoch: the one before it, and the last entry that it took over
             record.number: (known[record.previous].number if record.previous else 0, record.position)
@@ -107,7 +107,7 @@ class Branches:
 
     def _entries(self, name: str, store: ObjectStore, epoch: int, end: int) -> list[tuple[int, int, Mapping[str, Any]]]:
         """The void entries of an epoch. They are read once a process: nothing changes them, but more may come."""
-        known: dict[str, tuple[int, int, Mapping[str, Any]]] = self._catalog._void.setdefault((name, epoch, end), {})
+        known: dict[str, tuple[int, int, Mapping[str, Any]]] = self._repository.void.setdefault((name, epoch, end), {})
         after = max(known, default=entry_key(end, epoch) if end >= 0 else "")
         keys = [info.key for info in store.list(f"journal/{epoch:010}/", after) if ENTRY.match(info.key)]
 
@@ -146,9 +146,9 @@ class Branches:
     def of_journal(self, digest: str) -> bytes | None:
         """A small blob that an entry of the present journal carries, though it was swept since. Reads all of it."""
         if self._carried is None:
-            index = self._catalog._index
+            index = self._repository.index
             self._carried = {}
-            for _, data in self._catalog._backend.journal.read(0, self._catalog.position + 1):
+            for _, data in self._repository.backend.journal.read(0, self._repository.position + 1):
                 for key, text in parse(data).get("blobs", {}).items() if b'"blobs":' in data else ():
                     if not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
                         self._carried[key.partition("~")[0]] = text
@@ -172,14 +172,14 @@ class Branches:
             return {}
         layout = self.blob(item["layout"], found.part)
         if layout is None:
-            layout = self._catalog._content.blob(item["layout"], f"layout of {item['model']}")
+            layout = self._repository.content.blob(item["layout"], f"layout of {item['model']}")
         return read_layout(layout)
 
 
-def awaited(catalog: Catalog, hybrid: Replicated, besides: Collection[str] = ()) -> set[str]:
+def awaited(repository: Repository, hybrid: Replicated, besides: Collection[str] = ()) -> set[str]:
     """The digests of blobs that void intents rely on, and which nobody brought back or dropped yet: no sweep takes
     them. What holds something that was erased, or is among `besides`, is not awaited."""
-    branches, index = Branches(catalog, hybrid), catalog._index
+    branches, index = Branches(repository, hybrid), repository.index
     result: set[str] = set()
     for found in branches.found:
         if index.seen(found.stored["id"], found.stored["actor"]) is not None:
@@ -192,36 +192,36 @@ def awaited(catalog: Catalog, hybrid: Replicated, besides: Collection[str] = ())
     return result
 
 
-def notices(catalog: Catalog) -> list[str]:
+def notices(repository: Repository) -> list[str]:
     """What everybody who uses a catalog on several sites must know, a line each: that it has rival epochs, and that
     changes which were acknowledged are abandoned. Where no other store ever became the primary nothing is asked for it,
     else each part that answered when the catalog was opened."""
-    hybrid = catalog._parts
+    hybrid = repository.parts
     if hybrid is None:
         return []
     told = []
     try:
-        line = catalog._backend.journal.line()
+        line = repository.backend.journal.line()
         if line.rivals:
             who = " and ".join(f"{record.number} (by {record.actor})" for record in (line.last, *line.rivals) if record)
             told.append(
-                f"{catalog.url} has rival epochs, {who}, and cannot be written: choose one with "
+                f"{repository.url} has rival epochs, {who}, and cannot be written: choose one with "
                 "`catalog hybrid failover NAME`"
             )
         if len(line.chain) > 1 or line.void:
-            told += _abandoned(catalog, hybrid)
+            told += _abandoned(repository, hybrid)
     except CatalogError as exc:
-        log.warning("what is abandoned of %s is not known: %s", catalog.url, exc)
+        log.warning("what is abandoned of %s is not known: %s", repository.url, exc)
     return told
 
 
-def _abandoned(catalog: Catalog, hybrid: Replicated) -> list[str]:
+def _abandoned(repository: Repository, hybrid: Replicated) -> list[str]:
     """A line on what nobody brought back or dropped yet, if there is something."""
     answered = [name for name, part in hybrid.parts.items() if getattr(part, "error", None) is None]
     left = [
         found
-        for found in Branches(catalog, hybrid, answered).found
-        if not catalog._index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],))
+        for found in Branches(repository, hybrid, answered).found
+        if not repository.index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],))
     ]
     refs = [
         f"{event['model']}@{event['number']} on {found.part}"

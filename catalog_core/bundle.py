@@ -96,7 +96,7 @@ def export(catalog: Catalog, versions: Sequence[Version], path: Path) -> Exporte
         yield from (_member("index", digest_of(data), len(data)), data, bytes(-len(data) % BLOCK))
         total, done = sum(blobs.values()), 0
         for digest, length in blobs.items():
-            blob = transfer.view(catalog._content, places[digest], f"a blob of {versions[0].model}")
+            blob = transfer.view(catalog.repository.content, places[digest], f"a blob of {versions[0].model}")
             if digest_of(blob) != digest:  # what was checked before may be trusted by now, or nothing is
                 raise IntegrityError(f"blob {digest} holds other bytes", hint="catalog fsck")
             yield from (_member("blobs", digest, length), blob, bytes(-length % BLOCK))
@@ -129,11 +129,11 @@ def _index_of(catalog: Catalog, versions: Sequence[Version], places: dict[str, C
         places.setdefault(digest, Chunk(digest, length))
         return digest, length
 
-    events = [e for e in show.events(catalog._index, versions[0].model, -1) if e.rejected is None]  # -1: all
+    events = [e for e in show.events(catalog.repository.index, versions[0].model, -1) if e.rejected is None]  # -1: all
     listed = []
     for version in versions:
-        layout = catalog._artifact(version).layout
-        manifest = catalog._content.blob(version.digest, f"manifest of {version.ref}")
+        layout = version.artifact.layout
+        manifest = catalog.repository.content.blob(version.digest, f"manifest of {version.ref}")
         places |= {chunk.digest: chunk for chunks in layout.values() for chunk in chunks}
         plain = {digest: tuple(Chunk(c.digest, c.length) for c in chunks) for digest, chunks in layout.items()}
         listed.append(

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from catalog_core.errors import (
-    BackendError,
     CatalogError,
-    IntegrityError,
     InvalidInput,
     NotFound,
-    NotReplicated,
-    PublishedNotReplicated,
-    ReadOnly,
 )
 from catalog_core.handles import Model, Page, Version, read_models, read_versions
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
-from catalog_core.values import FLAGS, check_actor, check_flags, check_limit, check_seconds, refuse_pickle
+from catalog_core.values import FLAGS, check_flags, check_limit, check_seconds, refuse_pickle
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,25 +23,20 @@ if TYPE_CHECKING:
 
     from catalog_core.artifact import StoredArtifact
     from catalog_core.bundle import Exported
-    from catalog_core.cache import Pin
+    from catalog_core.cache import Cache, Pin
     from catalog_core.compare import Comparison
     from catalog_core.content import Policy
     from catalog_core.draft import Draft
-    from catalog_core.events import Intent
     from catalog_core.fsck import Findings
-    from catalog_core.interfaces.backend import Head
-    from catalog_core.interfaces.store import Replicated
     from catalog_core.lineage import Lineage
     from catalog_core.maintain import Collected, Erased
     from catalog_core.reconcile import Void
     from catalog_core.replicas import Audit, Replica
     from catalog_core.show import Event
-    from catalog_core.staging import Progress, Writer
+    from catalog_core.staging import Progress
     from catalog_core.sync import Synced
     from catalog_core.verify import Report
 
-AWAY = 30.0  # seconds for which a store that did not answer is not asked for news, where what is known will do
-log = logging.getLogger("catalog_core")
 UNMOUNTED = "is its place mounted? Another catalog must not be begun there"
 
 
@@ -70,41 +58,23 @@ class Catalog:
         stale: bool = False,
         damaged: bool = False,
     ) -> None:
-        from catalog_core import platform, plugins
-        from catalog_core.cache import Cache
-        from catalog_core.content import Content
-        from catalog_core.index import Index, index_file
+        from catalog_core.repository import Repository
 
         if policy not in ("always", "first-use", "never"):
             raise InvalidInput(f"policy {policy!r} is not known", hint="always, first-use, never")
-        self._backend = backend
-        self._registry = plugins.registry()
-        self.name = name
-        self.actor = check_actor(platform.actor() if actor is None else actor)
-        self.progress: Progress | None = None
-        self._stopped: CatalogError | None = None  # why the journal is read up to an entry, and nothing is written
-        self._id: str | None = None
-        remote = backend.capabilities.remote
-        self._max_staleness = (2.0 if remote else 0.0) if max_staleness is None else max_staleness
-        self._checked = -1e9
-        self._stale = stale
-        self._forgot = -1
-        self._vanished = False  # the catalog that this machine has seen here
-        self._void: dict[Any, Any] = {}  # entries of void branches that were read (branches.Branches)
-        self._epoch: int | None = None  # that of the journal when the index was held against it
-        self._offline = remote and platform.offline()
-        place, self.index_place = platform.cache_dir()
-        self._index = Index(index_file(place, backend.url), backend.url)
-        self.cache = None if place is None or not remote else Cache(platform.own_folder(place / "cache"))
-        self._content = Content(backend, self._index, policy, self.cache, lambda: self.progress)
-        self._parts = self._replicated()
-        self._follower = self._follow()
+        self.repository = Repository(
+            backend, name, policy=policy, actor=actor, max_staleness=max_staleness, stale=stale
+        )
+        if self.repository.parts is not None:
+            from catalog_core.sync import Follower
+
+            self.repository.follower = Follower(self.repository)
         try:
-            self._settle()
+            self.repository.settle()
         except CatalogError as exc:
             if not damaged:
                 raise
-            self._stop(exc)
+            self.repository.stop(exc)
 
     @classmethod
     def open(
@@ -148,357 +118,62 @@ class Catalog:
         catalog = cls(
             made, settings.name, policy=policy, actor=actor, max_staleness=pause, stale=settings.stale, damaged=damaged
         )
-        if catalog._index.head is None and catalog._stopped is None:
-            if catalog._offline:
+        repository = catalog.repository
+        if repository.index.head is None and repository.stopped is None:
+            if repository.offline:
                 raise NotFound(f"{settings.url} was never opened here, and CATALOG_OFFLINE is set")
             if not create:
                 told = f"there is no catalog at {settings.url}"
-                if catalog._vanished:
+                if repository.vanished:
                     raise NotFound(f"{told}, and this machine has seen one there", hint=UNMOUNTED)
                 raise NotFound(told, hint="catalog init")
-            catalog._create()
+            repository.begin()
         return catalog
 
-    def _create(self) -> None:
-        from catalog_core.errors import Rejected
-        from catalog_core.events import FORMAT, event, new_id
+    @property
+    def name(self) -> str:
+        """What it is called: its name in the configuration, or that of its folder."""
+        return self.repository.name
 
-        def genesis(index: Any) -> list[dict[str, Any]]:
-            if index.head is not None:
-                raise Rejected("the catalog exists already", code="created-twice")
-            return [event("catalog.created", catalog=new_id(), format=FORMAT, hash="sha256")]
+    @property
+    def actor(self) -> str:
+        """Who signs changes."""
+        return self.repository.actor
 
-        try:
-            self._commit(events=genesis)
-        except NotReplicated:
-            return  # it is there; the next change, or `sync`, brings it to the replicas
-        except Rejected as exc:
-            if exc.code != "created-twice":
-                raise
-            self._refresh(force=True)
+    @property
+    def progress(self) -> Progress | None:
+        """What is told, as `(done, total)` in bytes, of what takes long."""
+        return self.repository.progress
 
-    def _replicated(self) -> Replicated | None:
-        from catalog_core.interfaces.store import Replicated
+    @progress.setter
+    def progress(self, progress: Progress | None) -> None:
+        self.repository.progress = progress
 
-        store = getattr(self._backend, "store", None)
-        return store if isinstance(store, Replicated) else None
-
-    def _follow(self) -> Any:
-        """What lets the replicas of a hybrid follow; None where there are none, or somebody else sees to it."""
-        if self._parts is None or self._parts.durability == "manual":
-            return None
-        from catalog_core.sync import Follower
-
-        return Follower(self)
-
-    def _settle(self, *, force: bool = False) -> None:
-        """Hold the index against the journal: it must continue it, else it is computed anew."""
-        if self._offline:
-            return
-        with self._what_is_known_may_do():
-            self._hold(force)
-
-    @contextmanager
-    def _what_is_known_may_do(self) -> Iterator[None]:
-        """With `stale`, a store that is away is asked again later, and the index stays as it is."""
-        try:
-            yield
-        except BackendError:
-            if not self._stale or self._index.head is None:
-                raise
-            self._checked = time.monotonic() + AWAY
-
-    def _hold(self, force: bool) -> None:
-        if (
-            not force
-            and self._max_staleness > 0
-            and 0 <= time.time() - (self._index.meta("looked") or 0) < self._max_staleness
-        ):
-            self._checked = time.monotonic()
-            return
-        mine, index, journal = self._index.head, self._index, self._backend.journal
-        epoch = getattr(journal, "epoch", 0)
-        if mine is not None:
-            entry = next(iter(journal.read(mine.position, mine.position + 1)), None)
-            from catalog_core.digests import digest_of
-
-            if entry is not None and digest_of(entry[1]) == mine.digest:
-                if hasattr(journal, "look_from"):
-                    journal.look_from(mine)
-            else:
-                first = next(iter(journal.read(0, 1)), None)
-                same = first is not None and index.meta("catalog") and index.meta("catalog").encode() in first[1]
-                void = hasattr(journal, "line") and index.epoch in [record.number for record in journal.line().void]
-                if same and epoch <= index.epoch and not void:  # no other store became the primary
-                    if self._stale and self._is_ahead():
-                        return
-                    if epoch < index.epoch:
-                        raise self._of_the_past(BackendError)
-                    raise IntegrityError(
-                        f"the journal of {self._backend.url} went back or was rewritten: this machine has seen "
-                        f"entry {mine.position} as {mine.digest}",
-                        hint=f"if you restored a backup on purpose, delete {index.path} and open it again",
-                    )
-                if not same and self._parts is not None:  # what is one catalog on several sites is not begun anew
-                    raise IntegrityError(
-                        f"{self._backend.url} held the catalog {index.meta('catalog')} when this machine saw it last; "
-                        f"{'another one is' if first else 'nothing is'} there now",
-                        hint=f"are its parts mounted? If this is on purpose, delete {index.path} and open it again",
-                    )
-                if same:
-                    self._check_left_out()
-                self._vanished = first is None
-                index.reset()
-                self._id = None
-        if index.head is None:  # who reads all of it also looks behind the end: a writer must not fill a hole
-            self._stop(index.follow(journal))
-        self._epoch = epoch
-        self._refresh(force=True)
-
-    def _check_left_out(self) -> None:
-        """An epoch leaves out entries that this machine has seen. Anybody who may write to a store can add a record of
-        one: raise `IntegrityError`; in a hybrid, where parts become the primary on purpose, it is logged."""
-        index = self._index
-        assert index.head is not None
-        chain = self._backend.journal.line().chain
-        record = next((record for record in chain if record.position < index.head.position), chain[-1])
-        record = next((one for one in chain if one.number > index.epoch), record)
-        refs = [
-            f"{name}@{number}"
-            for name, number in index.rows(
-                "SELECT name, number FROM versions WHERE position > ? ORDER BY position", (record.position,)
-            )
-        ]
-        versions = f" with {', '.join(refs[:5])}{' …' if len(refs) > 5 else ''}" if refs else ""
-        told = (
-            f"epoch {record.number} of {self.url} (by {record.actor}) leaves out entries that this machine has seen: "
-            f"{record.position + 1} to {index.head.position}{versions}"
-        )
-        if self._parts is None:
-            raise IntegrityError(
-                told,
-                hint="ask who made another copy the primary; if that was on purpose, "
-                + (f"delete {index.path} and open it again" if index.path else "open it again"),
-            )
-        log.warning("%s; `catalog reconcile` offers them", told)
-
-    def _stop(self, problem: CatalogError | None) -> None:
-        """Note why the journal is read up to an entry and no further, and say so once."""
-        if problem is not None and str(problem) != str(self._stopped):
-            what = f"{self.url} is read up to entry {self.position}, and cannot be written: {problem}"
-            log.warning("%s", " ".join(what.split()))
-        self._stopped = problem
-
-    def _check_epoch(self) -> None:
-        """Raise `ReadOnly` where the store does not know of an epoch that this machine has seen."""
-        if getattr(self._backend.journal, "epoch", 0) < self._index.epoch:
-            raise self._of_the_past(ReadOnly)
-
-    def _of_the_past(self, kind: type[CatalogError]) -> CatalogError:
-        return kind(
-            f"this machine has seen epoch {self._index.epoch} of {self.url}, in which another part is the primary; "
-            "none that knows of it is here",
-            hint="wait for one, read what is known (--stale), or take over: catalog hybrid failover NAME --force",
-        )
-
-    def _is_ahead(self) -> bool:
-        """Whether a replica that stands in for the primary ends at an entry that this machine has seen and passed."""
-        from catalog_core.digests import parse
-
-        head = self._backend.journal.head()
-        if head is None or self._index.head is None or head.position >= self._index.head.position:
-            return False
-        rows = self._index.rows("SELECT data FROM entries WHERE position = ?", (head.position + 1,))
-        return bool(rows) and parse(rows[0][0])["previous"] == head.digest
-
-    def _refresh(self, *, force: bool = False) -> None:
-        """Bring the index to the journal's head, unless it was looked at less than `max_staleness` ago. With `stale`,
-        what is known will do while the store is away."""
-        now = time.monotonic()
-        if self._offline or (not force and now - self._checked < self._max_staleness):
-            return
-        with self._what_is_known_may_do():
-            self._catch_up(now)
-
-    def _catch_up(self, now: float) -> None:
-        index = self._index
-        head = self._backend.journal.head()
-        if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
-            self._hold(True)
-            return
-        if head != index.head and head is not None:
-            self._stop(index.follow(self._backend.journal, head.position + 1))
-            mine = index.head
-            if mine is not None and mine.position == head.position and mine.digest != head.digest:
-                raise IntegrityError(
-                    f"journal entry {head.position} of {self.url} is {head.digest}, and was read as {mine.digest}",
-                    hint="it was damaged or rewritten; `catalog fsck` tells more",
-                )
-        elif head == index.head:
-            self._stop(None)
-        self._checked = now
-        self._forget_erased()
-        if self._parts is not None and self._parts.lacked:
-            from catalog_core.sync import restore
-
-            restore(self)
-        if self._max_staleness > 0 and index.head is not None:
-            index.looked()
-
-    def _forget_erased(self) -> None:
-        """Take what was erased out of this machine's cache."""
-        if self.cache is None or not self._index._reducer.erased:
-            return
-        for position, ordinal in self._index.rows(
-            "SELECT position, ordinal FROM events WHERE type = 'blobs.erased' AND rejected IS NULL AND position > ?",
-            (self._forgot,),
-        ):
-            for key in self._index.event(position, ordinal)["keys"]:
-                self.cache.drop(key.partition("~")[0])
-            self._forgot = position
-
-    def _commit(
-        self,
-        *listed: dict[str, Any],
-        events: Callable[[Any], list[dict[str, Any]] | Intent] | None = None,
-        blobs: Mapping[str, bytes] | None = None,
-    ) -> int:
-        from catalog_core import writer
-
-        if getattr(self._backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
-            self._settle(force=True)
-        self._check_epoch()
-        position = writer.commit(
-            self._backend, self._index, self.actor, events or (lambda index: list(listed)), blobs or {}
-        )
-        if self._follower is not None:
-            try:
-                self._follower.follow()
-            except NotReplicated as exc:
-                exc.position = position
-                raise
-        return position
-
-    def _commit_blob(self, source: bytes | Path, kind: str, **fields: Any) -> None:
-        """Store a blob, and commit the event that names it (`digest`)."""
-        self._commit_blobs(kind, [(source, fields)])
-
-    def _commit_blobs(
-        self,
-        kind: str,
-        items: Iterable[tuple[bytes | Path, dict[str, Any]]],
-        check: Callable[[Any], None] = lambda index: None,
-    ) -> None:
-        """Store blobs, and commit the events that name them, at once; again, where a sweep came between. `check` may
-        refuse by the index that they are written on."""
-        from catalog_core.digests import digest_of_parts
-        from catalog_core.errors import Rejected
-        from catalog_core.events import event, relies_on
-        from catalog_core.layout import SMALL
-        from catalog_core.staging import Source
-
-        contents = [
-            (Source([source]) if isinstance(source, bytes) else Source.of_file(source), fields)
-            for source, fields in items
-        ]
-        digests = [digest_of_parts(content.parts) for content, _ in contents]
-        for digest in digests:
-            self._index.refuse_erased(digest)
-        for attempt in range(5):
-            head = self._index.head
-            blobs, told = {}, []
-            for digest, (content, fields) in zip(digests, contents, strict=True):
-                if content.size <= SMALL:
-                    blobs[digest] = b"".join(content.parts)
-                else:
-                    self._backend.blobs.put(self._index.key(digest), content.stream(), content.size)
-                told.append(event(kind, digest=digest, **fields, **relies_on([digest], head)))
-
-            def checked(index: Any, told: list[dict[str, Any]] = told) -> list[dict[str, Any]]:
-                check(index)
-                return told
-
-            try:
-                self._commit(events=checked, blobs=blobs)
-                return
-            except Rejected as exc:
-                if exc.code != "swept" or attempt == 4:
-                    raise
-                self._refresh(force=True)
-
-    def _publish(
-        self, name: str, writer: Writer, manifest: str, layout: str, size: int, checked: Head | None,
-        *, alias: str | None = None, then: Callable[[Any, dict[str, Any]], list[dict[str, Any]]] | None = None,
-        **about: Any,
-    ) -> Version:  # fmt: skip
-        """Publish what `writer` has staged as the next version of `name`; `about` holds more fields of the event, and
-        `then` makes more events for the same intent, of the index and the fields that name the version. Raises
-        `Rejected` (`swept`) where a blob was collected after `checked`."""
-        from catalog_core.events import event, relies_on
-
-        writer.publish_packs()
-        relied = relies_on({manifest, layout, *writer.blobs()}, checked)
-        numbers: list[int] = []
-
-        def events(index: Any) -> list[dict[str, Any]]:
-            rows = index.rows("SELECT newest FROM models WHERE name = ?", (name,))
-            numbers.append(rows[0][0] + 1 if rows else 1)
-            same = {"model": name, "number": numbers[-1]}
-            more = {key: value for key, value in about.items() if value}
-            published = event(
-                "version.published", **same, manifest=manifest, layout=layout, size=size, **relied, **more
-            )
-            named = [] if alias is None else [event("alias.set", **same, alias=alias, seen="any")]
-            return [published, *named, *(then(index, same) if then else ())]
-
-        behind: NotReplicated | None = None
-        try:
-            self._commit(events=events, blobs=writer.fresh)
-        except NotReplicated as exc:
-            behind = exc
-        version = self._version(name, numbers[-1])
-        writer.remember()
-        if behind is not None:
-            raise PublishedNotReplicated(
-                f"{version.ref} is published, and not on every replica yet: {behind.__cause__}",
-                version=version,
-                hint=behind.hint,
-            ) from behind
-        return version
+    @property
+    def cache(self) -> Cache | None:
+        """The bytes of a remote catalog that this machine keeps; None of a local one."""
+        return self.repository.cache
 
     @property
     def url(self) -> str:
         """Where the catalog lives."""
-        return str(self._backend.url)
+        return self.repository.url
 
     @property
     def id(self) -> str:
         """The random id that the first entry fixed."""
-        if self._id is None:
-            self._id = self._index.meta("catalog")
-        return str(self._id)
+        return self.repository.id
 
     @property
     def position(self) -> int:
         """The position of the newest entry this handle knows."""
-        return -1 if self._index.head is None else self._index.head.position
+        return self.repository.position
 
     @property
     def writable(self) -> bool:
         """Whether this process may write: not where the store forbids it, nor behind an entry that cannot be read, nor
         in a copy whose primary is another store."""
-        owned = getattr(self._backend.journal, "owned", True)
-        return bool(self._backend.capabilities.writable) and self._stopped is None and owned
-
-    def _check_writable(self) -> None:
-        if self._stopped is not None:
-            raise self._stopped
-        if self._offline:
-            raise ReadOnly(f"{self.url} is open offline", hint="unset CATALOG_OFFLINE")
-        if hasattr(self._backend.journal, "check_owned"):
-            self._backend.journal.check_owned()
-        if not self.writable:
-            raise ReadOnly(f"{self.url} was opened read-only", hint="check the rights of its folder")
+        return self.repository.writable
 
     # -- publish ------------------------------------------------------------------------------------------------
 
@@ -520,7 +195,7 @@ class Catalog:
         from catalog_core.draft import Draft, check_keywords
 
         check_keywords(about)
-        self._check_writable()
+        self.repository.check_writable()
         if (obj is None) == (components is None):
             raise InvalidInput("pass one object, or components={name: object}")
         return Draft(self, name, components if components is not None else {"model": obj}, **about)
@@ -551,14 +226,14 @@ class Catalog:
         """The model called `name`. Raises `NotFound` with the nearest names."""
         check_flags(deleted=deleted)
         check_name(name)
-        self._refresh()
+        self.repository.refresh()
         found = read_models(self, "WHERE name = ?", (name,))
         if not found or (found[0].deleted and not deleted):
             raise self._no_model(name)
         return found[0]
 
     def _no_model(self, name: str) -> NotFound:
-        names = [row[0] for row in self._index.rows("SELECT name FROM models WHERE deleted = 0")]
+        names = [row[0] for row in self.repository.index.rows("SELECT name FROM models WHERE deleted = 0")]
         return NotFound(
             f"there is no model {name!r} in {self.name}",
             hint=nearest(name, names) or ("it is empty" if not names else "catalog list shows all"),
@@ -568,7 +243,7 @@ class Catalog:
     def models(self, *, limit: int = 100, after: str = "") -> Page[Model]:
         """Models by name, a page of at most `limit` (1 to a million), behind the name `after`."""
         check_limit(limit)
-        self._refresh()
+        self.repository.refresh()
         found = read_models(self, "WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?", (after, limit + 1))
         items = found[:limit]
         more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(found) > limit else None
@@ -585,7 +260,7 @@ class Catalog:
         is taken. Raises `NotFound` with the nearest names, `InvalidReference`, `InvalidInput` (nothing here has them).
         """
         check_flags(deleted=deleted)
-        self._refresh()
+        self.repository.refresh()
         if isinstance(ref, Version):
             return self._held(ref, deleted=deleted)
         parsed = parse_reference(ref)
@@ -660,7 +335,7 @@ class Catalog:
         return self._found("AND v.number = ?", name, number)[0]
 
     def _no_version(self, ref: Reference, *, deleted: bool) -> NotFound:
-        if not self._index.rows("SELECT 1 FROM models WHERE name = ?", (ref.name,)):
+        if not self.repository.index.rows("SELECT 1 FROM models WHERE name = ?", (ref.name,)):
             return self._no_model(ref.name)
         if deleted:
             return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
@@ -681,36 +356,24 @@ class Catalog:
         if not isinstance(text, str):
             hint = "search('metrics.auc > 0.9'), or plain words"
             raise InvalidInput(f"a search is a text, not a {type(text).__name__}", hint=hint)
-        self._refresh()
+        self.repository.refresh()
         parsed = query.parse(text)
-        statement = query_sql.compile(parsed, limit=limit, cursor=cursor, index=self._index)
+        statement = query_sql.compile(parsed, limit=limit, cursor=cursor, index=self.repository.index)
         page = query_sql.page(
             statement,
-            self._index,
+            self.repository.index,
             lambda source, ids: {version._id: version for version in read_versions(self, source, ids)},
             lambda following: self.search(text, limit=limit, cursor=following),
         )
         if not page and cursor is None:
-            page.notes = query_sql.unmatched(parsed, self._index)
+            page.notes = query_sql.unmatched(parsed, self.repository.index)
         return page
 
     # -- load and run -------------------------------------------------------------------------------------------
 
-    def _artifact(self, version: Version) -> StoredArtifact:
-        from catalog_core.artifact import StoredArtifact
-        from catalog_core.codec import read_artifact
-
-        told = self._content.blob(version.digest, f"manifest of {version.ref}")
-        where = self._content.blob(version._layout, f"layout of {version.ref}")
-        try:
-            manifest, layout = read_artifact(told, where)
-        except IntegrityError as exc:
-            raise IntegrityError(f"{version.ref} cannot be loaded: {exc.message}", hint=exc.hint) from exc
-        return StoredArtifact(manifest, layout, self._content, self._registry, version.ref)
-
     def artifact(self, ref: str | Version) -> StoredArtifact:
         """The artifact of a version, as runtimes see it: manifest, components, readers."""
-        return self._artifact(self.version(ref))
+        return self.version(ref).artifact
 
     def load(
         self,
@@ -744,7 +407,7 @@ class Catalog:
         from catalog_core.artifact import Components
 
         check_flags(**{key: value for key, value in options.items() if key in FLAGS})
-        artifact = self._artifact(version)
+        artifact = version.artifact
         names = [part.name for part in artifact.manifest.components]
         if component is None and len(names) > 1:
             into = options.pop("into", None)
@@ -768,7 +431,7 @@ class Catalog:
                 f"{why or 'it was saved without an example'}",
                 hint="save it with example=…, or entry_points={…}; catalog.load gives what is in it",
             )
-        return self._registry.runtime_for(artifact.manifest).open(artifact, device, options)
+        return self.repository.registry.runtime_for(artifact.manifest).open(artifact, device, options)
 
     def download(self, ref: str | Version, folder: str | os.PathLike[str]) -> Path:
         """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
@@ -780,7 +443,7 @@ class Catalog:
         target = Path(folder)
         check_vacant(target)
         version, wanted = self._pointed(ref)
-        artifact = self._artifact(version)
+        artifact = version.artifact
         components = artifact.manifest.components if wanted is None else (artifact.find(wanted),)
         done, total = 0, sum(file.size for component in components for file in component.files)
 
@@ -811,7 +474,7 @@ class Catalog:
         Raises `NotFound`, `InvalidInput` (a local catalog), `IntegrityError`, `BackendError`, `NoSpace`."""
         from catalog_core import maintain
 
-        return maintain.pin(self, self.version(ref))
+        return maintain.pin(self.repository, self.version(ref))
 
     def unpin(self, ref: str | Version) -> bool:
         """Let the files of a version leave the cache again; whether it was pinned."""
@@ -830,10 +493,10 @@ class Catalog:
         from catalog_core import bundle, foreign
 
         if ref is None:
-            spec = None if format == foreign.BUNDLE else self._registry.format(format)
+            spec = None if format == foreign.BUNDLE else self.repository.registry.format(format)
             return foreign.export_whole(self, Path(path), spec)
         if format != foreign.BUNDLE:
-            return foreign.export(self.version(ref), Path(path), self._registry.format(format))
+            return foreign.export(self.version(ref), Path(path), self.repository.registry.format(format))
 
         name = None if isinstance(ref, Version) else parse_reference(ref)
         versions = [self.version(ref)] if name is None or name.selector else self.versions(name.name)[::-1]
@@ -863,7 +526,7 @@ class Catalog:
         from catalog_core import bundle, foreign
 
         check_flags(unsafe=unsafe)
-        self._check_writable()
+        self.repository.check_writable()
         place, chosen = Path(path), None if name is None else check_name(name)
         spec = foreign.spec_for(self, place, format)
         if spec is not None:
@@ -880,10 +543,10 @@ class Catalog:
         from catalog_core import show
 
         check_limit(limit)
-        self._refresh()
+        self.repository.refresh()
         if name is not None:
             self.model(name, deleted=True)
-        return show.events(self._index, name, limit, after)
+        return show.events(self.repository.index, name, limit, after)
 
     def resolve_time(self, moment: str | datetime) -> int:
         """The journal position at a past moment (ISO 8601, UTC unless it says otherwise; `#N` is a position);
@@ -904,11 +567,12 @@ class Catalog:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         seconds = moment.timestamp()
-        rows = self._index.rows("SELECT max(position) FROM events WHERE time <= ?", (seconds,))
+        index = self.repository.index
+        rows = index.rows("SELECT max(position) FROM events WHERE time <= ?", (seconds,))
         position = -1 if rows[0][0] is None else int(rows[0][0])
-        if self._index.time / 1000 > time.time():  # behind an entry with a wrong time only its own tells an entry's
+        if index.time / 1000 > time.time():  # behind an entry with a wrong time only its own tells an entry's
             own = "json_extract(CAST(data AS TEXT), '$.time') <= ?"
-            rows = self._index.rows(f"SELECT max(position) FROM entries WHERE {own}", (seconds * 1000,))
+            rows = index.rows(f"SELECT max(position) FROM entries WHERE {own}", (seconds * 1000,))
             position = max(position, -1 if rows[0][0] is None else rows[0][0])
         return position
 
@@ -918,9 +582,9 @@ class Catalog:
         from catalog_core import show
 
         check_name(name)
-        self._refresh()
+        self.repository.refresh()
         position = self.resolve_time(moment)
-        past = self._index.as_of(name, position)
+        past = self.repository.index.as_of(name, position)
         if not past.rows("SELECT 1 FROM models"):
             raise NotFound(f"{name!r} did not exist at {moment}", reference=name)
         return show.state(past)
@@ -933,7 +597,7 @@ class Catalog:
         one, two = (
             (ref.catalog if isinstance(ref, Version) else self).version(ref, deleted=True) for ref in (first, second)
         )
-        return compare.compare(one, two, one.catalog._artifact(one), two.catalog._artifact(two), self.progress)
+        return compare.compare(one, two, one.artifact, two.artifact, self.progress)
 
     def lineage(self, ref: str | Version) -> Lineage:
         """The parents and children of a version and theirs, as a tree; see `lineage.Lineage`."""
@@ -957,7 +621,7 @@ class Catalog:
         """Read and check every entry and every byte, and whether what they say can be loaded; a `fsck.Findings`."""
         from catalog_core import fsck
 
-        return fsck.fsck(self, progress)
+        return fsck.fsck(self.repository, progress)
 
     def gc(self, *, grace: float = 86400.0, dry_run: bool = False) -> Collected:
         """Collect what no version needs and is older than `grace` seconds; a `maintain.Collected`. With `dry_run`
@@ -965,7 +629,7 @@ class Catalog:
         from catalog_core import maintain
 
         check_flags(dry_run=dry_run)
-        return maintain.gc(self, check_seconds("grace", grace, least=-86400.0), dry_run)
+        return maintain.gc(self.repository, check_seconds("grace", grace, least=-86400.0), dry_run)
 
     def erase(self, ref: str | Version, reason: str) -> Erased:
         """Take the content of a version away for good, in all copies of the catalog: what no other version needs of it
@@ -978,7 +642,7 @@ class Catalog:
             raise InvalidInput(
                 f"{ref.ref} is no version of {self.name!r}", hint=f"erase {version.ref!r} by its reference"
             )
-        return maintain.erase(self, version, reason)
+        return maintain.erase(self.repository, version, reason)
 
     # -- replicas -----------------------------------------------------------------------------------------------
 
@@ -989,7 +653,7 @@ class Catalog:
         from catalog_core import sync
 
         check_flags(dry_run=dry_run)
-        return sync.sync(self, parts or None, create=not dry_run, dry_run=dry_run, progress=progress)
+        return sync.sync(self.repository, parts or None, create=not dry_run, dry_run=dry_run, progress=progress)
 
     def replicas(self, *, blobs: bool = True) -> list[Replica]:
         """The state of every part of a hybrid: position, lag, and with `blobs` the versions of which it lacks some or
@@ -997,7 +661,7 @@ class Catalog:
         from catalog_core import replicas
 
         check_flags(blobs=blobs)
-        return replicas.replicas(self, blobs=blobs)
+        return replicas.replicas(self.repository, blobs=blobs)
 
     def audit(self, *, deep: bool = False, mend: bool = False, progress: Progress | None = None) -> Audit:
         """Check what every part of a hybrid stores, by sizes and checksums that the stores report, or, `deep`, by
@@ -1005,7 +669,7 @@ class Catalog:
         from catalog_core import replicas
 
         check_flags(deep=deep, mend=mend)
-        return replicas.audit(self, deep=deep, mend=mend, progress=progress)
+        return replicas.audit(self.repository, deep=deep, mend=mend, progress=progress)
 
     def failover(self, part: str, *, force: bool = False) -> int:
         """Make a part of a hybrid the primary, in a new epoch; return the position behind which that begins. What the
@@ -1014,7 +678,7 @@ class Catalog:
         from catalog_core import replicas
 
         check_flags(force=force)
-        return replicas.failover(self, part, force=force)
+        return replicas.failover(self.repository, part, force=force)
 
     def reconcile(
         self, *, apply: bool = False, renumber: bool = False, take: Iterable[str] = (), drop: Iterable[str] = ()
@@ -1025,19 +689,11 @@ class Catalog:
         from catalog_core import reconcile
 
         check_flags(apply=apply, renumber=renumber)
-        return reconcile.reconcile(self, apply=apply, renumber=renumber, take=take, drop=drop)
+        return reconcile.reconcile(self.repository, apply=apply, renumber=renumber, take=take, drop=drop)
 
     def close(self) -> None:
         """Release files and connections; replicas that are to follow have some seconds to do so."""
-        if not self._index.closed:
-            _ = self.id  # handles are compared by it, also later
-        if self._parts is not None and self._parts.lacked:
-            with suppress(BackendError, IntegrityError):
-                self._refresh(force=True)
-        if self._follower is not None:
-            self._follower.close()
-        self._index.close()
-        self._backend.close()
+        self.repository.close()
 
     def __enter__(self) -> Self:
         return self

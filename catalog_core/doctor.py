@@ -98,13 +98,13 @@ def _times(backend: Any) -> tuple[str, str]:
 
 @attrs.frozen
 class _Opened:
-    """What `branches.notices` needs of a catalog."""
+    """What `branches.notices` needs of a repository."""
 
-    _backend: Any
-    _index: Index
-    _parts: Replicated
+    backend: Any
+    index: Index
+    parts: Replicated
     url: str
-    _void: dict[Any, Any] = attrs.field(factory=dict)
+    void: dict[Any, Any] = attrs.field(factory=dict)
 
 
 def _epochs(backend: Any) -> tuple[str, str]:

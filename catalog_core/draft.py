@@ -23,17 +23,16 @@ from catalog_core.digests import MAX_INTEGER, canonical
 from catalog_core.durable import translated
 from catalog_core.errors import (
     CatalogError,
-    Conflict,
     IntegrityError,
     InvalidInput,
     MissingPlugin,
     NotTrusted,
     PublishedNotReplicated,
-    Rejected,
     SerializationError,
     VerificationFailed,
 )
 from catalog_core.examples import by_dots, specs_by_name
+from catalog_core.handles import Version, version_published
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
@@ -46,7 +45,7 @@ from catalog_core.values import check_flags, check_metric, check_tags, members, 
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
-    from catalog_core.handles import Version
+    from catalog_core.repository import Published
 
 MAX_FLOAT = sys.float_info.max
 WORDS = {  # of other registries → ours
@@ -88,6 +87,7 @@ class Draft:
         run: str | None = None,
     ) -> None:
         self.catalog = catalog
+        self._repository = catalog.repository
         self.name = check_name(name)
         mappings = {
             "tags": tags, "metrics": metrics, "params": params, "taxonomy": taxonomy, "custom": custom,
@@ -137,7 +137,7 @@ class Draft:
         self._folder: Path | None = None
         self._ended: str | None = None  # saved, or discarded
         self._behind: Version | None = None  # saved, and not on every replica
-        self._writer = Writer(catalog._backend, catalog._index, catalog.progress)
+        self._writer = self._new_writer()
         try:
             self._stage()
         except BaseException:
@@ -146,15 +146,18 @@ class Draft:
 
     # -- staging ------------------------------------------------------------------------------------------------
 
+    def _new_writer(self) -> Writer:
+        return Writer(self._repository.backend, self._repository.index, self._repository.progress)
+
     def _temporary(self) -> Path:
         if self._folder is None:
-            near = self.catalog._backend.files or self.catalog.cache
+            near = self._repository.backend.files or self.catalog.cache
             self._folder = Path(tempfile.mkdtemp(prefix="draft-", dir=near.staging() if near else None))
         return self._folder
 
     def _stage(self) -> None:
-        registry = self.catalog._registry
-        self._checked = self.catalog._index.head  # what is found in the store from here on was there at this head
+        registry = self._repository.registry
+        self._checked = self._repository.index.head  # what is found in the store from here on was there at this head
         components: list[Component] = []
         described: dict[str, Description] = {}
         serializers = {}
@@ -289,7 +292,7 @@ class Draft:
 
     def _path_spec(self, path: Path, chosen: str) -> Any:
         """The serializer that takes this path as its object; None where files are kept as they are."""
-        registry = self.catalog._registry
+        registry = self._repository.registry
         if chosen:
             registry.serializer(chosen)
         usual = registry.serializer_for_suffix([path.name])
@@ -311,7 +314,7 @@ class Draft:
                 check_file(file)
                 check_readable(found.files.get(file, path), file)
             result = [(file, self._writer.add(Source.of_file(at), cuts_of(at))) for file, at in found.files.items()]
-        kind = self.catalog._registry.serializer_for_suffix([file for file, _ in result]) or FILES
+        kind = self._repository.registry.serializer_for_suffix([file for file, _ in result]) or FILES
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
         component = _component(name, kind, directory, found.meta)
@@ -342,7 +345,7 @@ class Draft:
         return kept
 
     def _stage_example(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
-        serializer = self.catalog._registry.serializer("safetensors")
+        serializer = self._repository.registry.serializer("safetensors")
         directory = ComponentDirectory(self._writer, self._temporary)
         meta = serializer.save(arrays, directory, SaveRequest("example"))
         directory.seal()
@@ -376,11 +379,11 @@ class Draft:
         return self._artifact(self.manifest)
 
     def _artifact(self, manifest: Manifest) -> StoredArtifact:
-        catalog = self.catalog
-        content = Content(catalog._backend, catalog._index, catalog._content.policy, catalog.cache)
+        repository = self._repository
+        content = Content(repository.backend, repository.index, repository.content.policy, repository.cache)
         content.overlay = self._writer.staged
         content.memory = self._writer.small
-        return StoredArtifact(manifest, self._writer.layout, content, self.catalog._registry, f"draft of {self.name}")
+        return StoredArtifact(manifest, self._writer.layout, content, repository.registry, f"draft of {self.name}")
 
     @property
     def size(self) -> int:
@@ -420,31 +423,29 @@ class Draft:
             )
         if alias is not None:
             check_alias(alias)
-        self.catalog._registry.saving(self.name, self.manifest)
-        for _ in range(5):
-            try:
-                version = self._publish(alias)
-                break
-            except PublishedNotReplicated as exc:
-                self._behind = exc.version
-                self._ended = f"saved as {exc.version.ref}"
+        self._repository.registry.saving(self.name, self.manifest)
+        again = False
+
+        def store() -> Published:
+            nonlocal again
+            if again:  # somebody collected our blobs: store them under their next names
                 self._clear()
-                self.catalog._registry.saved(exc.version)
-                raise
-            except Rejected as exc:
-                if exc.code != "swept":
-                    raise
-                self._clear()  # somebody collected our blobs: store them again, under their next names
-                self._writer = Writer(self.catalog._backend, self.catalog._index, self.catalog.progress)
-                self.catalog._refresh(force=True)
+                self._writer = self._new_writer()
                 self._stage()
-        else:
-            raise Conflict(
-                f"{self.name}: the bytes were collected five times while being saved", hint="stop `catalog gc`"
-            )
+            again = True
+            return self._publish(alias)
+
+        try:
+            version = version_published(self.catalog, self.name, self._repository.storing(store, self.name))
+        except PublishedNotReplicated as exc:
+            self._behind = exc.version
+            self._ended = f"saved as {exc.version.ref}"
+            self._clear()
+            self._repository.registry.saved(exc.version)
+            raise
         self._ended = f"saved as {version.ref}"
         self._clear()
-        self.catalog._registry.saved(version)
+        self._repository.registry.saved(version)
         if self._lacks_example():
             warnings.warn(f"{version.ref} has no example: it can be loaded, and no session runs it", stacklevel=3)
         return version
@@ -452,11 +453,11 @@ class Draft:
     def _lacks_example(self) -> bool:
         """Whether a session could run what this is, and only an example is missing that tells how. Files and
         dictionaries of arrays are run by nothing."""
-        known = {name for spec in self.catalog._registry.runtimes.values() for name in spec.serializers}
+        known = {name for spec in self._repository.registry.runtimes.values() for name in spec.serializers}
         runs = any(component.serializer in known for component in self.manifest.components)
         return runs and self._example is None and not self.manifest.entry_points
 
-    def _publish(self, alias: str | None) -> Version:
+    def _publish(self, alias: str | None) -> Published:
         summary: dict[str, Any] = {
             "framework": self._main.framework,
             "algorithm": self._main.algorithm,
@@ -473,7 +474,7 @@ class Draft:
         if none:
             summary["none"] = none
         params = {key: value for key, value in params.items() if value is not None}
-        return self.catalog._publish(
+        return self._repository.publish(
             self.name, self._writer, self.digest, self._layout, self.size, self._checked, alias=alias, summary=summary,
             tags=self.tags, metrics=self.metrics, params=params,
             taxonomy=self.taxonomy, text=self.description,

@@ -29,7 +29,7 @@ def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *,
     raise."""
     if spec.reader is None:
         raise InvalidInput(f"the format {spec.name!r} is written only")
-    read = catalog._registry.load(spec.reader, spec.extra)
+    read = catalog.repository.registry.load(spec.reader, spec.extra)
     with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path)):
         found: Foreign = read(path, Path(scratch), unsafe)
         for note in found.notes:
@@ -79,7 +79,7 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
         raise InvalidInput(f"the format {spec.name!r} is read only")
     if folder.exists():
         raise InvalidInput(f"{folder} exists already", hint="name a new folder")
-    write = version.catalog._registry.load(spec.writer, spec.extra)
+    write = version.catalog.repository.registry.load(spec.writer, spec.extra)
     with translated(str(folder)):
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -87,7 +87,7 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
             made.mkdir()
             write(version, made)
             if folder.suffix == ".zip" and spec.packer is not None:
-                pack = version.catalog._registry.load(spec.packer, spec.extra)
+                pack = version.catalog.repository.registry.load(spec.packer, spec.extra)
                 pack(made, staged / folder.name)
                 made = staged / folder.name
             made.rename(folder)
@@ -101,7 +101,7 @@ def export_whole(catalog: Catalog, path: Path, spec: FormatSpec | None) -> Path:
     if spec is None or spec.whole is None:
         called = BUNDLE if spec is None else spec.name
         raise InvalidInput(f"the format {called!r} holds no whole catalog", hint="name a model or a version to export")
-    write = catalog._registry.load(spec.whole, spec.extra)
+    write = catalog.repository.registry.load(spec.whole, spec.extra)
     with translated(str(path)):
         write(catalog, path)
     return path
@@ -113,12 +113,12 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
     from catalog_core import bundle
 
     if name is not None:
-        return None if name == BUNDLE else catalog._registry.format(name)
+        return None if name == BUNDLE else catalog.repository.registry.format(name)
     if not path.exists():
         raise NotFound(f"{path} does not exist")
-    spec = catalog._registry.format_of(path)
+    spec = catalog.repository.registry.format_of(path)
     if spec is None and (path.is_dir() or not bundle.resembles(path)):
-        known = ", ".join(sorted(catalog._registry.formats)) or "none is installed"
+        known = ", ".join(sorted(catalog.repository.registry.formats)) or "none is installed"
         raise NotFound(
             f"{path} is a {'folder' if path.is_dir() else 'file'} of no known format ({known})",
             hint="`catalog save NAME PATH` keeps it as it is",

@@ -20,8 +20,8 @@ from catalog_core.index import Index
 from catalog_core.layout import read_layout
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
     from catalog_core.records import Manifest
+    from catalog_core.repository import Repository
     from catalog_core.staging import Progress
 
 
@@ -53,20 +53,20 @@ class Findings:
         return [attrs.asdict(problem) for problem in self.problems]
 
 
-def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
+def fsck(repository: Repository, progress: Progress | None = None) -> Findings:
     """Check the chain, every reference, every stored byte, and whether what was published can be loaded, whatever was
     trusted before."""
     problems: list[Finding] = []
-    entries, readable = _entries(catalog, problems)
+    entries, readable = _entries(repository, problems)
     try:
-        catalog._refresh(force=True)
+        repository.refresh(force=True)
     except CatalogError as exc:
         if not problems:
             problems.append(Finding("index", str(exc)))
-    index = catalog._index
+    index = repository.index
     if index.head is None or index.head.position < readable - 1:  # this machine never got so far
-        index = _index_of(catalog, readable)
-    check = _Check(catalog, index, problems)
+        index = _index_of(repository, readable)
+    check = _Check(repository, index, problems)
     versions = list(_versions(index))
     for number, (ref, manifest, layout) in enumerate(versions):
         check.version(ref, manifest, layout)
@@ -79,15 +79,15 @@ def fsck(catalog: Catalog, progress: Progress | None = None) -> Findings:
     ):
         check.alone(what, digest)
     check.overlong()
-    if index is not catalog._index:
+    if index is not repository.index:
         index.close()
     return Findings(entries, len(versions), len(check.places), check.bytes, tuple(problems))
 
 
-def _entries(catalog: Catalog, problems: list[Finding]) -> tuple[int, int]:
+def _entries(repository: Repository, problems: list[Finding]) -> tuple[int, int]:
     """Read all entries; how many there are, and how many can be read up to the first that cannot."""
-    known = catalog._index.head  # what this machine saw last: nothing chains the newest entry yet
-    journal = catalog._backend.journal
+    known = repository.index.head  # what this machine saw last: nothing chains the newest entry yet
+    journal = repository.backend.journal
     entries = readable = 0
     previous: str | None = None
     try:
@@ -95,37 +95,39 @@ def _entries(catalog: Catalog, problems: list[Finding]) -> tuple[int, int]:
         for position, data in journal.read(0):
             entries += 1
             try:
-                entry = read_entry(data, position, previous, catalog.url, epoch_of(position))
+                entry = read_entry(data, position, previous, repository.url, epoch_of(position))
                 readable += readable == position
                 for key in entry.wrong:
                     problems.append(
                         Finding(
                             f"journal entry {position}",
-                            f"journal entry {position} of {catalog.url} carries other bytes under {key}; readers "
+                            f"journal entry {position} of {repository.url} carries other bytes under {key}; readers "
                             "ignore them, and take the blob from the store",
                         )
                     )
                 if known is not None and position == known.position and entry.digest != known.digest:
                     raise IntegrityError(
-                        f"journal entry {position} of {catalog.url} is {entry.digest}; this machine has seen "
+                        f"journal entry {position} of {repository.url} is {entry.digest}; this machine has seen "
                         f"{known.digest}"
                     )
             except CatalogError as exc:
                 problems.append(Finding(f"journal entry {position}", str(exc)))
             previous = digest_of(data)
         if known is not None and entries <= known.position:
-            raise IntegrityError(f"{catalog.url} ends at entry {entries - 1}; this machine has seen {known.position}")
+            raise IntegrityError(
+                f"{repository.url} ends at entry {entries - 1}; this machine has seen {known.position}"
+            )
     except CatalogError as exc:
         problems.append(Finding(f"journal entry {entries}", str(exc)))
     return entries, readable
 
 
-def _index_of(catalog: Catalog, stop: int) -> Index:
+def _index_of(repository: Repository, stop: int) -> Index:
     """What the first `stop` entries say, in memory."""
-    index = Index(None, catalog.url)
+    index = Index(None, repository.url)
     if stop:
         with index:
-            index.catch_up(catalog._backend.journal, stop)
+            index.catch_up(repository.backend.journal, stop)
     return index
 
 
@@ -139,13 +141,13 @@ def _versions(index: Index) -> Iterator[tuple[str, str, str]]:
 class _Check:
     """What was checked: `places` are the blobs and chunks, each with what is wrong with it, and `bytes` their size."""
 
-    def __init__(self, catalog: Catalog, index: Index, problems: list[Finding]) -> None:
-        self.catalog = catalog
+    def __init__(self, repository: Repository, index: Index, problems: list[Finding]) -> None:
+        self.repository = repository
         self.index = index
         self.problems = problems
         self.places: dict[str, str | None] = {}
         self.bytes = 0
-        self._content = Content(catalog._backend, index, "always")
+        self._content = Content(repository.backend, index, "always")
         self._ends: dict[str, int] = {}  # where a file of the store ends, by what layouts say
 
     def version(self, ref: str, manifest: str, layout: str) -> None:
@@ -234,7 +236,7 @@ class _Check:
 
     def overlong(self) -> None:
         """Blobs that are files of their own must have exactly the size that their layouts imply."""
-        backend = self.catalog._backend
+        backend = self.repository.backend
         for digest, end in self._ends.items():
             info = backend.blobs.stat(self.index.key(digest))
             if info is None or info.size <= end:

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, overload
 
 from catalog_core import folders
-from catalog_core.errors import Conflict, InvalidInput, NotFound
+from catalog_core.errors import Conflict, InvalidInput, NotFound, PublishedNotReplicated
 from catalog_core.names import check_alias, check_key, check_name, check_together, nearest
 from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, typed, when
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from catalog_core.artifact import StoredArtifact
     from catalog_core.catalog import Catalog
     from catalog_core.compare import Comparison
     from catalog_core.index import Index
     from catalog_core.lineage import Lineage
     from catalog_core.records import Check, Manifest
+    from catalog_core.repository import Published
     from catalog_core.show import Event
     from catalog_core.verify import Report
 
@@ -35,7 +37,7 @@ FIELDS = ("title", "description", "owner")  # of a model
 
 def read_versions(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> list[Version]:
     """The versions that `FROM {source}` selects as `v`, with all that may change of them, at one position."""
-    index = catalog._index
+    index = catalog.repository.index
     with index.reading():
         rows = index.rows(f"SELECT {Version.COLUMNS}, v.model FROM {source}", params)
         ids = [row[0] for row in rows]
@@ -52,9 +54,22 @@ def read_versions(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> 
     ]
 
 
+def version_published(catalog: Catalog, name: str, published: Published) -> Version:
+    """The version that was published just now. Raises `PublishedNotReplicated`, with it, where a replica is behind."""
+    source = "models m JOIN versions v ON v.model = m.id WHERE m.name = ? AND v.number = ?"
+    (version,) = read_versions(catalog, source, (name, published.number))
+    if published.behind is not None:
+        raise PublishedNotReplicated(
+            f"{version.ref} is published, and not on every replica yet: {published.behind.__cause__}",
+            version=version,
+            hint=published.behind.hint,
+        ) from published.behind
+    return version
+
+
 def read_models(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> list[Model]:
     """The models that `FROM models {source}` selects, with their aliases, at one position."""
-    index = catalog._index
+    index = catalog.repository.index
     with index.reading():
         rows = index.rows(f"SELECT {Model.COLUMNS} FROM models {source}", params)
         aliases = _aliases_of(index, [row[0] for row in rows])
@@ -190,7 +205,7 @@ class Version(Handle):
     def _event_of_publish(self) -> Mapping[str, Any]:
         """The event that published this version; the journal is asked once."""
         if self._published is None:
-            self._set(_published=self.catalog._index.published(self._position, self.model, self.number))
+            self._set(_published=self.catalog.repository.index.published(self._position, self.model, self.number))
         return self._published or {}
 
     def _field(self, kind: str) -> dict[str, Any]:
@@ -232,9 +247,17 @@ class Version(Handle):
         return sorted(alias for alias, number in self._aliases.items() if number == self.number)
 
     @property
+    def artifact(self) -> StoredArtifact:
+        """The artifact, as runtimes see it: manifest, components, readers. Raises `IntegrityError`."""
+        from catalog_core.artifact import stored
+
+        repository = self.catalog.repository
+        return stored(repository.content, repository.registry, self.digest, self._layout, self.ref)
+
+    @property
     def manifest(self) -> Manifest:
         """What the version consists of, read and checked against its digest."""
-        return self.catalog._artifact(self).manifest
+        return self.artifact.manifest
 
     def load(self, component: str | None = None, **options: Any) -> Any:
         """See `Catalog.load`."""
@@ -271,7 +294,7 @@ class Version(Handle):
             self._check_standing(index)
             return list(events)
 
-        self.catalog._commit(events=standing)
+        self.catalog.repository.commit(events=standing)
         return self.catalog.version(self, deleted=True)
 
     def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
@@ -336,7 +359,7 @@ class Version(Handle):
     def attachment(self, name: str) -> bytes:
         """The checked bytes of an attachment. Raises `NotFound` with the nearest names."""
         self._check_attached(name)
-        return self.catalog._content.blob(self._attached[name][0], f"attachment {name} of {self.ref}")
+        return self.catalog.repository.content.blob(self._attached[name][0], f"attachment {name} of {self.ref}")
 
     def _check_attached(self, name: str) -> None:
         if check_name(name, "attachment") not in self._attached:
@@ -368,7 +391,7 @@ class Version(Handle):
             for key, content in files[start : start + TOGETHER]:
                 size = len(content) if isinstance(content, bytes) else content.stat().st_size
                 items.append((content, {**same, "name": key, "size": size}))
-            self.catalog._commit_blobs("attachment.set", items, self._check_standing)
+            self.catalog.repository.commit_blobs("attachment.set", items, self._check_standing)
         return self.catalog.version(self, deleted=True)
 
     def detach(self, name: str) -> Version:
@@ -396,7 +419,7 @@ class Version(Handle):
                 raise InvalidInput(f"{self.ref} is not deleted", hint=_deleted(index, self.model))
             return [self._event("version.restored")]
 
-        self.catalog._commit(events=restored)
+        self.catalog.repository.commit(events=restored)
         return self.catalog.version(self, deleted=True)
 
     def lineage(self) -> Lineage:
@@ -501,7 +524,7 @@ class Model(Handle):
         """The model card, Markdown."""
         if self.card_digest is None:
             return None
-        return self.catalog._content.blob(self.card_digest, f"card of {self.name}").decode()
+        return self.catalog.repository.content.blob(self.card_digest, f"card of {self.name}").decode()
 
     @property
     def card_data(self) -> dict[str, Any]:
@@ -525,7 +548,7 @@ class Model(Handle):
                 hint = nearest(key, FIELDS) if isinstance(key, str) else None
                 raise InvalidInput(f"a model has no {key!r}", hint=hint or f"it has {', '.join(FIELDS)}")
         seen = {key: getattr(self, key) for key in told}
-        self.catalog._commit(event("model.updated", model=self.name, set=told, seen=seen))
+        self.catalog.repository.commit(event("model.updated", model=self.name, set=told, seen=seen))
         return self.catalog.model(self.name, deleted=True)
 
     def set_card(self, text: str) -> Model:
@@ -536,7 +559,7 @@ class Model(Handle):
             data = text.encode()
         except UnicodeEncodeError as exc:
             raise InvalidInput(f"the card of {self.name} holds half a surrogate pair, which is not Unicode") from exc
-        self.catalog._commit_blob(data, "card.set", model=self.name, seen=self.card_digest)
+        self.catalog.repository.commit_blob(data, "card.set", model=self.name, seen=self.card_digest)
         return self.catalog.model(self.name, deleted=True)
 
     def unalias(self, name: str) -> Model:
@@ -547,14 +570,14 @@ class Model(Handle):
             have = f"it has {', '.join(self._aliases) or 'none'}"
             raise NotFound(f"{self.name} has no alias {name!r}", hint=nearest(name, self._aliases) or have)
         seen = self._aliases.get(name)
-        self.catalog._commit(event("alias.set", model=self.name, alias=name, number=None, seen=seen))
+        self.catalog.repository.commit(event("alias.set", model=self.name, alias=name, number=None, seen=seen))
         return self.catalog.model(self.name, deleted=True)
 
     def delete(self) -> Model:
         """Hide the model and its versions; `restore` brings them back until their bytes are collected."""
         from catalog_core.events import event
 
-        self.catalog._commit(event("model.deleted", model=self.name))
+        self.catalog.repository.commit(event("model.deleted", model=self.name))
         return self.catalog.model(self.name, deleted=True)
 
     def restore(self) -> Model:
@@ -567,7 +590,7 @@ class Model(Handle):
                 raise InvalidInput(f"{self.name} is not deleted", hint=_deleted(index, self.name))
             return [event("model.restored", model=self.name)]
 
-        self.catalog._commit(events=restored)
+        self.catalog.repository.commit(events=restored)
         return self.catalog.model(self.name)
 
     def history(self) -> list[Event]:

@@ -119,7 +119,7 @@ class _Family:
     def _name(self, ref: str) -> Name:
         """The name of what is called `ref` here: where a copy comes from, else `ref` itself."""
         model, _, number = ref.rpartition("@")
-        rows = self.catalog._index.rows(
+        rows = self.catalog.repository.index.rows(
             "SELECT o.catalog, o.ref FROM versions v JOIN origins o ON o.version = v.id"
             " WHERE v.name = ? AND v.number = ?",
             (model, number),
@@ -128,7 +128,7 @@ class _Family:
 
     def _refs(self, name: Name) -> list[str]:
         """What the versions of that name are called here, the oldest first."""
-        rows = self.catalog._index.rows(
+        rows = self.catalog.repository.index.rows(
             "SELECT v.id, v.name, v.number FROM origins o JOIN versions v ON v.id = o.version"
             " WHERE o.catalog = ? AND o.ref = ?",
             name,
@@ -136,7 +136,7 @@ class _Family:
         if name[0] == self._own and self._name(name[1]) == name:
             model, _, number = name[1].rpartition("@")
             lookup = "SELECT id, name, number FROM versions WHERE name = ? AND number = ?"
-            rows += self.catalog._index.rows(lookup, (model, number))
+            rows += self.catalog.repository.index.rows(lookup, (model, number))
         return [f"{model}@{number}" for _, model, number in sorted(set(rows))]
 
     def _named(self, child: Name, parent: str) -> Name:
@@ -147,7 +147,7 @@ class _Family:
         found: dict[Name, None] = {}
         for ref in self._refs(name):
             model, _, number = ref.rpartition("@")
-            for (parent,) in self.catalog._index.rows(
+            for (parent,) in self.catalog.repository.index.rows(
                 "SELECT p.ref FROM versions v JOIN parents p ON p.version = v.id WHERE v.name = ? AND v.number = ?"
                 " ORDER BY p.ordinal",
                 (model, number),
@@ -158,7 +158,7 @@ class _Family:
 
     def _children(self, name: Name) -> list[Name]:
         refs = {name[1], *self._refs(name)}
-        rows = self.catalog._index.rows(
+        rows = self.catalog.repository.index.rows(
             "SELECT p.ref, v.name, v.number, o.catalog, o.ref FROM parents p JOIN versions v ON v.id = p.version"
             f" LEFT JOIN origins o ON o.version = v.id WHERE p.ref IN ({', '.join('?' * len(refs))})"
             " ORDER BY v.id LIMIT ?",
@@ -230,7 +230,7 @@ class _Family:
     def _layout(self, version: Version) -> Mapping[str, int] | None:
         if version.ref not in self._chunks:
             try:
-                data = self.catalog._content.blob(version._layout, f"layout of {version.ref}")
+                data = self.catalog.repository.content.blob(version._layout, f"layout of {version.ref}")
                 chunks = {c.digest: c.length for parts in read_layout(data).values() for c in parts}
                 self._chunks[version.ref] = chunks
             except CatalogError:  # erased, collected, or out of reach

@@ -17,9 +17,9 @@ from catalog_core.events import event
 from catalog_core.layout import Layout, read_layout
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
     from catalog_core.handles import Version
     from catalog_core.records import Manifest
+    from catalog_core.repository import Repository
 
 BATCH = 5000
 
@@ -46,8 +46,8 @@ class Erased:
     in_journal: int
 
 
-def _layout_of(catalog: Catalog, ref: str, digest: str) -> Layout:
-    data = catalog._content.blob(digest, f"layout of {ref}")
+def _layout_of(repository: Repository, ref: str, digest: str) -> Layout:
+    data = repository.content.blob(digest, f"layout of {ref}")
     try:
         return read_layout(data)
     except IntegrityError as exc:
@@ -56,38 +56,38 @@ def _layout_of(catalog: Catalog, ref: str, digest: str) -> Layout:
         ) from exc
 
 
-def _versions(catalog: Catalog, where: str) -> Iterator[tuple[str, str, str]]:
-    for name, number, manifest, layout in catalog._index.rows(
+def _versions(repository: Repository, where: str) -> Iterator[tuple[str, str, str]]:
+    for name, number, manifest, layout in repository.index.rows(
         f"SELECT name, number, manifest, layout FROM versions WHERE {where} ORDER BY id"
     ):
         yield f"{name}@{number}", manifest, layout
 
 
-def pin(catalog: Catalog, version: Version) -> Pin:
+def pin(repository: Repository, version: Version) -> Pin:
     """Fetch all that a version needs into the cache, checked, and keep it there."""
-    cache, content = catalog.cache, catalog._content
+    cache, content = repository.cache, repository.content
     if cache is None:
-        raise InvalidInput(f"{catalog.url} is a local catalog: there is nothing to fetch", reference=version.ref)
-    artifact = catalog._artifact(version)
+        raise InvalidInput(f"{repository.url} is a local catalog: there is nothing to fetch", reference=version.ref)
+    artifact = version.artifact
     chunks = [chunk for parts in artifact.layout.values() for chunk in parts]
     content.fetch(chunks, version.ref, keep=True)
     for digest in {chunk.digest for chunk in chunks if not content._lies_alone(chunk)}.union(artifact.manifest.notes):
         data = content.blob(digest, version.ref)
-        inlined = catalog._index.rows("SELECT 1 FROM inlined WHERE key = ?", (catalog._index.key(digest),))
+        inlined = repository.index.rows("SELECT 1 FROM inlined WHERE key = ?", (repository.index.key(digest),))
         if not inlined and cache.path(digest) is None:  # its disk is full
             cache.add(digest, lambda file, data=data: durable.write_all(file, data))  # type: ignore[misc]
     needed = {version.digest, version._layout, *[chunk.digest for chunk in chunks]}
-    kept = Pin(version.ref, catalog.url, frozenset(needed))
+    kept = Pin(version.ref, repository.url, frozenset(needed))
     cache.pin(kept)
     return kept
 
 
-def _needed(catalog: Catalog, besides: Version | None = None) -> set[str]:
+def _needed(repository: Repository, besides: Version | None = None) -> set[str]:
     """The digests that versions which are not deleted, cards and attachments need; `besides` does not count."""
-    index = catalog._index
+    index = repository.index
     apart = -1 if besides is None else besides._id
     known = {row[0] for row in index.rows("SELECT layout FROM expanded")}
-    live = list(_versions(catalog, f"deleted = 0 AND id <> {apart}"))
+    live = list(_versions(repository, f"deleted = 0 AND id <> {apart}"))
     fresh = {layout: ref for ref, _, layout in live if layout not in known}
     needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
     for start in range(0, len(fresh), BATCH):
@@ -95,7 +95,7 @@ def _needed(catalog: Catalog, besides: Version | None = None) -> set[str]:
         edges = [
             (layout, chunk.pack or chunk.digest)
             for layout, ref in part
-            for chunks in _layout_of(catalog, ref, layout).values()
+            for chunks in _layout_of(repository, ref, layout).values()
             for chunk in chunks
         ]
         needed |= {key for _, key in edges}
@@ -120,21 +120,21 @@ def _needed(catalog: Catalog, besides: Version | None = None) -> set[str]:
     return needed
 
 
-def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
+def gc(repository: Repository, grace: float, dry_run: bool) -> Collected:
     """Collect blobs that no version needs and that are older than `grace` seconds, and abandoned temporaries.
 
     The sweep is an entry of the journal at exactly the head it was computed from; only then are keys deleted. A
     publish that overlaps it is rejected and stores its bytes again under new keys.
     """
-    catalog._check_writable()
-    backend, index = catalog._backend, catalog._index
+    repository.check_writable()
+    backend, index = repository.backend, repository.index
     if not dry_run:
         clock.check(backend, index)  # the ages of what is there are by the store's
     for _ in range(20):
-        catalog._refresh(force=True)
+        repository.refresh(force=True)
         head = index.head
-        needed = {index.key(digest) for digest in _needed(catalog)}
-        kept = awaited(catalog, catalog._parts) if catalog._parts is not None else ()
+        needed = {index.key(digest) for digest in _needed(repository)}
+        kept = awaited(repository, repository.parts) if repository.parts is not None else ()
         before = time.time() - grace
         doomed = [
             info
@@ -150,13 +150,13 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
         if dry_run:
             return Collected(len(keys), size, 0, tuple(keys))
         names = {key: key.partition("~")[0] for key in keys}
-        gone = _gone(catalog, {digest for key, digest in names.items() if key == index.key(digest)})
+        gone = _gone(repository, {digest for key, digest in names.items() if key == index.key(digest)})
         behind = None
         try:
             for start in range(0, len(keys), BATCH):
                 part = keys[start : start + BATCH]
                 told = event("blobs.swept", keys=part, versions=gone if start == 0 else [])
-                position, late = _at_head(catalog, head, told)
+                position, late = _at_head(repository, head, told)
                 behind = late or behind
                 backend.blobs.delete(part)
                 head = index.head
@@ -176,12 +176,12 @@ def gc(catalog: Catalog, grace: float, dry_run: bool) -> Collected:
     )
 
 
-def _gone(catalog: Catalog, doomed: set[str]) -> list[list[Any]]:
+def _gone(repository: Repository, doomed: set[str]) -> list[list[Any]]:
     """The deleted versions that lose a blob: they can no longer be restored."""
     result: list[list[Any]] = []
-    for ref, manifest, layout in _versions(catalog, "deleted IN (1, 3)"):
+    for ref, manifest, layout in _versions(repository, "deleted IN (1, 3)"):
         try:
-            chunks = [chunk for parts in _layout_of(catalog, ref, layout).values() for chunk in parts]
+            chunks = [chunk for parts in _layout_of(repository, ref, layout).values() for chunk in parts]
         except CatalogError:
             chunks = []
         if doomed & {manifest, layout, *[chunk.pack or chunk.digest for chunk in chunks]}:
@@ -190,7 +190,7 @@ def _gone(catalog: Catalog, doomed: set[str]) -> list[list[Any]]:
     return result
 
 
-def _at_head(catalog: Catalog, head: Any, told: dict[str, Any]) -> tuple[int, NotReplicated | None]:
+def _at_head(repository: Repository, head: Any, told: dict[str, Any]) -> tuple[int, NotReplicated | None]:
     """Commit an event at exactly the head that it was computed from, else `Rejected` (`head-moved`); return its
     position. What follows from it is to be done also where a replica is behind; the error that says so comes too."""
 
@@ -200,46 +200,46 @@ def _at_head(catalog: Catalog, head: Any, told: dict[str, Any]) -> tuple[int, No
         return [told]
 
     try:
-        return catalog._commit(events=events), None
+        return repository.commit(events=events), None
     except NotReplicated as exc:
         return exc.position, exc
 
 
-def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
+def erase(repository: Repository, version: Version, reason: str) -> Erased:
     """Take the content of a version away for good. Its blobs are deleted, as far as no other version needs them; its
     manifest, attachments and files of weights may not come back, by any way. (What any model may have, its graph or
     environment, may.) The event that says so, with its `reason`, stays."""
-    catalog._check_writable()
+    repository.check_writable()
     if not reason.strip():
         raise InvalidInput("an erasure needs a reason", hint="it stays in the history; name no person in it")
-    index, blobs = catalog._index, catalog._backend.blobs
+    index, blobs = repository.index, repository.backend.blobs
     for _ in range(20):
-        catalog._refresh(force=True)
+        repository.refresh(force=True)
         head = index.head
-        artifact = catalog._artifact(version)
+        artifact = version.artifact
         attached = {row[0] for row in index.rows("SELECT digest FROM attachments WHERE version = ?", (version._id,))}
         stored = {digest: {c.pack or c.digest for c in chunks} for digest, chunks in artifact.layout.items()}
         mine = {version.digest, version._layout, *attached}.union(*stored.values())
-        doomed = mine - _needed(catalog, besides=version)
+        doomed = mine - _needed(repository, besides=version)
         banned = (attached | {version.digest}) & doomed
         banned |= {digest for digest in _weights(artifact.manifest) if stored.get(digest, mine) & doomed}
         lasting = sum(bool(index.rows("SELECT 1 FROM inlined WHERE key = ?", (index.key(one),))) for one in doomed)
         keys = sorted(map(index.key, doomed))
         found = [info for info in map(blobs.stat, keys) if info is not None]
-        gone = [pair for pair in _gone(catalog, doomed) if pair != [version.model, version.number]]
+        gone = [pair for pair in _gone(repository, doomed) if pair != [version.model, version.number]]
         told = event(
             "blobs.erased", keys=keys, digests=sorted(banned), versions=[[version.model, version.number], *gone],
             reason=reason,
         )  # fmt: skip
-        blobs.delete(_strays(catalog, doomed, banned))  # now: once it is told, somebody may store under such a key
+        blobs.delete(_strays(repository, doomed, banned))  # now: once it is told, somebody may store under such a key
         try:
-            _, behind = _at_head(catalog, head, told)
+            _, behind = _at_head(repository, head, told)
         except Rejected as exc:
             if exc.code != "head-moved":
                 raise
             continue
         blobs.delete(info.key for info in found)
-        catalog._forget_erased()
+        repository.forget_erased()
         if behind is not None:
             raise behind
         size = sum(info.size for info in found)
@@ -247,10 +247,10 @@ def erase(catalog: Catalog, version: Version, reason: str) -> Erased:
     raise Conflict("others kept publishing while the erasure was computed", hint="try again at a quieter time")
 
 
-def _strays(catalog: Catalog, digests: Collection[str], erased: Collection[str]) -> list[str]:
+def _strays(repository: Repository, digests: Collection[str], erased: Collection[str]) -> list[str]:
     """The other keys under which these contents are stored: older ones, and those of void branches."""
-    index, blobs = catalog._index, catalog._backend.blobs
-    kept = awaited(catalog, catalog._parts, erased) if catalog._parts is not None else ()
+    index, blobs = repository.index, repository.backend.blobs
+    kept = awaited(repository, repository.parts, erased) if repository.parts is not None else ()
     return [
         info.key
         for digest in digests

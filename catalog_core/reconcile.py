@@ -29,7 +29,7 @@ from catalog_core.spool import received
 from catalog_core.sync import replicated
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
+    from catalog_core.repository import Repository
 
 DROPS = 300  # ids in one event
 Outcome = Literal["ready", "renumber", "conflict", "replayed", "dropped"]
@@ -188,7 +188,7 @@ def _what(item: Mapping[str, Any]) -> str:
 
 
 def reconcile(
-    catalog: Catalog,
+    repository: Repository,
     *,
     apply: bool = False,
     renumber: bool = False,
@@ -199,15 +199,15 @@ def reconcile(
     `renumber` those under new numbers too. `take` are ids (or their beginnings) of conflicts in which the void side
     wins, `drop` of intents that are to stay void for good. What is left is shown with the reason. A replica that does
     not follow is a warning. Raises `NotFound` for an id that is not there, `ReadOnly`."""
-    catalog._refresh(force=True)
-    branches = Branches(catalog, replicated(catalog))
-    index = catalog._index
+    repository.refresh(force=True)
+    branches = Branches(repository, replicated(repository))
+    index = repository.index
     ids = {found.stored["id"] for found in branches.found}
     taken, dropped = _ids(take, ids), _ids(drop, ids)
     if apply or taken or dropped:
-        catalog._check_writable()
-        catalog._check_epoch()
-    _drop(catalog, sorted(dropped))
+        repository.check_writable()
+        repository.check_epoch()
+    _drop(repository, sorted(dropped))
     called = _Called(branches)
     result: list[Void] = []
     trial = index if apply else _copy_of(index)
@@ -221,22 +221,24 @@ def reconcile(
                 if found.stored["id"] in dropped:
                     result.append(_void(found, "dropped"))
                 continue
-            result.append(_one(catalog, branches, found, called, trial, apply, renumber, found.stored["id"] in taken))
+            result.append(
+                _one(repository, branches, found, called, trial, apply, renumber, found.stored["id"] in taken)
+            )
     finally:
         if trial is not index:
             trial.close()
-    if catalog._follower is not None and (dropped or any(void.outcome == "replayed" for void in result)):
+    if repository.follower is not None and (dropped or any(void.outcome == "replayed" for void in result)):
         try:
-            catalog._follower.follow()
+            repository.follower.follow()
         except NotReplicated as exc:
             log.warning("%s", exc)
     return result
 
 
-def _drop(catalog: Catalog, ids: Sequence[str]) -> None:
+def _drop(repository: Repository, ids: Sequence[str]) -> None:
     for start in range(0, len(ids), DROPS):
         told = event("intents.dropped", ids=ids[start : start + DROPS], reason="reconciled")
-        writer.commit(catalog._backend, catalog._index, catalog.actor, lambda _, told=told: [told], {})  # type: ignore[misc]
+        writer.commit(repository.backend, repository.index, repository.actor, lambda _, told=told: [told], {})  # type: ignore[misc]
 
 
 def _ids(given: Iterable[str], known: set[str]) -> set[str]:
@@ -268,31 +270,31 @@ def _void(found: Found, outcome: Outcome, becomes: tuple[str, ...] = (), why: st
 
 
 def _one(
-    catalog: Catalog, branches: Branches, found: Found, called: _Called, trial: Index,
+    repository: Repository, branches: Branches, found: Found, called: _Called, trial: Index,
     apply: bool, renumber: bool, take: bool,
 ) -> Void:  # fmt: skip
     """Bring one intent back, or only try it."""
     becomes: tuple[str, ...] = ()
     try:
-        held = catalog._index.head
+        held = repository.index.head
         events = _adapted(trial, branches, found, called, held, take=take)
         becomes = _refs(events)
         renumbered = becomes != _refs(found.stored["events"])
         if not apply or (renumbered and not (renumber or take)):
-            _try(trial, _intent(catalog, found, events), stays=not apply)
+            _try(trial, _intent(repository, found, events), stays=not apply)
             if not apply:
                 called.note(found, events)
             return _void(found, "renumber" if renumbered else "ready", becomes, _left(found, events))
-        blobs = _bring(catalog, branches, found)
+        blobs = _bring(repository, branches, found)
 
         def made(index: Index) -> Intent:
             nonlocal events
             events = _adapted(index, branches, found, called, held, take=take)
             if _refs(events) != becomes and not renumber:
                 raise Rejected("somebody published meanwhile", code="number")
-            return _intent(catalog, found, events)
+            return _intent(repository, found, events)
 
-        writer.commit(catalog._backend, catalog._index, catalog.actor, made, blobs)
+        writer.commit(repository.backend, repository.index, repository.actor, made, blobs)
         called.note(found, events)
     except (BlobMissing, UpgradeRequired, *BROKEN) as exc:
         return _void(found, "conflict", becomes, str(exc))
@@ -306,13 +308,13 @@ def _left(found: Found, events: Sequence[Mapping[str, Any]]) -> str | None:
     return "; ".join(f"without the alias {e['alias']}, which somebody else has set since" for e in lost) or None
 
 
-def _intent(catalog: Catalog, found: Found, events: list[dict[str, Any]]) -> Intent:
+def _intent(repository: Repository, found: Found, events: list[dict[str, Any]]) -> Intent:
     """The intent as it is written again: its own fields (a signature too) as they were, and who brought it. Where its
     events had to change, the original ones stand beside them."""
     stored = found.stored
     base = stored["based_on"]
     more = {k: v for k, v in stored.items() if k not in ("id", "actor", "time", "based_on", "events", "replayed")}
-    about: dict[str, Any] = {"by": catalog.actor, "epoch": found.epoch, "position": found.position}
+    about: dict[str, Any] = {"by": repository.actor, "epoch": found.epoch, "position": found.position}
     if canonical(events) != canonical(stored["events"]):
         about["events"] = stored.get("replayed", {}).get("events", stored["events"])
     return Intent(
@@ -333,15 +335,15 @@ def _try(index: Index, intent: Intent, *, stays: bool) -> None:
         index.__exit__(None if done else Rejected, None, None)
 
 
-def _bring(catalog: Catalog, branches: Branches, found: Found) -> dict[str, bytes]:
+def _bring(repository: Repository, branches: Branches, found: Found) -> dict[str, bytes]:
     """Copy the blobs that the intent relies on to where the present state looks for them; return the small ones, which
     go into the entry. Raises `BlobMissing` where no part has one."""
     small: dict[str, bytes] = {}
     for digest in dict.fromkeys(branches.digests(found)):
-        catalog._index.refuse_erased(digest)
+        repository.index.refuse_erased(digest)
         if digest in branches.inlined:
             small[digest] = branches.inlined[digest]
-        elif not _carry(catalog, branches, found.part, digest):
+        elif not _carry(repository, branches, found.part, digest):
             data = branches.of_journal(digest)
             if data is None:
                 raise BlobMissing(f"it needs {digest}, which no part has", hint="drop it: catalog reconcile --drop ID")
@@ -349,9 +351,9 @@ def _bring(catalog: Catalog, branches: Branches, found: Found) -> dict[str, byte
     return small
 
 
-def _carry(catalog: Catalog, branches: Branches, part: str, digest: str) -> bool:
+def _carry(repository: Repository, branches: Branches, part: str, digest: str) -> bool:
     """Let the primary have a blob that a void branch relies on; whether any part has it."""
-    index, blobs = catalog._index, catalog._backend.blobs
+    index, blobs = repository.index, repository.backend.blobs
     key = index.key(digest)
     if index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)) or blobs.stat(key) is not None:
         return True

@@ -22,7 +22,7 @@ from catalog_core.sync import MANY, Copy, digest_in, read_sums, relied, replicat
 log = logging.getLogger("catalog_core")
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
+    from catalog_core.repository import Repository
     from catalog_core.staging import Progress
 
 
@@ -67,14 +67,14 @@ class Audit:
     flaws: tuple[Flaw, ...]
 
 
-def replicas(catalog: Catalog, *, blobs: bool = True) -> list[Replica]:
+def replicas(repository: Repository, *, blobs: bool = True) -> list[Replica]:
     """The state of every part; with `blobs`, also of what it stores (see `audit`)."""
-    hybrid = replicated(catalog)
-    catalog._refresh(force=True)
+    hybrid = replicated(repository)
+    repository.refresh(force=True)
     result = []
     for name in hybrid.parts:
         try:
-            copy = Copy(catalog, name)
+            copy = Copy(repository, name)
             epoch, position = copy.journal.epoch, copy.position()
             flaws = _flaws(copy, position, _sums(copy), deep=False, mend=False)[0] if blobs else []
         except CatalogError as exc:
@@ -87,27 +87,27 @@ def replicas(catalog: Catalog, *, blobs: bool = True) -> list[Replica]:
         role = "primary" if name == hybrid.primary else "replica"
         result.append(
             Replica(
-                name, hybrid.url_of(name), role, epoch, position, max(catalog.position - position, 0),
-                _lag(catalog, position), refs["missing"] if blobs else None, refs["damaged"] if blobs else None,
+                name, hybrid.url_of(name), role, epoch, position, max(repository.position - position, 0),
+                _lag(repository, position), refs["missing"] if blobs else None, refs["damaged"] if blobs else None,
             )
         )  # fmt: skip
     return result
 
 
-def _lag(catalog: Catalog, position: int) -> float:
-    rows = catalog._index.rows("SELECT min(time) FROM events WHERE position = ?", (position + 1,))
+def _lag(repository: Repository, position: int) -> float:
+    rows = repository.index.rows("SELECT min(time) FROM events WHERE position = ?", (position + 1,))
     return 0.0 if rows[0][0] is None else max(time.time() - rows[0][0], 0.0)
 
 
-def audit(catalog: Catalog, *, deep: bool = False, mend: bool = False, progress: Progress | None = None) -> Audit:
+def audit(repository: Repository, *, deep: bool = False, mend: bool = False, progress: Progress | None = None) -> Audit:
     """Hold what every part stores against what its entries rely on, by the sizes and checksums that the store reports;
     with `deep`, by reading it. `mend` brings the good bytes to where they lack. Parts that are away raise."""
-    hybrid = replicated(catalog)
-    catalog._refresh(force=True)
+    hybrid = replicated(repository)
+    repository.refresh(force=True)
     flaws: list[Flaw] = []
     blobs = proven = 0
     for name in hybrid.parts:
-        copy = Copy(catalog, name)
+        copy = Copy(repository, name)
         found, asked, good = _flaws(copy, copy.position(), _sums(copy), deep=deep, mend=mend, progress=progress)
         flaws += found
         blobs, proven = blobs + asked, proven + good
@@ -129,7 +129,7 @@ def _flaws(
     deep: bool, mend: bool, progress: Progress | None = None,
 ) -> tuple[list[Flaw], int, int]:  # fmt: skip
     """The flaws of one part, and how many blobs were asked for and proven."""
-    wanted = relied(copy.catalog, 0, position, strict=False)
+    wanted = relied(copy.repository, 0, position, strict=False)
     ask = copy.looking_at(wanted)
 
     def look(key: str) -> tuple[str, str] | bool:
@@ -187,16 +187,16 @@ def _mended(copy: Copy, key: str) -> bool:
 # -- another primary --------------------------------------------------------------------------------------------------
 
 
-def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
+def failover(repository: Repository, name: str, *, force: bool = False) -> int:
     """Make the part `name` the primary; return the position from which its epoch goes on. What another reachable part
     has beyond that is brought there first; of rival epochs that of `name` wins. Raises `NotFound` where it holds no
     copy, `Conflict` where it stays behind what this machine has seen, unless `force`."""
-    hybrid = replicated(catalog)
+    hybrid = replicated(repository)
     hybrid.look(stale=True)
-    catalog._backend.journal.forget()
+    repository.backend.journal.forget()
     store = hybrid.part(name)
-    line = catalog._backend.journal.line(fresh=True)
-    known, seen = catalog._index.epoch, catalog.position
+    line = repository.backend.journal.line(fresh=True)
+    known, seen = repository.index.epoch, repository.position
     unknown = line.last is None or line.last.number < known  # no part that is here knows of that epoch
     if name == hybrid.primary and not line.rivals and not unknown:
         raise InvalidInput(f"{name} is the primary already", hint="catalog replicas")
@@ -208,12 +208,12 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
         raise nothing
     if unknown and not line.rivals:
         if not force:
-            raise _behind(name, catalog._backend.journal.head(), seen)
-        catalog._index.reset()
-        catalog._settle(force=True)
+            raise _behind(name, repository.backend.journal.head(), seen)
+        repository.index.reset()
+        repository.settle(force=True)
     if not line.rivals:
-        catalog._refresh(force=True)
-        Copy(catalog, name).run(False, None)
+        repository.refresh(force=True)
+        Copy(repository, name).run(False, None)
     head = StoreJournal(store, name, hybrid.url_of(name), local=False, writable=True).head()
     if head is None:
         raise nothing
@@ -221,12 +221,12 @@ def failover(catalog: Catalog, name: str, *, force: bool = False) -> int:
         raise _behind(name, head, seen)
     over = tuple(rival.id for rival in line.rivals)
     above = max(known, *(record.number for record in records.values()))
-    record = line.last.next(head, owner, catalog.actor, time.time_ns() // 1_000_000, over, above)
+    record = line.last.next(head, owner, repository.actor, time.time_ns() // 1_000_000, over, above)
     write_epoch(store, record)
     try:  # it took effect: what fails from here on is made up for by whoever opens the catalog next
         hybrid.look(stale=True)  # tells the others
-        catalog._backend.journal.line(fresh=True)
-        catalog._settle(force=True)
+        repository.backend.journal.line(fresh=True)
+        repository.settle(force=True)
     except CatalogError as exc:
         log.warning("%s is the primary now, from entry %d on; not all parts know yet: %s", name, head.position, exc)
     return head.position

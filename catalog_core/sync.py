@@ -37,7 +37,7 @@ from catalog_core.parallel import in_order
 from catalog_core.spool import received
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
+    from catalog_core.repository import Repository
     from catalog_core.staging import Progress
 
 BATCH = 256  # entries between two looks at the replica's epochs
@@ -61,22 +61,22 @@ class Synced:
     position: int
 
 
-def replicated(catalog: Catalog) -> Replicated:
+def replicated(repository: Repository) -> Replicated:
     """The store of a catalog that has parts. Raises `InvalidInput`."""
-    store = getattr(catalog._backend, "store", None)
+    store = getattr(repository.backend, "store", None)
     if not isinstance(store, Replicated):
-        raise InvalidInput(f"{catalog.url} has no replicas", hint='configure one: backend = "hybrid"')
+        raise InvalidInput(f"{repository.url} has no replicas", hint='configure one: backend = "hybrid"')
     return store
 
 
 # -- what entries rely on ---------------------------------------------------------------------------------------------
 
 
-def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> dict[str, tuple[int | None, str]]:
+def relied(repository: Repository, first: int, last: int, *, strict: bool = True) -> dict[str, tuple[int | None, str]]:
     """The storage keys of the blobs that the entries `first` to `last` rely on, as far as they were not swept since,
     each with its size (None where nobody noted it) and what needs it. A layout that cannot be read raises if `strict`,
     else only its own key is there."""
-    index = catalog._index
+    index = repository.index
     found: dict[str, tuple[int | None, str]] = {}
 
     def note(digest: str, size: int | None, ref: str) -> None:
@@ -92,7 +92,7 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
         note(manifest, None, ref)
         note(layout, None, ref)
         try:
-            data = catalog._content.blob(layout, f"layout of {ref}")
+            data = repository.content.blob(layout, f"layout of {ref}")
         except CatalogError:
             if strict:
                 raise
@@ -121,29 +121,29 @@ def relied(catalog: Catalog, first: int, last: int, *, strict: bool = True) -> d
     return found
 
 
-def _sweeps(catalog: Catalog, first: int, last: int) -> Iterator[Mapping[str, Any]]:
+def _sweeps(repository: Repository, first: int, last: int) -> Iterator[Mapping[str, Any]]:
     """The sweeps and erasures among these entries."""
-    for position, ordinal in catalog._index.rows(
+    for position, ordinal in repository.index.rows(
         "SELECT position, ordinal FROM events WHERE type IN ('blobs.swept', 'blobs.erased') AND rejected IS NULL"
         " AND position BETWEEN ? AND ?",
         (first, last),
     ):
-        yield catalog._index.event(position, ordinal)
+        yield repository.index.event(position, ordinal)
 
 
-def restore(catalog: Catalog) -> None:
+def restore(repository: Repository) -> None:
     """Bring back what reads found missing on the primary, if it was lost: what was swept stays away. As well as it
     goes."""
-    hybrid, index = replicated(catalog), catalog._index
+    hybrid, index = replicated(repository), repository.index
     objects = set(hybrid.lacked)
     try:
         for key in ["sha256:" + name.rpartition("/")[2] for name in objects]:
             if hybrid.primary is None or not index.relies(key):
                 continue
-            copy = Copy(catalog, hybrid.primary)
+            copy = Copy(repository, hybrid.primary)
             copy.bring(key)
             log.warning("%s was missing on %s, and was brought back", key, copy.name)
-            index.follow(catalog._backend.journal)
+            index.follow(repository.backend.journal)
             if not index.relies(key):  # swept meanwhile, perhaps before it was there again
                 copy.store.delete([blob_key(key)])
     except CatalogError as exc:
@@ -157,10 +157,10 @@ def restore(catalog: Catalog) -> None:
 class Copy:
     """One replica, and how it is brought up to the catalog's journal."""
 
-    def __init__(self, catalog: Catalog, name: str, *, create: bool = False) -> None:
-        self.catalog = catalog
+    def __init__(self, repository: Repository, name: str, *, create: bool = False) -> None:
+        self.repository = repository
         self.name = name
-        self.hybrid = replicated(catalog)
+        self.hybrid = replicated(repository)
         self.store = self.hybrid.part(name, create=create)
         self.url = self.hybrid.url_of(name)
         self.journal = StoreJournal(self.store, name, self.url, local=False, writable=True)
@@ -171,7 +171,7 @@ class Copy:
         head = self.journal.head()
         if head is None:
             return -1
-        journal, known = self.catalog._backend.journal, self.journal.line().chain
+        journal, known = self.repository.backend.journal, self.journal.line().chain
         forks = (record.position for record in journal.line().chain if record.previous and record not in known)
         position: int = min([head.position, *forks])
         if position >= 0:
@@ -185,7 +185,7 @@ class Copy:
 
     def tell_epochs(self) -> None:
         """Bring the records of epochs there. Raises `Conflict` where it knows of one that we do not."""
-        ours = read_epochs(cast(ObjectStore, self.hybrid), self.catalog.url)
+        ours = read_epochs(cast(ObjectStore, self.hybrid), self.repository.url)
         theirs = read_epochs(self.store, self.url)
         if theirs.keys() - ours.keys():
             raise Conflict(
@@ -218,13 +218,13 @@ class Copy:
     def size(self, key: str, known: int | None) -> int:
         """The bytes of a blob, as noted or as the primary says."""
         if known is None:
-            info = self.catalog._backend.blobs.stat(key)
+            info = self.repository.backend.blobs.stat(key)
             known = 0 if info is None else info.size
         return known
 
     def bring(self, key: str) -> dict[str, Any]:
         """Copy one blob there, checked; return its sums. Raises `IntegrityError`, `BlobMissing`, `BackendError`."""
-        blobs = self.catalog._backend.blobs
+        blobs = self.repository.backend.blobs
         for _ in range(len(self.hybrid.parts) + 1):
             with blobs.open(key) as stream, received(stream) as blob:
                 if blob.digest != digest_in(key):
@@ -236,7 +236,8 @@ class Copy:
                 self.store.put(blob_key(key), blob.file, blob.size, "content")
                 return {"key": key, "size": blob.size, "adler32": blob.adler32, "md5": blob.md5}
         raise IntegrityError(
-            f"{key} is damaged on every part of {self.catalog.url}", hint="catalog fsck --replicas tells who needs it"
+            f"{key} is damaged on every part of {self.repository.url}",
+            hint="catalog fsck --replicas tells who needs it",
         )
 
     def note_sums(self, sums: list[dict[str, Any]], first: int) -> None:
@@ -252,16 +253,16 @@ class Copy:
 
     def run(self, dry_run: bool, progress: Progress | None) -> Synced:
         """Bring it up to the catalog's position."""
-        catalog, begun = self.catalog, self.position()
-        head = catalog._backend.journal.head()
-        last = -1 if head is None else min(head.position, catalog.position)
+        repository, begun = self.repository, self.position()
+        head = repository.backend.journal.head()
+        last = -1 if head is None else min(head.position, repository.position)
         if dry_run:
-            wanted = relied(catalog, begun + 1, last)
+            wanted = relied(repository, begun + 1, last)
             lacking = self.lacking(wanted)
             total = sum(self.size(key, wanted[key][0]) for key in lacking)
-            gone = sum(len(sweep["keys"]) for sweep in _sweeps(catalog, begun + 1, last))
+            gone = sum(len(sweep["keys"]) for sweep in _sweeps(repository, begun + 1, last))
             return Synced(self.name, max(last - begun, 0), len(lacking), total, gone, begun)
-        if self.journal.line().chain != catalog._backend.journal.line().chain:
+        if self.journal.line().chain != repository.backend.journal.line().chain:
             self.tell_epochs()
         sizes: list[int] = []
         deleted, position = 0, begun
@@ -272,8 +273,8 @@ class Copy:
         while position < last:
             first, position = position + 1, min(position + BATCH, last)
             sizes += self._bring(first, position, progress)
-            self.journal.check_line(catalog._backend.journal.line())
-            for at, data in catalog._backend.journal.read(first, position + 1):
+            self.journal.check_line(repository.backend.journal.line())
+            for at, data in repository.backend.journal.read(first, position + 1):
                 self.journal.take_over(at, data)
                 deleted += self._delete(at)
         return Synced(self.name, max(last - begun, 0), len(sizes), sum(sizes), deleted, max(position, begun))
@@ -288,7 +289,7 @@ class Copy:
 
     def _bring(self, first: int, last: int, progress: Progress | None) -> list[int]:
         """Copy what these entries rely on and it lacks; return the sizes."""
-        wanted = relied(self.catalog, first, last)
+        wanted = relied(self.repository, first, last)
         lacking = self.lacking(wanted)
         total, moved = sum(self.size(key, wanted[key][0]) for key in lacking), 0
         sums = []
@@ -304,12 +305,12 @@ class Copy:
     def _delete(self, position: int) -> int:
         """Delete what the entry at `position` sweeps, if it does; return how many keys."""
         keys: set[str] = set()
-        for sweep in _sweeps(self.catalog, position, position):
-            kept = awaited(self.catalog, self.hybrid)
+        for sweep in _sweeps(self.repository, position, position):
+            kept = awaited(self.repository, self.hybrid)
             swept = {key for key in sweep["keys"] if digest_in(key) not in kept}
-            keys.update(blob_key(key) for key in swept if not self.catalog._index.relies(key))
+            keys.update(blob_key(key) for key in swept if not self.repository.index.relies(key))
             if "digests" in sweep:  # an erasure: under whatever key they are
-                needed = {blob_key(key) for key in relied(self.catalog, 0, self.catalog.position, strict=False)}
+                needed = {blob_key(key) for key in relied(self.repository, 0, self.repository.position, strict=False)}
                 for digest in {digest_in(key) for key in swept}:
                     keys.update(info.key for info in self.store.list(blob_key(digest)) if info.key not in needed)
         if keys:
@@ -342,7 +343,7 @@ def _names(hybrid: Replicated, names: Iterable[str] | None) -> list[str]:
 
 
 def sync(
-    catalog: Catalog,
+    repository: Repository,
     names: Iterable[str] | None = None,
     *,
     create: bool = False,
@@ -352,20 +353,20 @@ def sync(
 ) -> list[Synced]:
     """Bring replicas up to the primary, and make new ones if `create`. One that fails does not keep the others from it.
     Raises the first error after all were tried. `copies` keeps what is known of them for the next time."""
-    hybrid = replicated(catalog)
+    hybrid = replicated(repository)
     if hybrid.primary is None:
         raise BackendError(
             "the primary of this hybrid is away: there is nothing to follow",
             hint="catalog hybrid failover NAME makes a replica the primary",
         )
-    catalog._refresh(force=True)
-    catalog._check_epoch()
-    catalog._backend.journal.check_owned()
+    repository.refresh(force=True)
+    repository.check_epoch()
+    repository.backend.journal.check_owned()
     done: list[Synced] = []
     error: CatalogError | None = None
     for name in _names(hybrid, names):
         try:
-            copy = (copies or {}).pop(name, None) or Copy(catalog, name, create=create)
+            copy = (copies or {}).pop(name, None) or Copy(repository, name, create=create)
             done.append(copy.run(dry_run, progress))
             if copies is not None:
                 copies[name] = copy
@@ -379,9 +380,9 @@ def sync(
 class Follower:
     """Lets the replicas follow what this process commits, as the hybrid's `durability` says."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._durability = replicated(catalog).durability
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._durability = replicated(repository).durability
         self._copies: dict[str, Copy] = {}
         self._lock = forks.Lock()
         self._more = threading.Event()
@@ -401,7 +402,7 @@ class Follower:
         if self._durability == "sync":
             with self._lock:
                 try:
-                    sync(self._catalog, copies=self._copies)
+                    sync(self._repository, copies=self._copies)
                 except CatalogError as exc:
                     raise NotReplicated(
                         f"the change is made, and not on every replica yet: {exc}",
@@ -418,13 +419,17 @@ class Follower:
         while True:
             self._more.clear()
             try:
-                sync(self._catalog, copies=self._copies)
+                sync(self._repository, copies=self._copies)
             except Exception as exc:  # nobody waits for it, and at the end of the process anything may fail
-                log.warning("replicas of %s are behind: %s; `catalog sync` completes them", self._catalog.name, exc)
+                log.warning("replicas of %s are behind: %s; `catalog sync` completes them", self._repository.name, exc)
             with self._lock:
                 if not self._more.is_set():
                     self._thread = None
                     return
+
+    def restore(self) -> None:
+        """See `reading.Follower`."""
+        restore(self._repository)
 
     def close(self) -> None:
         """Wait until the replicas have followed, for a while."""
@@ -432,4 +437,4 @@ class Follower:
         if thread is not None:
             thread.join(PATIENCE)
             if thread.is_alive():
-                log.warning("replicas of %s are behind; `catalog sync` completes them", self._catalog.name)
+                log.warning("replicas of %s are behind; `catalog sync` completes them", self._repository.name)

@@ -11,16 +11,17 @@ import attrs
 from catalog_core.codec import check_door, manifest_of, read_artifact
 from catalog_core.content import ComponentReader
 from catalog_core.digests import canonical
-from catalog_core.errors import IntegrityError, Rejected
+from catalog_core.errors import IntegrityError
 from catalog_core.events import event, relies_on
+from catalog_core.handles import Version, version_published
 from catalog_core.layout import SMALL, Chunk, Layout, write_layout
 from catalog_core.reducer import relatives
+from catalog_core.repository import Published, Repository
 from catalog_core.staging import Source, Writer
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.content import Content
-    from catalog_core.handles import Version
     from catalog_core.index import Index
     from catalog_core.interfaces.backend import Head
 
@@ -48,7 +49,7 @@ class Arrival:
 def about(version: Version) -> dict[str, Any]:
     """What is said of a version elsewhere: its present tags and metrics, what was captured, and its origin, which is
     where it was published before any copy."""
-    published = version.catalog._index.published(version._position, version.model, version.number)
+    published = version.catalog.repository.index.published(version._position, version.model, version.number)
     origin = {
         "catalog": version.catalog.id, "ref": version.ref, "digest": version.digest, "author": version.author,
         "time": version.created.isoformat(),
@@ -71,11 +72,11 @@ def copy(version: Version, target: Catalog, name: str) -> Version:
     """Publish `version` in `target` as the next version of `name`, with its present tags and metrics; what an earlier
     copy of the same version published is returned as it is. Chunks that `target` holds are not written again, nor
     fetched from a remote catalog where they are near."""
-    content = version.catalog._content
-    artifact = version.catalog._artifact(version)
+    content = version.catalog.repository.content
+    artifact = version.artifact
 
     def files(writer: Writer) -> Files:
-        near = content.remote is not None and target._content.remote is None
+        near = content.remote is not None and target.repository.content.remote is None
         for digest, chunks in artifact.layout.items():
             cuts = list(accumulate(chunk.length for chunk in chunks))
             if content.remote is None:
@@ -85,7 +86,9 @@ def copy(version: Version, target: Catalog, name: str) -> Version:
             here = {chunk: writer.known(chunk.digest, chunk.length) if near else None for chunk in chunks}
             content.fetch([chunk for chunk, held in here.items() if held is None], version.ref)
             parts = (
-                view(content, chunk, version.ref) if held is None else view(target._content, held, version.ref)
+                view(content, chunk, version.ref)
+                if held is None
+                else view(target.repository.content, held, version.ref)
                 for chunk, held in ((chunk, here[chunk]) for chunk in chunks)
             )
             yield digest, list(parts), cuts[:-1]
@@ -97,28 +100,28 @@ def copy(version: Version, target: Catalog, name: str) -> Version:
 def arrive(arrival: Arrival, target: Catalog, name: str, others: Collection[int] = ()) -> Version:
     """Publish what arrives as the next version of `name`, in one intent; see `copy`. `others` are numbers of `name` at
     which other versions arrived. Raises `IntegrityError` where a file is not what its digest says."""
-    target._check_writable()
-    for _ in range(5):
-        target._refresh(force=True)
-        there = next((number for number in _there(arrival, target, name) if number not in others), None)
+    repository = target.repository
+    repository.check_writable()
+
+    def store() -> Published:
+        repository.refresh(force=True)
+        there = next((number for number in _there(arrival, repository, name) if number not in others), None)
         if there is not None:
-            return target._version(name, there)
-        writer = Writer(target._backend, target._index, target.progress)
+            return Published(there, None)
+        writer = Writer(repository.backend, repository.index, repository.progress)
         try:
-            return _publish(arrival, target, name, writer)
-        except Rejected as exc:
-            if exc.code != "swept":
-                raise
+            return _publish(arrival, repository, name, writer)
         finally:
             writer.discard()
-    raise IntegrityError(f"{arrival.ref} was collected five times while it was copied", hint="stop `catalog gc`")
+
+    return version_published(target, name, repository.storing(store, arrival.ref))
 
 
-def _there(arrival: Arrival, target: Catalog, name: str) -> Iterator[int]:
+def _there(arrival: Arrival, target: Repository, name: str) -> Iterator[int]:
     """The versions of `name` that are what arrives: of its origin, or its origin itself. Another one of the same digest
     is none: each has its own tags, metrics and aliases."""
     _, origin = relatives(arrival.about.get("summary", {}))
-    rows = target._index.rows(
+    rows = target.index.rows(
         "SELECT v.number, o.catalog, o.ref FROM versions v LEFT JOIN origins o ON o.version = v.id"
         " WHERE v.name = ? AND v.manifest = ? AND v.deleted = 0 ORDER BY v.number",
         (name, arrival.digest),
@@ -128,10 +131,10 @@ def _there(arrival: Arrival, target: Catalog, name: str) -> Iterator[int]:
             yield number
 
 
-def _publish(arrival: Arrival, target: Catalog, name: str, writer: Writer) -> Version:
+def _publish(arrival: Arrival, target: Repository, name: str, writer: Writer) -> Published:
     described = manifest_of(arrival.manifest)
     check_door(described, everywhere=False)
-    checked = target._index.head
+    checked = target.index.head
     for digest, parts, cuts in arrival.files(writer):
         copied, _ = writer.add(Source(parts), cuts)
         if copied != digest:
@@ -147,7 +150,7 @@ def _publish(arrival: Arrival, target: Catalog, name: str, writer: Writer) -> Ve
     read_artifact(arrival.manifest, where)
     layout = writer.add_small(where)
     told = {**arrival.about, "summary": {**arrival.about.get("summary", {}), "new_bytes": writer.written}}
-    return target._publish(
+    return target.publish(
         name, writer, manifest, layout, arrival.size, checked,
         then=lambda index, same: followers(arrival, index, same, checked), **told,
     )  # fmt: skip

@@ -135,10 +135,10 @@ def test_the_format_page_suffices_for_a_reader(scheme: str, tmp_path: Path, monk
         whole = next(path for path in downloaded.rglob("model.safetensors")).read_bytes()
         assert mini_reader(folder, "m", 2, "model.safetensors") == whole
         assert len(whole) > 10_000_000
-        blobs = [info.key for info in catalog._backend.blobs.list()]
+        blobs = [info.key for info in catalog.repository.backend.blobs.list()]
         layouts = [
-            json.loads(catalog._content.blob(layout, "layout"))["files"].values()
-            for (layout,) in catalog._index.rows("SELECT layout FROM versions WHERE name = 'm' ORDER BY number")
+            json.loads(catalog.repository.content.blob(layout, "layout"))["files"].values()
+            for (layout,) in catalog.repository.index.rows("SELECT layout FROM versions WHERE name='m' ORDER BY number")
         ]
     packs = [{chunk[2] for chunks in files for chunk in chunks if len(chunk) == 4} for files in layouts]
     assert packs[0] < packs[1]  # the second version points into the pack of the first, and into its own
@@ -191,7 +191,7 @@ def test_the_store_of_the_how_to_carries_a_catalog(tmp_path: Path, monkeypatch: 
     for first in (True, False):
         with Catalog(ObjectStoreBackend(_NAMES["open_store"](url, {}, first), "rows", url), "rows") as catalog:
             if first:
-                catalog._create()
+                catalog.repository.begin()
                 catalog.save("m", arrays, alias="champion")
             np.testing.assert_array_equal(catalog.load("m@champion")["w"], arrays["w"])
             assert catalog.fsck().clean

@@ -62,7 +62,7 @@ BROKEN = {
     "unchecked": (
         READ,
         "        from pathlib import Path\n"
-        "        import sqlite3; place = reader._content.backend.url.partition('://')[2]\n"
+        "        import sqlite3; place = reader.repository.content.backend.url.partition('://')[2]\n"
         "        rows = sqlite3.connect(place + '/catalog.db').execute('SELECT data FROM small').fetchall()\n"
         "        data = next(bytes(row[0]) for row in rows if b'weights' in bytes(row[0])[:99])\n"
         "        arrays = {'bias': np.frombuffer(data[-32:-24]), 'weights': np.frombuffer(data[-24:])}\n",

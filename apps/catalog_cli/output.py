@@ -105,7 +105,7 @@ def notify(ctx: click.Context, catalog: Catalog) -> None:
     from catalog_core.branches import notices
 
     quiet(ctx)
-    for line in notices(catalog):
+    for line in notices(catalog.repository):
         say(line, err=True)
 
 

@@ -119,7 +119,7 @@ def reconcile_command(
 def hybrid_command(ctx: click.Context) -> None:
     """Show, or choose, the primary of a catalog on several sites."""
     if ctx.invoked_subcommand is None:
-        name = replicated(opened(ctx)).primary
+        name = replicated(opened(ctx).repository).primary
         put(ctx, {"primary": name}, lines=[f"{name} is the primary" if name else "the primary is away"])
 
 

@@ -353,7 +353,7 @@ class BackendContract:
         golden.replay(backend, golden.entries(name))
         catalog = Catalog(backend, "golden")
         assert golden.state(catalog) == golden.expected(name)
-        catalog._index.close()
+        catalog.repository.index.close()
 
     def test_a_staged_file_can_be_adopted(self, backend: Backend) -> None:
         from catalog_core import durable

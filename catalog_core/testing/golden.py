@@ -66,11 +66,11 @@ def state(catalog: Catalog) -> dict[str, Any]:
     whether it was rejected; `stopped`: the position of the first entry that needs a newer release, or null. Times are
     in milliseconds, digests as they are stored.
     """
-    catalog._refresh(force=True)
+    catalog.repository.refresh(force=True)
     history = catalog.history(limit=1_000_000)
     digests: set[str] = set()
     brought: set[str] = set()
-    for position, data in catalog._backend.journal.read(0):
+    for position, data in catalog.repository.backend.journal.read(0):
         if position > catalog.position:
             break
         entry = parse(data)
@@ -85,10 +85,14 @@ def state(catalog: Catalog) -> dict[str, Any]:
             continue
     return {
         "catalog": catalog.id,
-        "head": [catalog.position, catalog._index.head and catalog._index.head.digest],
-        "stopped": catalog.position + 1 if catalog._stopped else None,
+        "head": [catalog.position, catalog.repository.index.head and catalog.repository.index.head.digest],
+        "stopped": catalog.position + 1 if catalog.repository.stopped else None,
         "models": models,
-        "keys": {d: catalog._index.key(d) for d in sorted(digests | brought) if catalog._index.key(d) != d},
+        "keys": {
+            d: catalog.repository.index.key(d)
+            for d in sorted(digests | brought)
+            if catalog.repository.index.key(d) != d
+        },
         "inlined": {d: text for d in sorted(brought) if (text := _inlined(catalog, d)) is not None},
         "events": [[e.position, e.type, e.model, e.number, e.rejected is not None] for e in history],
     }
@@ -100,7 +104,7 @@ def _model(catalog: Catalog, name: str) -> dict[str, Any]:
         bare = catalog.version(name).number
     except NotFound:
         bare = None
-    newest: int = catalog._index.rows("SELECT newest FROM models WHERE name = ?", (name,))[0][0]  # ever given
+    newest: int = catalog.repository.index.rows("SELECT newest FROM models WHERE name = ?", (name,))[0][0]  # ever given
     return {
         "title": model.title, "description": model.description, "owner": model.owner, "card": model.card_digest,
         "created": round(model.time * 1000), "updated": round(model.updated * 1000), "deleted": bool(model.deleted),
@@ -121,6 +125,6 @@ def _version(catalog: Catalog, ref: str) -> dict[str, Any]:
 
 def _inlined(catalog: Catalog, digest: str) -> str | None:
     try:
-        return catalog._content.blob(digest, "golden").decode()
+        return catalog.repository.content.blob(digest, "golden").decode()
     except BlobMissing:
         return None

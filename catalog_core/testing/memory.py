@@ -82,5 +82,5 @@ def memory_catalog(store: ObjectStore | None = None) -> Catalog:
     url = f"memory://{secrets.token_hex(8)}"
     catalog = Catalog(ObjectStoreBackend(store if store is not None else MemoryStore(), "memory", url), "memory")
     if catalog.position < 0:
-        catalog._create()
+        catalog.repository.begin()
     return catalog

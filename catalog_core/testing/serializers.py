@@ -134,7 +134,7 @@ class SerializerContract:
                 catalog = Catalog.open(f"{kind}://{tmp_path}/{kind}")
             registry = copy.copy(plugins.registry())
             registry.serializers = {**registry.serializers, spec.name: spec}
-            catalog._registry = registry
+            catalog.repository.registry = registry
             opened.append(catalog)
             return catalog
 
@@ -173,8 +173,8 @@ class SerializerContract:
     @staticmethod
     def reader(catalog: Catalog, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> ComponentReader:
         """What a careless or hostile author might have stored, with digests that fit."""
-        writer = Writer(catalog._backend, catalog._index)
-        content = Content(catalog._backend, catalog._index)
+        writer = Writer(catalog.repository.backend, catalog.repository.index)
+        content = Content(catalog.repository.backend, catalog.repository.index)
         stored = {name: writer.add(Source([data])) for name, data in files.items()}
         content.overlay, content.memory = writer.staged, writer.small
         return ComponentReader(content, meta, stored, writer.layout, "damaged")
@@ -366,7 +366,7 @@ class SerializerContract:
         assert early == [], f"imported while the serializer was only chosen: {', '.join(early)}"
         assert pickled == [], f"a pickle was read: {pickled}"
         assert imported == [], f"the object's own code was imported without trust: {', '.join(imported)}"
-        assert catalog._registry.find_serializer(obj).name == spec.name
+        assert catalog.repository.registry.find_serializer(obj).name == spec.name
 
     # -- damage -------------------------------------------------------------------------------------------------
 
@@ -377,7 +377,7 @@ class SerializerContract:
         artifact = catalog.artifact("m")
         for file in self.component(catalog).files:
             for chunk in artifact.layout[file.digest]:
-                place = _Place(folder, catalog._index.key(chunk.pack or chunk.digest))
+                place = _Place(folder, catalog.repository.index.key(chunk.pack or chunk.digest))
                 good = place.read()
                 for bad in _damaged(good, chunk.offset, chunk.offset + chunk.length):
                     place.write(bad)

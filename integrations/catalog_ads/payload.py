@@ -103,7 +103,7 @@ def keepable(catalog: Catalog, parts: Mapping[str, Any], owner: str, kinds: Sequ
         known = known and (type(obj).__module__ != "builtins" or isinstance(obj, dict)) and isinstance(name, str)
         if known and not isinstance(obj, Path):
             try:
-                catalog._registry.find_serializer(obj)
+                catalog.repository.registry.find_serializer(obj)
             except (MissingPlugin, InvalidInput, SerializationError):
                 known = False
         if not known:
@@ -181,8 +181,8 @@ def as_graph(catalog: Catalog, components: Mapping[str, Any], data: Any) -> tupl
     ((name, obj),) = components.items()
     example = sample(data)
     if not isinstance(example, Mapping):
-        spec = catalog._registry.find_serializer(obj)
-        serializer = catalog._registry.serializer(spec.name)
+        spec = catalog.repository.registry.find_serializer(obj)
+        serializer = catalog.repository.registry.serializer(spec.name)
         names = serializer.inputs(obj, default_method(serializer, spec, obj))
         example = {(names or ["input"])[0]: example}
     return {name: to_onnx(obj, example)}, dict(example)

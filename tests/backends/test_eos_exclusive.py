@@ -161,7 +161,7 @@ def _overtaken(url: str, pinned: bool) -> tuple[Catalog, Catalog]:
     gate = Gate()
     sleeper, successor = memory_catalog(_eos(url, gate, 2.0, pinned)), memory_catalog(_eos(url, lease=1.0))
     # it asked for the store's time before: the gate is there for the entry, not for the probe
-    sleeper._index.compared = time.time_ns() / 1e9, time.monotonic(), 0.0
+    sleeper.repository.index.compared = time.time_ns() / 1e9, time.monotonic(), 0.0
     sleeping = threading.Thread(target=lambda: sleeper.save("m", {"w": np.ones(3)}))
     sleeping.start()
     assert gate.reached.wait(30)

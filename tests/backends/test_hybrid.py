@@ -67,7 +67,7 @@ def test_blobs_come_from_the_nearest_copy_and_the_journal_from_the_primary(world
         assert w.sites["oracle"].calls["get"] > before[1]
         w.sites["oracle"].latency, w.sites["cern"].latency = 0.2, 0.0
         for _ in range(12):  # measured, not believed
-            near._backend.blobs.open(big(near, "m@1")).read()
+            near.repository.backend.blobs.open(big(near, "m@1")).read()
         assert w.sites["cern"].calls["get"] > before[0], "what became slow is left"
 
 
@@ -86,12 +86,12 @@ def test_a_copy_that_is_not_good_is_passed_over_and_mended(world, victim: str, h
     assert len(reader.versions("m")) == 1
     if harm == "away":
         site.away = True
-        reader._max_staleness = 60.0
+        reader.repository.max_staleness = 60.0
     else:
         getattr(site, harm)(key)
     assert same(reader, "m@1", 0)
     site.away = False
-    reader._max_staleness = 0.0
+    reader.repository.max_staleness = 0.0
     assert len(reader.versions("m")) == 1, "a lack may be a sweep: it is mended when the journal was asked again"
     if harm == "damage" or (harm == "drop" and victim == "cern"):
         with site.store.get(blob_key(key)) as stream:
@@ -541,16 +541,16 @@ def test_a_publish_between_two_parts_of_a_sweep_lets_it_be_computed_again(
     other = w.open()
     w.machine("one")
     sweeps: list[Any] = []
-    delete = catalog._backend.blobs.delete
+    delete = catalog.repository.backend.blobs.delete
 
     def delete_and_publish(keys: Any) -> None:
         delete(keys)
         sweeps.append(1)
         if len(sweeps) == 1:
             other.save("n", weights(2))
-            catalog._refresh(force=True)
+            catalog.repository.refresh(force=True)
 
-    monkeypatch.setattr(catalog._backend.blobs, "delete", delete_and_publish)
+    monkeypatch.setattr(catalog.repository.backend.blobs, "delete", delete_and_publish)
     catalog.gc(grace=-1)
     assert len(sweeps) > 1
     assert same(catalog, "n@1", 2)
@@ -582,14 +582,14 @@ def test_a_reader_that_is_behind_does_not_bring_back_what_was_erased(
     w.sites["oracle"].latency = 0.02  # the primary is nearer, and asked first
     w.machine("reader")
     reader = w.open()
-    reader._max_staleness = 60.0
+    reader.repository.max_staleness = 60.0
     version = reader.version("m@1")
     if racing:
         w.sites["cern"].drop(key)
         bring = Copy.bring
 
         def erase_and_bring(copy: Copy, key: str) -> Any:
-            if copy.catalog is reader:
+            if copy.repository is reader.repository:
                 catalog.erase("m@1", "by request")
             return bring(copy, key)
 
@@ -634,7 +634,7 @@ def test_a_version_that_can_be_restored_is_copied_even_where_an_old_key_of_it_wa
     catalog.gc(grace=-1)
     version = catalog.save("m", weights(1))
     version.delete()
-    catalog._commit(event("blobs.swept", keys=[old], versions=[]))  # left by a late writer, and swept again
+    catalog.repository.commit(event("blobs.swept", keys=[old], versions=[]))  # left by a late writer, and swept again
     catalog.sync()
     version.restore()
     catalog.sync()

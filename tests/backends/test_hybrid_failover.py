@@ -99,7 +99,7 @@ def test_who_reads_on_does_not_ask_a_dead_primary_each_time(world) -> None:
     assert len(asked) < 5, "once for news, once for a blob"
     cern.away = False
     catalog.save("m", weights(2))
-    reader._refresh(force=True)
+    reader.repository.refresh(force=True)
     assert same(reader, "m@2", 2)
 
 
@@ -148,9 +148,9 @@ def test_a_replayed_intent_keeps_its_id_its_actor_and_what_it_was(world) -> None
     w = world()
     catalog = forked(w)
     ids = {void.what[0]: void.id for void in catalog.reconcile()}
-    catalog.actor = "bob@later"
+    catalog.repository.actor = "bob@later"
     catalog.reconcile(apply=True, renumber=True)
-    entries = [json.loads(data) for _, data in catalog._backend.journal.read(0)]
+    entries = [json.loads(data) for _, data in catalog.repository.backend.journal.read(0)]
     intents = {intent["id"]: intent for entry in entries for intent in entry["intents"]}
     plain = intents[ids["tags.set m@1"]]
     assert plain["replayed"] == {"by": "bob@later", "epoch": 0, "position": plain["replayed"]["position"]}
@@ -167,10 +167,10 @@ def test_a_signature_comes_back_as_it_was(world) -> None:
     catalog.save("m", weights(1))
     catalog.sync()
     tag = event("tags.set", model="m", number=1, set={"by": "alice"}, unset=[])
-    head = catalog._index.head
+    head = catalog.repository.index.head
     signed = Intent(new_id(), "alice", 1_750_000_000_000, head, (tag,), {"signature": "c2lnbmVk", "key": "alice-1"})
     with pytest.raises(UpgradeRequired, match="cannot check signatures"):  # this release writes none
-        commit(catalog._backend, catalog._index, "alice", lambda index: signed, {})
+        commit(catalog.repository.backend, catalog.repository.index, "alice", lambda index: signed, {})
     data = write_entry(head, 1_750_000_000_000, [signed])
     w.sites["cern"].put(entry_key(head.position + 1), io.BytesIO(data), len(data), "exclusive")
     with pytest.raises(UpgradeRequired, match="cannot check signatures"):  # nor writes behind one
@@ -179,7 +179,7 @@ def test_a_signature_comes_back_as_it_was(world) -> None:
     w.sites["cern"].away = False
     catalog = w.open()
     assert [void.outcome for void in catalog.reconcile(apply=True)] == ["replayed"]
-    (_, data) = list(catalog._backend.journal.read(0))[-1]
+    (_, data) = list(catalog.repository.backend.journal.read(0))[-1]
     (intent,) = json.loads(data)["intents"]
     stored = signed.to_json()
     assert {key: intent[key] for key in stored} == stored
@@ -260,7 +260,7 @@ def test_a_planned_failover_takes_all_along_and_back(world) -> None:
     assert catalog.reconcile() == []
     catalog.sync()
     assert [part.role for part in catalog.replicas()] == ["primary", "replica"]
-    assert len(catalog._backend.journal.line().chain) == 3
+    assert len(catalog.repository.backend.journal.line().chain) == 3
     for name in ("cern", "oracle"):
         w.machine(f"at-{name}")
         with w.direct(name) as part:
@@ -477,7 +477,7 @@ def test_who_has_seen_more_of_an_old_primary_is_told_so(world, more: int, monkey
     with pytest.raises(IntegrityError, match="leaves out"):
         w.direct("cern")
     reader.close()
-    reader._index.discard()  # as the hint says, by a person who has asked
+    reader.repository.index.discard()  # as the hint says, by a person who has asked
     reader = w.direct("cern")
     assert [version.number for version in reader.versions("m")] == list(range(more + 1, 0, -1))
     for seed in range(more):
@@ -523,7 +523,7 @@ def test_a_machine_that_followed_the_rival_that_lost_goes_on(
     w.machine("chief")
     chief = w.open(stale=True)
     chief.failover("oracle")
-    line = chief._backend.journal.line()
+    line = chief.repository.backend.journal.line()
     assert all(line.last.number > record.number for record in line.void)
     for machine in ("oracle", "tape", "chief"):
         w.machine(machine)
@@ -570,7 +570,7 @@ def test_a_handle_from_before_the_outage_saves_after_the_way_there_and_back(worl
     catalog.save("m", weights(2))
     w.machine("old")
     old = w.direct("cern")
-    old._max_staleness = 60.0  # it does not look before it writes
+    old.repository.max_staleness = 60.0  # it does not look before it writes
     assert len(old.versions("m")) == 2
     w.fails_over()
     w.sites["cern"].away = False
@@ -583,7 +583,7 @@ def test_a_handle_from_before_the_outage_saves_after_the_way_there_and_back(worl
         old.save("m", weights(7))
     assert w.calls - asked < 100, "it did not try again and again"
     old.close()
-    old._index.discard()
+    old.repository.index.discard()
     w.machine("old")
     assert w.direct("cern").save("m", weights(7)).ref == "m@3"
     assert same(w.open(), "m@2", 9) and same(w.open(), "m@3", 7)
@@ -943,7 +943,7 @@ def test_a_sweep_of_a_key_that_was_never_given_here_changes_nothing(world) -> No
     catalog = w.open()
     catalog.save("m", weights(1))
     key = big(catalog, "m@1")
-    catalog._commit(event("blobs.swept", keys=[f"{key}~1"], versions=[]))
+    catalog.repository.commit(event("blobs.swept", keys=[f"{key}~1"], versions=[]))
     assert big(catalog, "m@1") == key
     catalog.version("m@1").delete()
     catalog.gc(grace=-1)

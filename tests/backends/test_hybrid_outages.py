@@ -141,8 +141,8 @@ def test_a_failover_that_took_effect_does_not_fail(
     for site in w.sites.values():
         site.away = False
     with w.open() as again:
-        assert again._parts is not None
-        assert again._parts.primary == "oracle"
+        assert again.repository.parts is not None
+        assert again.repository.parts.primary == "oracle"
 
 
 def test_a_failover_whose_answer_was_lost_took_effect(world: Callable[..., World]) -> None:
@@ -160,8 +160,8 @@ def test_a_failover_whose_answer_was_lost_took_effect(world: Callable[..., World
 
     oracle.put = lost  # type: ignore[method-assign]
     assert catalog.failover("oracle") == 1
-    assert catalog._parts is not None
-    assert catalog._parts.primary == "oracle"
+    assert catalog.repository.parts is not None
+    assert catalog.repository.parts.primary == "oracle"
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------

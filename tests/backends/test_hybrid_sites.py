@@ -54,8 +54,8 @@ def opened(site: places.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             options["durability"] = durability
         target = attrs.evolve(target, options=options, stale=stale)
         catalog = Catalog(site.connect(target), "h", max_staleness=0, stale=stale)
-        if catalog._index.head is None:
-            catalog._create()
+        if catalog.repository.index.head is None:
+            catalog.repository.begin()
         made.append(catalog)
         return catalog
 
@@ -167,7 +167,7 @@ def test_blobs_come_from_the_near_site(site: places.Place, opened: Callable[...,
     catalog.save("m", {"w": np.random.default_rng(0).normal(size=2_000_000)})
     catalog.sync()
     reader = opened(target, "two")
-    store = reader._backend.store
+    store = reader.repository.backend.store
     slow = store.parts[target.options["primary"]]
     slow._store = counted = FaultyStore(slow.store(), latency=0.05, bandwidth=20e6)
     slow.look(False)

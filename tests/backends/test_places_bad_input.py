@@ -219,7 +219,7 @@ def grounds(running: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
                 monkeypatch.setenv(key, value)
             target = place.fresh()
             with Catalog(place.connect(target), "place", max_staleness=0) as catalog:
-                catalog._create()
+                catalog.repository.begin()
                 for number in range(3):
                     catalog.save("m", {"w": np.full(20_000, number, np.int32)})
             return Ground(place, target, tmp_path, stack)

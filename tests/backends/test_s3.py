@@ -281,7 +281,7 @@ def test_the_configuration_names_an_endpoint(server: S3Server, tmp_path: Path, m
         Catalog.open("ceph", create=False)
     with Catalog.open("ceph") as catalog:
         catalog.save("m", {"w": np.arange(10)})
-        assert not catalog._backend.many_writers  # nobody raced there yet
+        assert not catalog.repository.backend.many_writers  # nobody raced there yet
     with Catalog.open("ceph", create=False) as catalog:
         assert catalog.load("m")["w"].sum() == 45
     (tmp_path / "catalog.toml").write_text(f'[catalogs.ceph]\nurl = "{url}"\nendpoint = "http://example.org"\n')

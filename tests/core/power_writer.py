@@ -81,7 +81,7 @@ def live(scenario: dict[str, Any], life: dict[str, Any], acknowledged: int) -> N
     os.fsync, os.link = state.fsync, state.link
     opened = catalog_core.Catalog.open(scenario["url"])
     if life.get("synchronous"):
-        opened._backend.db.execute(f"PRAGMA synchronous={life['synchronous']}")
+        opened.repository.backend.db.execute(f"PRAGMA synchronous={life['synchronous']}")
     if life.get("creates", True):
         say(done="open")
     for verb, *values in life["steps"]:

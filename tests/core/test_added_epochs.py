@@ -27,10 +27,10 @@ def model(number: int) -> dict[str, Any]:
 
 def forged(catalog: Catalog, position: int, number: int = 7, owner: str = "mallory") -> Epoch:
     """Add an epoch that begins behind the entry at `position`."""
-    digest = catalog._index.rows("SELECT 1")  # the index is up to date
+    digest = catalog.repository.index.rows("SELECT 1")  # the index is up to date
     assert digest
     record = Epoch(number, position, "sha256:" + "0" * 64, owner, "mallory\x1b[31m", 0)
-    write_epoch(catalog._backend.store, record)
+    write_epoch(catalog.repository.backend.store, record)
     return record
 
 
@@ -46,7 +46,7 @@ def test_who_has_seen_more_refuses_and_says_what(tmp_path: Path, number: int, ru
     if running:
         with pytest.raises(IntegrityError, match=said):
             Catalog.open(url)
-        catalog._backend.journal.line(fresh=True)
+        catalog.repository.backend.journal.line(fresh=True)
         for call in (lambda: catalog.versions("m"), lambda: catalog.save("m", model(3)), lambda: catalog.load("m")):
             with pytest.raises(CatalogError):
                 call()
@@ -72,12 +72,12 @@ def test_who_has_seen_no_more_goes_on(tmp_path: Path) -> None:
 def test_an_index_in_memory_refuses_too() -> None:
     store = MemoryStore()
     with memory_catalog(store) as catalog:
-        catalog._max_staleness = 0.0
-        catalog._index.move_to_memory()
-        catalog._refresh(force=True)
+        catalog.repository.max_staleness = 0.0
+        catalog.repository.index.move_to_memory()
+        catalog.repository.refresh(force=True)
         catalog.save("m", model(0))
         forged(catalog, 0)
-        catalog._backend.journal.line(fresh=True)
+        catalog.repository.backend.journal.line(fresh=True)
         with pytest.raises(IntegrityError, match="leaves out") as caught:
             catalog.versions("m")
         assert str(caught.value.hint).endswith("on purpose, open it again")

@@ -51,7 +51,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             before = catalog.position
             yield url, folder
             assert catalog.fsck().clean
-            catalog._refresh(force=True)
+            catalog.repository.refresh(force=True)
             assert catalog.position == before
             assert not [path for path in (folder / "catalog" / "staging").glob("*")]
 
@@ -65,7 +65,7 @@ def catalog(place: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterato
     with Catalog.open(url) as opened:
         before = opened.position
         yield opened
-        opened._refresh(force=True)
+        opened.repository.refresh(force=True)
         assert opened.position == before
 
 
@@ -366,14 +366,14 @@ class Half:
 def test_a_save_that_fails_half_way_leaves_nothing(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setitem(catalog._registry._made, "half", Half(error))
+    monkeypatch.setitem(catalog.repository.registry._made, "half", Half(error))
     expected = {ValueError: SerializationError, OSError: BackendError}.get(type(error), KeyboardInterrupt)
     with pytest.raises(expected) as caught:
         catalog.save("calo/gan", object(), serializer="half")
     assert caught.value is error or caught.value.__cause__ is error
     assert isinstance(caught.value, NoSpace) == (getattr(error, "errno", 0) == errno.ENOSPC)
     assert len(str(caught.value).splitlines()) <= 1
-    assert list(catalog._backend.files.staging().iterdir()) == []
+    assert list(catalog.repository.backend.files.staging().iterdir()) == []
     assert catalog.fsck().clean
     np.testing.assert_array_equal(catalog.load("calo/gan")["w"], np.zeros(4, dtype=np.float32))
     with catalog.prepare("calo/gan", {"w": np.ones(4, dtype=np.float32)}) as draft:

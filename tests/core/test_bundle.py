@@ -145,7 +145,7 @@ def test_what_is_there_is_returned_and_what_collides_gets_a_number(
 
 def said(catalog: Catalog, name: str) -> list[tuple[Any, ...]]:
     return [
-        (v.tags, v.metrics, v.aliases, catalog._index.published(v._position, v.model, v.number).get("text"))
+        (v.tags, v.metrics, v.aliases, catalog.repository.index.published(v._position, v.model, v.number).get("text"))
         for v in catalog.versions(name)[::-1]
     ]
 

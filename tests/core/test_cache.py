@@ -51,8 +51,8 @@ class Counting(FaultyStore):
 def catalog_on(store: Any, url: str = "memory://far", **options: Any) -> Catalog:
     backend = ObjectStoreBackend(store, "memory", url, bandwidth=options.pop("bandwidth", None))
     catalog = Catalog(backend, "far", max_staleness=0, **options)
-    if catalog.position < 0 and not catalog._offline:
-        catalog._create()
+    if catalog.position < 0 and not catalog.repository.offline:
+        catalog.repository.begin()
     return catalog
 
 

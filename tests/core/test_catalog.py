@@ -198,7 +198,7 @@ def test_the_index_comes_back_equal(
     catalog.version("m0@1").delete()
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "other"))
     with Catalog.open(url) as other:
-        assert other._index.dump() == catalog._index.dump()
+        assert other.repository.index.dump() == catalog.repository.index.dump()
 
 
 def test_gc_collects_orphans_and_deleted_versions_only(catalog: Catalog) -> None:
@@ -256,7 +256,7 @@ def test_every_flipped_byte_of_a_pack_is_found(catalog: Catalog, tmp_path: Path)
 def test_every_flipped_byte_of_the_journal_is_found(catalog: Catalog, url: str, tmp_path: Path) -> None:
     catalog.save("m", weights())
     if url.startswith("sqlite"):
-        db = catalog._backend.db
+        db = catalog.repository.backend.db
 
         def read() -> bytes:
             return db.execute("SELECT data FROM entries WHERE position = 1").fetchone()[0]
@@ -280,7 +280,7 @@ def test_a_flipped_byte_of_a_small_blob_is_an_error(catalog: Catalog, url: str) 
     if not url.startswith("sqlite"):
         pytest.skip("small blobs are inside the journal here")
     catalog.save("m", weights())
-    db = catalog._backend.db
+    db = catalog.repository.backend.db
     for key, data in db.execute("SELECT key, data FROM small").fetchall():
         db.execute("UPDATE small SET data = ? WHERE key = ?", (bytes([data[0] ^ 1]) + data[1:], key))
         assert not catalog.fsck().clean
@@ -362,15 +362,15 @@ def test_a_blob_that_is_swept_while_it_is_named_is_stored_again(catalog: Catalog
     version = catalog.save("m", weights())
     text = "A card. " * 50_000
     version.attach("old", text.encode()).detach("old")
-    commit = catalog._commit
+    commit = catalog.repository.commit
 
     def swept_between(*events: object, **more: object) -> int:
-        catalog._commit = commit  # type: ignore[method-assign]
+        catalog.repository.commit = commit  # type: ignore[method-assign]
         with Catalog.open(url) as sweeper:
             sweeper.gc(grace=-1)
         return commit(*events, **more)  # type: ignore[arg-type]
 
-    catalog._commit = swept_between  # type: ignore[assignment,method-assign]
+    catalog.repository.commit = swept_between  # type: ignore[assignment,method-assign]
     if what == "card":
         assert catalog.model("m").set_card(text).card == text
     else:

@@ -118,7 +118,7 @@ def test_another_process_of_the_machine_does_not_ask_again(tmp_path: Path) -> No
     store = Elsewhere()
     backend = ObjectStoreBackend(store, "memory", "memory://shared")
     with Catalog(backend, "one") as catalog:
-        catalog._create()
+        catalog.repository.begin()
     store.delete(["probes/clock"])
     with Catalog(backend, "one") as catalog:
         catalog.save("m", MODEL)
@@ -127,14 +127,14 @@ def test_another_process_of_the_machine_does_not_ask_again(tmp_path: Path) -> No
 
 def written_by_a_wrong_clock(catalog: Catalog, milliseconds: int) -> None:
     """Append an entry as a store writer without scruples does."""
-    index, backend = catalog._index, catalog._backend
+    index, backend = catalog.repository.index, catalog.repository.backend
 
     def build(head: Any) -> bytes:
         made = [event("tags.set", model="none", number=1, set={}, unset=[])]
         return write_entry(head, milliseconds, [Intent(new_id(), "mallory\x1b[31m", milliseconds, head, tuple(made))])
 
     backend.journal.append(build, {}, time.monotonic() + 30)
-    catalog._refresh(force=True)
+    catalog.repository.refresh(force=True)
     assert index.time >= milliseconds
 
 

@@ -42,7 +42,7 @@ CONTENT = {
 
 def parked(sweeper: Catalog, step: str, meanwhile: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `meanwhile` happen once, just before the sweeper takes `step` on the store; then the sweeper goes on."""
-    blobs = sweeper._backend.blobs
+    blobs = sweeper.repository.backend.blobs
     real = getattr(blobs, step)
     waiting = [meanwhile]
 
@@ -172,7 +172,7 @@ def test_what_a_late_writer_left_under_an_old_key_does_not_hide_the_newer_one(
     live = catalog.save("m", CONTENT[content])
     catalog.save("same", CONTENT[content]).delete()
     for key, data in left.items():  # a writer that has not heard of the sweeps stores the content once more
-        late._backend.blobs.put(key, open_bytes(data), len(data))
+        late.repository.backend.blobs.put(key, open_bytes(data), len(data))
     assert catalog.gc(grace=-1).blobs == len(left)
     for reader in (catalog, late, opened()):
         check(reader, content, live.ref)
@@ -181,8 +181,8 @@ def test_what_a_late_writer_left_under_an_old_key_does_not_hide_the_newer_one(
 
 
 def stored(catalog: Catalog) -> Iterator[tuple[str, bytes]]:
-    for info in list(catalog._backend.blobs.list()):
-        with catalog._backend.blobs.open(info.key) as stream:
+    for info in list(catalog.repository.backend.blobs.list()):
+        with catalog.repository.backend.blobs.open(info.key) as stream:
             yield info.key, stream.read()
 
 

@@ -49,7 +49,7 @@ def far(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     with memory_catalog(Scales()) as catalog:
         if request.param == "no cache":
-            catalog.cache = catalog._content.remote.cache = None  # type: ignore[union-attr]
+            catalog.repository.cache = catalog.repository.content.remote.cache = None  # type: ignore[union-attr]
         yield catalog
 
 
@@ -61,7 +61,7 @@ def laptop(far: Catalog, tmp_path: Path) -> Iterator[Catalog]:
 
 def moved(far: Catalog) -> Counter[str]:
     """What went over the scales since this was asked for."""
-    scales = far._backend.blobs._store
+    scales = far.repository.backend.blobs._store
     found, scales.moved = scales.moved, Counter()
     return found
 
@@ -98,7 +98,7 @@ def test_only_missing_chunks_come_back(laptop: Catalog, far: Catalog) -> None:
 
 def test_a_copy_that_broke_off_goes_on_where_it_stopped(laptop: Catalog, far: Catalog) -> None:
     version = laptop.save("m", weights())
-    scales = far._backend.blobs._store
+    scales = far.repository.backend.blobs._store
     for nth in range(6, 12):
         scales.fail("put", nth=nth)
     with pytest.raises(BackendError):

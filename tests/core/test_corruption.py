@@ -48,7 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         catalog.model("small").set_card(CARD)
         digest = digest_of(NOTE)
         attached = event("attachment.set", model="large", number=1, name="note", digest=digest, size=len(NOTE))
-        catalog._commit(attached, blobs={digest: NOTE})
+        catalog.repository.commit(attached, blobs={digest: NOTE})
         catalog.version("small").tag(last="entry")
     return url
 
@@ -71,7 +71,7 @@ def blobs(catalog: Catalog) -> Iterator[Piece]:
             path.chmod(0o644)
             yield Piece(path.name, path.read_bytes, path.write_bytes, path.unlink)
     if catalog.url.startswith("sqlite"):
-        db = catalog._backend.db
+        db = catalog.repository.backend.db
         for (key,) in db.execute("SELECT key FROM small").fetchall():
             yield Piece(
                 key,
@@ -85,7 +85,7 @@ def blobs(catalog: Catalog) -> Iterator[Piece]:
 
 def entries(catalog: Catalog) -> Iterator[Piece]:
     """The rows or files that hold journal entries."""
-    db = catalog._backend.db if catalog.url.startswith("sqlite") else None
+    db = catalog.repository.backend.db if catalog.url.startswith("sqlite") else None
     for at in range(catalog.position + 1):
         if db is not None:
             digest = db.execute("SELECT digest FROM entries WHERE position = ?", (at,)).fetchone()[0]
@@ -139,7 +139,7 @@ def everything(catalog: Catalog) -> list[IntegrityError]:
 
         right(read, same((folder / name).read_bytes()))
     right(lambda: catalog.model("small").card.encode(), same(CARD.encode()))
-    right(lambda: catalog._content.blob(digest_of(NOTE), "note of large@1"), same(NOTE))
+    right(lambda: catalog.repository.content.blob(digest_of(NOTE), "note of large@1"), same(NOTE))
     for model in ("small", "large", "files"):
         for version in catalog.versions(model):
             right(lambda version=version: catalog.artifact(version).distributions(), lambda found: None)  # type: ignore[misc]
@@ -253,7 +253,7 @@ def test_a_file_rewritten_at_once_after_it_was_trusted_is_read_again(url: str) -
             artifact = catalog.artifact(version.ref)
             (file,) = artifact.manifest.components[0].files
             chunk = artifact.layout[file.digest][-1]
-            path = catalog._content.path_of(chunk.pack or chunk.digest)
+            path = catalog.repository.content.path_of(chunk.pack or chunk.digest)
             assert path is not None
             path.chmod(0o644)
             at = chunk.offset + chunk.length - 1
@@ -272,10 +272,10 @@ def test_no_file_is_trusted_while_a_change_could_bear_the_same_time(url: str, mo
     with Catalog.open(url) as catalog:
         monkeypatch.setattr(content, "CLOCK_GRAIN", 3_600_000_000_000)
         catalog.load("large")
-        assert catalog._index.rows("SELECT 1 FROM trusted") == []
+        assert catalog.repository.index.rows("SELECT 1 FROM trusted") == []
         monkeypatch.setattr(content, "CLOCK_GRAIN", 0)
         catalog.load("large")
-        assert catalog._index.rows("SELECT 1 FROM trusted") != []
+        assert catalog.repository.index.rows("SELECT 1 FROM trusted") != []
 
 
 def test_a_reader_that_outlives_its_file_does_not_vouch_for_another(url: str, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_reader_that_outlives_its_file_does_not_vouch_for_another(url: str, tm
         assert len(chunks) > 1
         reader = artifact.reader(artifact.manifest.components[0])
         assert bytes(reader.view("big.bin", 0, 10)) == data[:10]
-        path = catalog._content.path_of(chunks[-1].pack or chunks[-1].digest)
+        path = catalog.repository.content.path_of(chunks[-1].pack or chunks[-1].digest)
         assert path is not None
         spare = path.with_name("spare")
         spare.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 1))
@@ -334,7 +334,7 @@ def journal_damage_is_met_and_found(url: str, tmp_path: Path, what: str, *, newe
                 # nothing chains the newest entry of a plain folder but the memory of those who read it; a hole looks
                 # like the end to those who do not read all; another type of event, like that of a later release
                 blind = url.startswith("file") and (newest or "gone" in what)
-                assert blind or newcomer._stopped is not None, f"{what} and a newcomer did not notice"
+                assert blind or newcomer.repository.stopped is not None, f"{what} and a newcomer did not notice"
                 assert newest or not newcomer.fsck().clean
         except CatalogError as exc:
             assert re.search(r"entry \d+|no catalog", exc.message), exc.message

@@ -74,7 +74,7 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serializer: ScalerS
     registry.serializers = {**registry.serializers, "scaler": spec}
     registry._made = {"scaler": serializer}
     with memory_catalog() as catalog:
-        catalog._registry = registry
+        catalog.repository.registry = registry
         yield catalog
 
 

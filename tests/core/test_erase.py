@@ -29,7 +29,7 @@ def weights(seed: int) -> dict[str, Any]:
 
 
 def held(catalog: Catalog) -> set[str]:
-    return {info.key for info in catalog._backend.blobs.list()}
+    return {info.key for info in catalog.repository.backend.blobs.list()}
 
 
 def test_what_no_other_version_needs_is_deleted_and_the_rest_stays(catalog: Catalog) -> None:
@@ -116,7 +116,7 @@ def test_every_machine_drops_it_from_its_cache(tmp_path: Path, monkeypatch: pyte
     assert reader.cache is not None
     full = reader.cache.usage().bytes
     writer.erase("m@1", WHY)
-    reader._refresh(force=True)
+    reader.repository.refresh(force=True)
     assert reader.cache.usage().bytes < full / 10
     for catalog in (writer, reader):
         catalog.close()

@@ -89,7 +89,7 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog
     registry._made = {"network": NetworkSerializer()}
     LOG.clear()
     with memory_catalog() as catalog:
-        catalog._registry = registry
+        catalog.repository.registry = registry
         yield catalog
 
 

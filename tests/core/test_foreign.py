@@ -72,8 +72,8 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
     monkeypatch.setitem(sys.modules, NAME, module)
     with memory_catalog() as made:
         plugins = ["catalog_safetensors", "catalog_generic"]
-        made._registry = Registry([("formats", NAME), *zip(plugins, plugins, strict=True)])
-        assert not made._registry.problems
+        made.repository.registry = Registry([("formats", NAME), *zip(plugins, plugins, strict=True)])
+        assert not made.repository.registry.problems
         yield made
 
 
@@ -104,8 +104,8 @@ def test_a_folder_of_a_known_format_becomes_a_version_and_goes_out_again(
 def test_marks_tell_formats_apart(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "sub" / "one").mkdir(parents=True)
     (tmp_path / "sub" / "one" / "model.thence").touch()
-    assert catalog._registry.format_of(tmp_path).name == "thence"
-    assert catalog._registry.format_of(tmp_path / "sub") is None
+    assert catalog.repository.registry.format_of(tmp_path).name == "thence"
+    assert catalog.repository.registry.format_of(tmp_path / "sub") is None
     with pytest.raises(NotFound, match="folder of no known format"):
         catalog.import_(tmp_path / "sub")
 

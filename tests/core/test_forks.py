@@ -106,7 +106,7 @@ def test_children_forked_while_a_thread_saves_save_too(catalog: Catalog) -> None
 
 def test_a_fork_inside_a_transaction_leaves_it_to_the_parent(catalog: Catalog) -> None:
     catalog.save("m", model(0))
-    index = catalog._index
+    index = catalog.repository.index
     with index:
         assert forked(lambda: catalog.load("m")) is None
         index.db.execute("INSERT OR REPLACE INTO meta VALUES ('here', 1)")

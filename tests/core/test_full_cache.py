@@ -62,7 +62,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
     store = Counting()
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "large"))
     with opened(store) as catalog:
-        catalog._create()
+        catalog.repository.begin()
         for number in range(3):
             catalog.save("m", model(number))
     store.got.clear()

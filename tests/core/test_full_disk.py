@@ -39,6 +39,6 @@ def test_a_short_write_is_never_published(tmp_path: Path, monkeypatch: pytest.Mo
             with pytest.raises(NoSpace):
                 catalog.save("m", weights)
         assert "m" not in catalog
-        assert not list(catalog._backend.files.staging().iterdir())
+        assert not list(catalog.repository.backend.files.staging().iterdir())
         assert catalog.save("m", weights).number == 1
         assert catalog.fsck().clean

@@ -130,7 +130,7 @@ def test_behind_an_entry_of_a_newer_release_all_reads_work_and_no_write_does(nam
     catalog = opened(name)
     assert not catalog.writable
     assert catalog.version("m").number == 1 and len(catalog.search("m")) == 1 and catalog.history("m")
-    length = len(list(catalog._backend.journal.read(0)))
+    length = len(list(catalog.repository.backend.journal.read(0)))
     for write in (
         lambda: catalog.version("m@1").tag(a=1),
         lambda: catalog.save("m", {}),
@@ -140,7 +140,7 @@ def test_behind_an_entry_of_a_newer_release_all_reads_work_and_no_write_does(nam
         with pytest.raises(UpgradeRequired, match="not known to this release") as caught:
             write()
         assert "pip install -U" in (caught.value.hint or "")
-    assert len(list(catalog._backend.journal.read(0))) == length
+    assert len(list(catalog.repository.backend.journal.read(0))) == length
     assert not catalog.fsck().clean
 
 

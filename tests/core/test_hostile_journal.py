@@ -106,14 +106,14 @@ def check_stop(entries: list[bytes], at: int, stopped: bool) -> None:
         if stopped:
             assert catalog.position <= at - 1
             assert not catalog.writable
-            assert f"entry {at}" in str(catalog._stopped)
-            assert str(catalog._stopped).isprintable()
-            assert getattr(catalog._stopped, "hint", None)
-            assert len(str(catalog._stopped)) < 700
+            assert f"entry {at}" in str(catalog.repository.stopped)
+            assert str(catalog.repository.stopped).isprintable()
+            assert getattr(catalog.repository.stopped, "hint", None)
+            assert len(str(catalog.repository.stopped)) < 700
             for write in (lambda: catalog.save("new", {}), lambda: catalog.gc(grace=0)):
                 with pytest.raises(CatalogError, match="entry"):
                     write()
-        if catalog._index.head is not None:
+        if catalog.repository.index.head is not None:
             found = look_at_all(catalog)
             if stopped and catalog.position == at - 1:
                 with opened(store_of(entries[:at])) as prefix:
@@ -262,7 +262,7 @@ def test_it_is_said_once_and_what_comes_before_is_there(caplog: pytest.LogCaptur
         opened(store_of([*BASE, b"garbage\x1b[31m"])) as catalog,
     ):
         for _ in range(3):
-            catalog._refresh(force=True)
+            catalog.repository.refresh(force=True)
             assert catalog.version("m").number == 1
     (message,) = [record.getMessage() for record in caplog.records]
     assert "is read up to entry 1" in message and "journal entry 2" in message and "catalog fsck" in message
@@ -274,8 +274,8 @@ def test_when_the_bad_entry_is_gone_all_goes_on() -> None:
     catalog = opened(store)
     assert not catalog.writable
     store.delete([entry_key(2)])
-    catalog._backend.journal.forget()
-    catalog._refresh(force=True)
+    catalog.repository.backend.journal.forget()
+    catalog.repository.refresh(force=True)
     assert catalog.writable
     assert catalog.version("m").tag(a=1).tags == {"a": 1}
 
@@ -287,7 +287,7 @@ def test_of_two_that_do_not_fit_the_one_that_is_continued_is_right() -> None:
     forged["intents"][0]["actor"] = "eve"
     with opened(store_of([*entries[:2], canonical(forged), *entries[3:]])) as catalog:
         assert catalog.position == 1
-        assert "entry 3" in str(catalog._stopped)
+        assert "entry 3" in str(catalog.repository.stopped)
         assert "eve" not in {item.actor for item in catalog.history()}
 
 
@@ -306,9 +306,9 @@ def test_nobody_uses_up_the_id_of_somebody_else() -> None:
     with opened(store_of(entries)) as catalog:
         assert catalog.version("m").tags == {"by": "alice"}
         assert [item.rejected is None for item in catalog.history()][-2:] == [False, True]
-        assert catalog._index.seen(mine, "alice") == 3
-        assert catalog._index.seen(mine, "eve") == 2
-        assert catalog._index.seen(mine, "bob") is None
+        assert catalog.repository.index.seen(mine, "alice") == 3
+        assert catalog.repository.index.seen(mine, "eve") == 2
+        assert catalog.repository.index.seen(mine, "bob") is None
 
 
 def test_an_id_that_was_dropped_is_so_for_all() -> None:
@@ -320,7 +320,7 @@ def test_an_id_that_was_dropped_is_so_for_all() -> None:
         with opened(store) as catalog:
             if each_alone:
                 store.put(entry_key(3), io.BytesIO(entries[3]), len(entries[3]), "exclusive")
-                catalog._refresh(force=True)
+                catalog.repository.refresh(force=True)
             assert catalog.position == 3
             assert catalog.version("m").tags == {}
 
@@ -338,7 +338,7 @@ def test_wrong_bytes_under_a_digest_do_not_hide_the_right_ones(text: str) -> Non
         assert catalog.model("m").card == "a card"
         assert "other bytes" in " ".join(problem.message for problem in catalog.fsck().problems)
     with opened(store_of(entries[:3])) as catalog:  # and from the store, where it is there
-        catalog._backend.blobs.put(digest, io.BytesIO(b"a card"), 6)
+        catalog.repository.backend.blobs.put(digest, io.BytesIO(b"a card"), 6)
         assert catalog.model("m").set_card("a card").card == "a card"
 
 
@@ -472,9 +472,9 @@ def test_collecting_and_copying_go_on_beside_a_layout_that_nobody_can_read(what:
         )
         if newer:
             with pytest.raises(IntegrityError, match="this release"):
-                relied(catalog, 2, 2)
+                relied(catalog.repository, 2, 2)
         else:
-            assert relied(catalog, 2, 2) == {}, "the blobs are in the journal"
+            assert relied(catalog.repository, 2, 2) == {}, "the blobs are in the journal"
         catalog.version("m@2").delete()
         assert catalog.gc(grace=0).blobs == 0
 
@@ -589,7 +589,7 @@ def test_a_torn_row_of_sqlite_stops_a_newcomer_there_too(tmp_path: Path, monkeyp
     monkeypatch.setattr(platform, "cache_dir", lambda: (None, "a test"))
     with Catalog.open(url, create=False) as catalog:
         assert (catalog.position, catalog.writable, catalog.version("m").number) == (1, False, 1)
-        names = {row[0] for row in catalog._index.rows("SELECT name FROM sqlite_master WHERE type = 'index'")}
+        names = {row[0] for row in catalog.repository.index.rows("SELECT name FROM sqlite_master WHERE type = 'index'")}
         assert "lookup_0" in names, "the index is finished"
         assert not catalog.fsck().clean
 
@@ -614,7 +614,7 @@ COUNTS: dict[str, tuple[dict[str, Any], ...]] = {
 def test_what_counts_is_counted_by_one_rule(what: str) -> None:
     entries = [*BASE, behind(BASE, intent(*COUNTS[what]))]
     with opened(store_of(entries)) as catalog:
-        assert catalog._stopped is None
+        assert catalog.repository.stopped is None
         last = list(catalog.history())[-1]
         assert last.rejected and last.text.isprintable(), what
         look_at_all(catalog)
@@ -656,7 +656,7 @@ def test_an_event_that_no_writer_would_write_is_passed_over_with_a_sentence(what
     entries = [*BASE, behind(BASE, intent(*LARGE[what]))]
     entries.append(behind(entries, intent({**TAG, "set": {"after": "yes"}})))
     with opened(store_of(entries)) as catalog:
-        assert catalog._stopped is None
+        assert catalog.repository.stopped is None
         reasons = [item.rejected for item in catalog.history()][-2]
         assert reasons and "16,384 are allowed" in reasons and len(reasons) < 300
         look_at_all(catalog)

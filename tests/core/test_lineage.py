@@ -130,13 +130,13 @@ def test_no_look_at_relatives_reads_what_has_none(family: Catalog, tmp_path: Pat
         family.copy("merged", site)
         family.copy("tuned", site, "ours/tuned")
         said: list[str] = []
-        site._index.db.set_trace_callback(said.append)
+        site.repository.index.db.set_trace_callback(said.append)
         site.lineage("merged")
-        site._index.db.set_trace_callback(None)
+        site.repository.index.db.set_trace_callback(None)
         looks = [line for line in said if (line.startswith("SELECT") and "parents" in line) or "origins" in line]
         assert len(looks) > 3
         for line in looks:
-            plan = [row[3] for row in site._index.rows(f"EXPLAIN QUERY PLAN {line}")]
+            plan = [row[3] for row in site.repository.index.rows(f"EXPLAIN QUERY PLAN {line}")]
             assert not [step for step in plan if step.startswith("SCAN")], (line, plan)
 
 

@@ -29,11 +29,11 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
 def statements(catalog: Catalog, call: Callable[[], Any]) -> int:
     """How many statements of the index a call runs."""
     found: list[str] = []
-    catalog._index.db.set_trace_callback(found.append)
+    catalog.repository.index.db.set_trace_callback(found.append)
     try:
         call()
     finally:
-        catalog._index.db.set_trace_callback(None)
+        catalog.repository.index.db.set_trace_callback(None)
     return len(found)
 
 

@@ -65,7 +65,7 @@ def test_nothing_that_is_made_for_index_and_cache_follows_the_umask(
     place = tmp_path / "new" / "place"
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(place))
     with Catalog(ObjectStoreBackend(MemoryStore(), "memory", "memory://umask"), "umask") as catalog:
-        catalog._create()
+        catalog.repository.begin()
         catalog.save("m", {"w": np.arange(100_000)})
         catalog.load("m")
     for folder in (place.parent, place, place / "index", place / "cache"):
@@ -109,7 +109,7 @@ def test_folders_of_an_older_release_are_closed(tmp_path: Path, monkeypatch: pyt
         folder.chmod(0o777)
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(place))
     with Catalog(ObjectStoreBackend(MemoryStore(), "memory", "memory://old"), "old") as catalog:
-        assert catalog._index.path is not None
+        assert catalog.repository.index.path is not None
     for folder in (place / "index", place / "cache"):
         assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -121,12 +121,12 @@ def test_an_index_that_others_could_write_is_computed_anew(tmp_path: Path, monke
     with Catalog.open(url) as catalog:
         catalog.save("m", {"w": np.arange(100_000)})
         catalog.load("m")
-        with catalog._index as index:
+        with catalog.repository.index as index:
             index.db.execute("INSERT INTO trusted VALUES ('sha256:forged', 'stamp', 'sha256:forged')")
-        path = catalog._index.path
+        path = catalog.repository.index.path
     assert path is not None
     path.chmod(0o666)
     with Catalog.open(url) as catalog:
-        assert catalog._index.rows("SELECT * FROM trusted WHERE key = 'sha256:forged'") == []
+        assert catalog.repository.index.rows("SELECT * FROM trusted WHERE key = 'sha256:forged'") == []
         assert catalog.load("m")["w"][-1] == 99_999
     assert not path.stat().st_mode & 0o022

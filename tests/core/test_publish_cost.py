@@ -71,7 +71,7 @@ def test_plug_ins_without_a_hook_are_not_called_for_it(publish: Callable[[], Cat
 def test_a_publish_takes_a_fixed_number_of_statements(publish: Callable[[], Catalog]) -> None:
     catalog = publish()
     told: dict[str, list[str]] = {"index": [], "store": []}
-    for kind, db in (("index", catalog._index.db), ("store", catalog._backend.db)):
+    for kind, db in (("index", catalog.repository.index.db), ("store", catalog.repository.backend.db)):
         db.set_trace_callback(told[kind].append)
     numbers = []
     for _ in range(3):
@@ -80,7 +80,7 @@ def test_a_publish_takes_a_fixed_number_of_statements(publish: Callable[[], Cata
         publish()
         own = {kind: [text for text in texts if not text.startswith("--")] for kind, texts in told.items()}
         numbers.append((len(own["index"]), len(own["store"])))
-    for db in (catalog._index.db, catalog._backend.db):
+    for db in (catalog.repository.index.db, catalog.repository.backend.db):
         db.set_trace_callback(None)
     assert numbers[0] == numbers[1] == numbers[2]
     assert numbers[0][0] <= 36 and numbers[0][1] <= 12

@@ -394,9 +394,9 @@ def test_tags_of_later_are_found_and_those_of_once_are_not(tmp_path: Path, monke
         first.untag("note").untag("ok")
         assert refs(opened, "sooner") == refs(opened, "note") == refs(opened, "true") == []
         assert refs(opened, "name ~ a") == ["a/m@2", "a/m@1"]
-        live, place = words_in(opened._index), opened._index.path
+        live, place = words_in(opened.repository.index), opened.repository.index.path
     assert place is not None
     place.unlink()  # it is made anew
     with Catalog.open(tmp_path / "catalog") as again:
         assert refs(again, "team desk") == ["a/m@2", "a/m@1"]
-        assert words_in(again._index) == live
+        assert words_in(again.repository.index) == live

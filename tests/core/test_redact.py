@@ -311,7 +311,7 @@ def test_names_of_models_and_ids_are_no_tokens(word: str) -> None:
 def stored(catalog: Catalog, ref: str) -> str:
     """All that is written of a version: its manifest, and every entry of the journal."""
     version = catalog.version(ref)
-    manifest = catalog._content.blob(version.digest, "manifest").decode()
+    manifest = catalog.repository.content.blob(version.digest, "manifest").decode()
     return manifest + repr(catalog.history(version.model)) + repr(version) + repr(version.params) + repr(version.tags)
 
 

@@ -51,7 +51,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         catalog.save("m", {"w": [2]}, parents=["m@1"])
         catalog.model("m").update(title=EVIL, description=EVIL, owner=EVIL)
         catalog.model("m").set_card(f"# {EVIL}")
-        at, previous = catalog.position + 1, catalog._index.head.digest  # type: ignore[union-attr]
+        at, previous = catalog.position + 1, catalog.repository.index.head.digest  # type: ignore[union-attr]
     digest = digest_of(b"x")
     published = event(
         "version.published",
@@ -197,7 +197,7 @@ def test_errors_and_what_is_logged_are_clean(hostile: str, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING, logger="catalog_core"), Catalog.open(hostile) as catalog:
         path = Path(hostile.removeprefix("file://")) / entry_key(catalog.position + 1)
         path.write_bytes(EVIL.encode())
-        catalog._refresh(force=True)
+        catalog.repository.refresh(force=True)
     assert caplog.records
     assert all(record.getMessage().isprintable() for record in caplog.records)
 

@@ -112,9 +112,9 @@ class Machine(RuleBasedStateMachine):
         if self.kind != "memory":
             return Catalog.open(self.url)
         catalog = Catalog(ObjectStoreBackend(self.store, "memory", self.url), "memory")
-        catalog._max_staleness = 0.0
-        if catalog._index.head is None:
-            catalog._create()
+        catalog.repository.max_staleness = 0.0
+        if catalog.repository.index.head is None:
+            catalog.repository.begin()
         return catalog
 
     def noted(self) -> None:
@@ -370,7 +370,7 @@ class Machine(RuleBasedStateMachine):
         model.hidden = False
         for number, version in model.versions.items():
             if version.hidden == "perhaps collected":
-                (row,) = self.catalogs[who]._index.rows(
+                (row,) = self.catalogs[who].repository.index.rows(
                     "SELECT deleted FROM versions WHERE name = ? AND number = ?", (name, number)
                 )
                 version.hidden = {0: "", 1: "deleted", 2: "collected"}[row[0]]
@@ -413,12 +413,12 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO)
     def open_again_without_the_index(self, who: int) -> None:
         before = self.catalogs[who]
-        before._refresh(force=True)
-        state = before._index.dump()
+        before.repository.refresh(force=True)
+        state = before.repository.index.dump()
         before.close()
         shutil.rmtree(self.folder / f"cache{who}")
         self.catalogs[who] = self.opened(who)
-        assert self.catalogs[who]._index.dump() == state
+        assert self.catalogs[who].repository.index.dump() == state
 
     # -- looks --------------------------------------------------------------------------------------------------
 

@@ -28,10 +28,10 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def staged(catalog: Catalog) -> tuple[Writer, ComponentDirectory, Path]:
-    assert catalog._backend.files is not None
-    folder = catalog._backend.files.staging() / "draft"
+    assert catalog.repository.backend.files is not None
+    folder = catalog.repository.backend.files.staging() / "draft"
     folder.mkdir()
-    writer = Writer(catalog._backend, catalog._index)
+    writer = Writer(catalog.repository.backend, catalog.repository.index)
     directory = ComponentDirectory(writer, lambda: folder)
     return writer, directory, directory.path("sub/weights.bin", STRIDE)
 
@@ -50,7 +50,7 @@ def test_a_new_file_is_taken(catalog: Catalog) -> None:
     ]
     assert not path.exists() and writer.written == len(CONTENT)
     writer.publish_packs()
-    assert catalog._content.stored(digest, "it") == CONTENT
+    assert catalog.repository.content.stored(digest, "it") == CONTENT
     writer.discard()
 
 
@@ -76,7 +76,7 @@ def test_of_a_file_that_is_known_in_part_only_the_rest_is_written(catalog: Catal
     writer.remember()
     writer.discard()
     changed = CONTENT[:STRIDE] + bytes(STRIDE) + CONTENT[2 * STRIDE :]
-    writer = Writer(catalog._backend, catalog._index)
+    writer = Writer(catalog.repository.backend, catalog.repository.index)
     directory = ComponentDirectory(writer, lambda: path.parent.parent)
     again = directory.path("sub/weights.bin", STRIDE)
     again.write_bytes(changed)

@@ -94,7 +94,7 @@ def stored() -> tuple[bytes, bytes]:
         ) as draft:  # fmt: skip
             version = draft.save()
         layout = draft._layout
-        return catalog._content.blob(version.digest, "it"), catalog._content.blob(layout, "it")
+        return catalog.repository.content.blob(version.digest, "it"), catalog.repository.content.blob(layout, "it")
 
 
 MANIFEST, LAYOUT = stored()

@@ -213,7 +213,7 @@ def test_another_project_gets_a_model_of_its_own(
 def test_a_model_is_pulled_into_another_catalog_once(
     server: DataScienceServer, catalog: Catalog, options: Options, tmp_path: Path
 ) -> None:
-    catalog.name = "a: folder"  # that of a catalog that was opened by its place
+    catalog.repository.name = "a: folder"  # that of a catalog that was opened by its place
     version = saved(
         catalog, metrics={"auc": 0.75}, params={"lr": 0.5}, taxonomy={"use_case": "fast simulation"},
         tags={"team": "x"}, custom={"beam": {"value": "July", "category": "Training Profile", "description": "which"}},

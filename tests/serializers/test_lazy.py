@@ -67,7 +67,7 @@ class Counting(FaultyStore):
 def far(store: Any) -> Catalog:
     catalog = Catalog(ObjectStoreBackend(store, "memory", "memory://far"), "far", max_staleness=0)
     if catalog.position < 0:
-        catalog._create()
+        catalog.repository.begin()
     return catalog
 
 

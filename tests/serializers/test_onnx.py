@@ -169,7 +169,7 @@ def test_a_stored_graph_cannot_reach_what_is_not_stored_with_it(catalog: Catalog
     catalog.save("raw", components={"files": tmp_path / "net"})
     artifact = catalog.artifact("raw")
     reader = artifact.reader(artifact.find("files"))
-    serializer = catalog._registry.serializer("onnx")
+    serializer = catalog.repository.registry.serializer("onnx")
     with pytest.raises(SerializationError, match="not allowed"):
         serializer.load(reader, None, None, {})
     assert path.exists()

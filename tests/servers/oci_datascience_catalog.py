@@ -53,7 +53,7 @@ def registry() -> Registry:
 def opened(folder: Path, name: str = "here") -> Catalog:
     catalog = Catalog.open(folder)
     catalog.name = name
-    catalog._registry = registry()
+    catalog.repository.registry = registry()
     return catalog
 
 

@@ -59,7 +59,7 @@ def opened(job: dict[str, Any]) -> Catalog:
         backend = ObjectStoreBackend(far, backend.name, backend.url)
     catalog = Catalog(backend, "place", actor=job["name"], max_staleness=0)
     if catalog.position < 0:
-        catalog._create()
+        catalog.repository.begin()
     return catalog
 
 
@@ -81,7 +81,7 @@ def right(catalog: Catalog, number: int) -> list[Any]:
 
 def write(catalog: Catalog, job: dict[str, Any], going: Callable[[], bool], log: Log) -> None:
     """Save again and again; the appends are in the log as well."""
-    journal = catalog._backend.journal
+    journal = catalog.repository.backend.journal
     append = journal.append
 
     def timed(*args: Any) -> Any:

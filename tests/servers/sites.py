@@ -94,8 +94,8 @@ class World:
 
     def _catalog(self, store: Any, url: str, **more: Any) -> Catalog:
         catalog = Catalog(ObjectStoreBackend(store, "hybrid", url), "h", max_staleness=0, **more)
-        if catalog._index.head is None:
-            catalog._create()
+        if catalog.repository.index.head is None:
+            catalog.repository.begin()
         self._opened.append(catalog)
         return catalog
 
@@ -116,4 +116,4 @@ def big(catalog: Catalog, ref: str) -> str:
     """The key of the largest blob of a version."""
     chunks = [chunk for parts in catalog.artifact(ref).layout.values() for chunk in parts]
     largest = max(chunks, key=lambda chunk: chunk.length)
-    return catalog._index.key(largest.pack or largest.digest)
+    return catalog.repository.index.key(largest.pack or largest.digest)

@@ -51,14 +51,14 @@ class StoredArtifact:
         self.manifest = manifest
         self.layout = layout
         self.what = what
-        self._content = content
-        self._registry = registry
+        self.content = content
+        self.registry = registry
         self._loaded: dict[tuple[str, str | None], Any] = {}
 
     def reader(self, component: Component) -> ComponentReader:
         """The checked files of a component."""
         files = {file.name: (file.digest, file.size) for file in component.files}
-        return ComponentReader(self._content, component.meta, files, self.layout, f"{self.what}#{component.name}")
+        return ComponentReader(self.content, component.meta, files, self.layout, f"{self.what}#{component.name}")
 
     def find(self, name: str) -> Component:
         """The component called `name`. Raises `NotFound` with the nearest names."""
@@ -78,7 +78,7 @@ class StoredArtifact:
             if device not in (None, "cpu"):
                 raise InvalidInput(f"{name!r} are files, which lie on no {device!r}", hint="load them without device=")
             return self._load_files(component, into, options)
-        serializer = self._registry.serializer(component.serializer)
+        serializer = self.registry.serializer(component.serializer)
         known = ("trust", "as_", "copy", *getattr(serializer, "load_options", ()))
         for key in options:
             if key not in known:
@@ -139,14 +139,14 @@ class StoredArtifact:
 
     def call(self, component: str, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Artifact.call`."""
-        serializer = self._registry.serializer(self.find(component).serializer)
+        serializer = self.registry.serializer(self.find(component).serializer)
         with running(component, method):
             outputs: Mapping[str, Any] = serializer.call(obj, method, inputs)
         return outputs
 
     def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Artifact.fit`."""
-        serializer = self._registry.serializer(self.find(component).serializer)
+        serializer = self.registry.serializer(self.find(component).serializer)
         with running(component, method):
             return fit(values, list(serializer.inputs(obj, method) or ()))
 
@@ -162,13 +162,13 @@ class StoredArtifact:
         by component) that were taken when it was made; None where there are none."""
         if self.manifest.baseline is None:
             return None
-        value: dict[str, Any] = parse(self._content.blob(self.manifest.baseline, f"baseline of {self.what}"))
+        value: dict[str, Any] = parse(self.content.blob(self.manifest.baseline, f"baseline of {self.what}"))
         return value
 
     def distributions(self) -> dict[str, str]:
         """What was installed where it was made: distribution → version; empty where nobody noted it."""
         lock = self.manifest.environment.get("distributions")
-        value: dict[str, str] = parse(self._content.blob(lock, f"environment of {self.what}")) if lock else {}
+        value: dict[str, str] = parse(self.content.blob(lock, f"environment of {self.what}")) if lock else {}
         return value
 
     def example(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
@@ -193,7 +193,7 @@ class StoredArtifact:
         component = example_of(self.manifest)
         if component is None:
             return None
-        serializer = self._registry.serializer(component.serializer)
+        serializer = self.registry.serializer(component.serializer)
         return examples.read(serializer.load(self.reader(component), None, None, {"as_": "numpy"}))
 
 

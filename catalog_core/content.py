@@ -66,7 +66,7 @@ class Content:
         progress: Callable[[], Callable[[int, int], None] | None] = lambda: None,
     ) -> None:
         self.remote = Fetcher(backend, index, cache, progress) if backend.capabilities.remote else None
-        self._fetched: dict[str, str] = {}  # digest → stamp of a file that this process fetched and checked
+        self.fetched: dict[str, str] = {}  # digest → stamp of a file that this process fetched and checked
         self.backend = backend
         self.index = index
         self.policy = policy
@@ -87,7 +87,7 @@ class Content:
             return self._remote_blob(digest, what)
         else:
             data = self.stored(digest, what)
-        self._check(digest_of(data), digest, what)
+        self.check(digest_of(data), digest, what)
         return data
 
     def _remote_blob(self, digest: str, what: str) -> bytes:
@@ -104,15 +104,15 @@ class Content:
         `Fetcher.fetch` for `keep`."""
         if self.remote is None or self.remote.cache is None:
             return
-        far = [chunk for chunk in chunks if self._lies_alone(chunk) and self.remote.path(chunk.digest) is None]
+        far = [chunk for chunk in chunks if self.lies_alone(chunk) and self.remote.path(chunk.digest) is None]
         if far:
             self.remote.fetch(far, what, keep=keep)
             for chunk in far:
                 path = self.remote.path(chunk.digest)
                 if path is not None:
-                    self._fetched[chunk.digest] = stamp_of(path)[0]
+                    self.fetched[chunk.digest] = stamp_of(path)[0]
 
-    def _lies_alone(self, chunk: Chunk) -> bool:
+    def lies_alone(self, chunk: Chunk) -> bool:
         """Whether a chunk becomes a file of the cache; small ones may be in the journal or in memory."""
         return chunk.digest not in self.memory and (chunk.pack is not None or chunk.length > SMALL)
 
@@ -131,7 +131,8 @@ class Content:
         except BlobMissing as exc:
             raise missing(self.backend, key, what) from exc
 
-    def _check(self, actual: str, digest: str, what: str) -> None:
+    def check(self, actual: str, digest: str, what: str) -> None:
+        """Raises `IntegrityError` where `actual`, the digest of what was read, is another one."""
         check(self.backend, actual, digest, what)
 
     def path_of(self, digest: str) -> Path | None:
@@ -149,7 +150,7 @@ class Content:
             return
         view = mapped.view
         stamp, changed = mapped.stamp()
-        if stamp and self._fetched.get(key) == stamp:
+        if stamp and self.fetched.get(key) == stamp:
             return
         todo = list(chunks)
         if self.policy == "first-use" and stamp:
@@ -176,7 +177,7 @@ class Content:
             with ThreadPoolExecutor(THREADS) as pool:
                 found = list(pool.map(digest, todo))
         for chunk, actual in zip(todo, found, strict=True):
-            self._check(actual, chunk.digest, what)
+            self.check(actual, chunk.digest, what)
         settled = stamp and time.time_ns() - changed > CLOCK_GRAIN  # else a later change could bear the same time
         if self.policy == "first-use" and settled and self.index.path is not None and key not in self.overlay:
             if self.remote is not None and self.remote.cache is not None:
@@ -299,7 +300,7 @@ class ComponentReader:
         if self._content.remote is not None:
             return self._content.remote.chunk(chunk, what)
         data = self._content.stored(key, what, chunk.offset, chunk.length)
-        self._content._check(digest_of(data), chunk.digest, what)
+        self._content.check(digest_of(data), chunk.digest, what)
         return memoryview(data)
 
     def _checked(self, key: str, writable: bool, chunks: Sequence[Chunk], what: str) -> memoryview | None:
@@ -345,9 +346,9 @@ class ComponentReader:
         remote, what = self._content.remote, f"{self._what}/{name}"
         assert remote is not None
         chunks = self._chunks(name)
-        large = remote.pieces([chunk for chunk in chunks if self._content._lies_alone(chunk)], what)
+        large = remote.pieces([chunk for chunk in chunks if self._content.lies_alone(chunk)], what)
         for chunk in chunks:
-            yield next(large) if self._content._lies_alone(chunk) else self._chunk(chunk, what)
+            yield next(large) if self._content.lies_alone(chunk) else self._chunk(chunk, what)
 
     def open(self, name: str) -> BinaryIO:
         """See `interfaces.serializer.Reader.open`."""

@@ -226,7 +226,7 @@ class _Check:
             else:
                 data = content.stored(chunk.pack or digest, what, chunk.offset, chunk.length)
                 if len(data) == chunk.length:
-                    content._check(digest_of(data), digest, what)
+                    content.check(digest_of(data), digest, what)
             if len(data) != chunk.length:
                 raise IntegrityError(f"{what}: {chunk.pack or digest} in {content.backend.name} is cut short")
         except CatalogError as exc:

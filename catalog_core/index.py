@@ -153,7 +153,7 @@ class Index:
             self._create()
         elif self.meta("schema") != SCHEMA:
             raise sqlite3.DatabaseError("another schema")
-        self._load_head()
+        self.load_head()
 
     def _create(self) -> None:
         with self:
@@ -162,7 +162,8 @@ class Index:
                     self.db.execute(statement)
                 self.db.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA,))
 
-    def _load_head(self) -> None:
+    def load_head(self) -> None:
+        """Forget what is kept in memory: the file says how far the state goes."""
         position = self.meta("position")
         self.head = None if position is None else Head(position, self.meta("digest"))
         self.epoch: int = self.meta("epoch") or 0  # of the newest entry
@@ -197,6 +198,11 @@ class Index:
             self._db.close()
 
     @property
+    def erases(self) -> bool:
+        """Whether anything was erased."""
+        return self._reducer.erased
+
+    @property
     def time(self) -> int:
         """The time of the newest entry, in milliseconds since 1970 (UTC)."""
         return self._reducer.time
@@ -228,7 +234,7 @@ class Index:
                 clock.sleep(0.0 if tries < 50 else 0.0002)  # mostly it is a commit away
         made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         if made and self.meta("position") != (self.head and self.head.position):
-            self._load_head()
+            self.load_head()
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
@@ -244,7 +250,7 @@ class Index:
                     if self.db.in_transaction:  # SQLite itself gives up some when the disk is full
                         self.db.execute("ROLLBACK")
                     if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                        self._load_head()  # else its tables were being made
+                        self.load_head()  # else its tables were being made
             finally:
                 self.lock.release()
 

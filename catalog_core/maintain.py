@@ -71,7 +71,7 @@ def pin(repository: Repository, version: Version) -> Pin:
     artifact = version.artifact
     chunks = [chunk for parts in artifact.layout.values() for chunk in parts]
     content.fetch(chunks, version.ref, keep=True)
-    for digest in {chunk.digest for chunk in chunks if not content._lies_alone(chunk)}.union(artifact.manifest.notes):
+    for digest in {chunk.digest for chunk in chunks if not content.lies_alone(chunk)}.union(artifact.manifest.notes):
         data = content.blob(digest, version.ref)
         inlined = repository.index.rows("SELECT 1 FROM inlined WHERE key = ?", (repository.index.key(digest),))
         if not inlined and cache.path(digest) is None:  # its disk is full

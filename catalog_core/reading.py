@@ -267,7 +267,7 @@ class Reading:
 
     def forget_erased(self) -> None:
         """Take what was erased out of this machine's cache."""
-        if self.cache is None or not self.index._reducer.erased:
+        if self.cache is None or not self.index.erases:
             return
         for position, ordinal in self.index.rows(
             "SELECT position, ordinal FROM events WHERE type = 'blobs.erased' AND rejected IS NULL AND position > ?",

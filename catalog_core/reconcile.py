@@ -256,7 +256,7 @@ def _copy_of(index: Index) -> Index:
     trial = Index(None, index.place)
     with index.lock:
         index.db.backup(trial.db)
-    trial._load_head()
+    trial.load_head()
     return trial
 
 

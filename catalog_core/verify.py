@@ -106,7 +106,7 @@ def check(artifact: StoredArtifact, folder: Path, timeout: float = TIMEOUT, *, t
 
 
 def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any]:
-    content = artifact._content
+    content = artifact.content
     places: dict[str, list[Any]] = {}
     for chunks in artifact.layout.values():
         content.fetch([chunk for chunk in chunks if chunk.pack is None], artifact.what)
@@ -127,7 +127,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
         "layout": write_layout(artifact.layout),
         "places": {name: place[0] for name, place in places.items()},
         "path": _clean_path(),
-        "plugins": list(artifact._registry.modules.items()),
+        "plugins": list(artifact.registry.modules.items()),
         "roots": roots,
         "recorded": recorded,
         "what": artifact.what,
@@ -137,7 +137,7 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
 
 
 def _own(artifact: StoredArtifact) -> list[str]:
-    return ["catalog_core", *[re.split(r"[.:]", value)[0] for value in artifact._registry.modules.values()]]
+    return ["catalog_core", *[re.split(r"[.:]", value)[0] for value in artifact.registry.modules.values()]]
 
 
 def _spill(folder: Path, digest: str, data: bytes) -> Path:

@@ -107,7 +107,7 @@ def main(spec: dict[str, Any]) -> None:
     content.overlay = {name: Path(path) for name, path in spec["places"].items()}
     content.memory = {}
     content.remote = None  # what was far was fetched for this process
-    content._fetched = {}
+    content.fetched = {}
     content.policy = "always"
     content.backend = _Place()  # type: ignore[assignment]
     content.index = _NoIndex()  # type: ignore[assignment]

@@ -176,7 +176,7 @@ def _inputs(artifact: StoredArtifact, component: Component, method: str) -> list
             f"component {component.name!r} holds weights only, and could not be run there",
             hint="publish it with an example, so that its graph is stored",
         )
-    names = artifact._registry.serializer(component.serializer).inputs(obj, method)
+    names = artifact.registry.serializer(component.serializer).inputs(obj, method)
     return None if names is None else list(names)
 
 

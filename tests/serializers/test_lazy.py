@@ -124,7 +124,7 @@ def test_the_bytes_of_the_others_may_be_broken(kind: str, tmp_path: Path) -> Non
         artifact = catalog.artifact("m")
         for file in artifact.find("first").files:
             for chunk in artifact.layout.get(file.digest) or ():
-                path = artifact._content.path_of(chunk.pack or chunk.digest)
+                path = artifact.content.path_of(chunk.pack or chunk.digest)
                 if path is None or not path.exists():
                     continue  # a small one, in the journal
                 data = bytearray(path.read_bytes())

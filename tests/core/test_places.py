@@ -34,7 +34,7 @@ with Catalog.open(sys.argv[1]) as catalog:
         except ReadOnly:
             continue
         raise AssertionError("it was written")
-print("read", catalog.index_place)
+print("read", catalog.repository.index_place)
 """
 
 
@@ -115,7 +115,7 @@ def test_an_index_in_memory_checks_what_it_loads_and_sees_others(
     monkeypatch.setenv("CATALOG_TEST_MOUNTS", str(mounts))
     url = f"sqlite://{tmp_path}/near/catalog"
     with Catalog.open(url) as first, Catalog.open(url) as second:
-        assert "in memory" in first.index_place
+        assert "in memory" in first.repository.index_place
         first.save("m", weights())
         for _ in range(2):
             np.testing.assert_array_equal(second.load("m")["w"], weights()["w"])

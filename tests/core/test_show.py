@@ -20,7 +20,8 @@ EVIL = "a\x1b[31m\r\n<script>alert(1)</script>&"
 @pytest.fixture
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
-    with Catalog.open(tmp_path / "catalog", actor=EVIL) as catalog:
+    with Catalog.open(tmp_path / "catalog") as catalog:
+        catalog.repository.actor = EVIL  # as a journal that somebody else wrote may have it
         rng = np.random.default_rng(0)
         weights = {"w": rng.standard_normal((100, 100)).astype("f4"), "b": np.zeros(3, "f4")}
         metrics = {"loss": 0.2083333283662796, "events": 12_345_678, "rate": 3.5e-7}

@@ -35,7 +35,8 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     url = f"file://{tmp_path}/catalog"
-    with Catalog.open(url, actor=EVIL) as catalog:
+    with Catalog.open(url) as catalog:
+        catalog.repository.actor = EVIL  # as a journal that somebody else wrote may have it
         catalog.save(
             "m",
             {"w": [1]},

@@ -52,7 +52,7 @@ def registry() -> Registry:
 
 def opened(folder: Path, name: str = "here") -> Catalog:
     catalog = Catalog.open(folder)
-    catalog.name = name
+    catalog.repository.name = name
     catalog.repository.registry = registry()
     return catalog
 

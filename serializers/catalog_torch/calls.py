@@ -31,7 +31,7 @@ _PLACES = frozenset(
     """.split()
 )
 _SAME_NUMBERS = frozenset(  # views and copies of as many numbers as they are given
-    "view reshape _reshape_copy _unsafe_view view_copy unflatten expand broadcast_to broadcast_in_dim "
+    "view reshape _reshape_copy _unsafe_view view_copy unflatten "
     "sum_to_size split_with_sizes unsafe_split_with_sizes split_with_sizes_copy split unsafe_split split_copy".split()
 )
 _PARTS = frozenset(["chunks", "sections", "groups", "num_groups"])

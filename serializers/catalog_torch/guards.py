@@ -40,9 +40,10 @@ def _guarded(target: Any) -> Any:
     """`target` behind its check; None where it needs none."""
     if target in (python.mul, python.pow, python.add, python.sub):
         return _bounded(target)
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+    if not isinstance(target, torch._ops.OpOverload):
         return None
-    check = _CHECKS.get(target._schema.name.removeprefix("aten::"))
+    name = target._schema.name.removeprefix("aten::")
+    check = _CHECKS.get(name, _CHECKS.get(name.removesuffix("_")))  # in place it is the same operator
     if check is None:
         return None
     arguments = target._schema.arguments
@@ -53,7 +54,7 @@ def _guarded(target: Any) -> Any:
         check({**defaults, **dict(zip(names, args, strict=False)), **kwargs})
         return target(*args, **kwargs)
 
-    run.__name__ = f"checked_{target._schema.name.removeprefix('aten::')}_{target._overloadname}"
+    run.__name__ = f"checked_{name.replace('::', '_')}_{target._overloadname}"
     return run
 
 
@@ -157,6 +158,42 @@ def _pairs(call: Mapping[str, Any]) -> None:
     _need(call["self"].dim() == 2 and call["self"].is_floating_point(), "distances within something else than rows")
 
 
+def _attention(call: Mapping[str, Any]) -> None:
+    """Of the kernels below `scaled_dot_product_attention`, which compares what they are given."""
+    query, key, value = call["query"], call["key"], call["value"]
+    good = query.dim() == key.dim() == value.dim() == 4 and query.dtype == key.dtype == value.dtype
+    good = good and query.is_floating_point() and query.shape[:2] == key.shape[:2] == value.shape[:2]
+    good = good and key.shape[2] == value.shape[2] and query.shape[3] == key.shape[3] == value.shape[3]
+    _need(good, "an attention whose queries, keys and values are of different sizes")
+    for name in ("attn_mask", "attn_bias"):
+        mask = call.get(name)
+        if mask is not None:
+            sizes = (*query.shape[:3], key.shape[2])
+            fits = mask.dim() in (2, 4) and all(
+                size in (1, wanted) for size, wanted in zip(reversed(mask.shape), reversed(sizes), strict=False)
+            )
+            _need(fits and mask.dtype in (torch.bool, query.dtype), f"an attention with a mask of {list(mask.shape)}")
+
+
+def _divided(call: Mapping[str, Any]) -> None:
+    if call.get("rounding_mode") == "trunc":
+        _quotient(call)
+
+
+def _quotient(call: Mapping[str, Any]) -> None:
+    """The least integer divided by -1 ends the process: the result is one more than its type can hold."""
+    one, other = call["self"], call["other"]
+    tensors = [value for value in (one, other) if isinstance(value, torch.Tensor)]
+    if not _known(*tensors) or any(value.is_floating_point() or value.is_complex() for value in tensors):
+        return
+    if any(isinstance(value, float) for value in (one, other)):
+        return
+    least = torch.iinfo(kind).min if (kind := torch.result_type(one, other)) not in (torch.bool, torch.uint8) else None
+    if least is not None:
+        over = torch.logical_and(torch.as_tensor(one) == least, torch.as_tensor(other) == -1)
+        _need(not bool(over.any()), f"{least} divided by -1, which no {str(kind)[6:]} can hold")
+
+
 def _observed(call: Mapping[str, Any]) -> None:
     value, rows = call["self"], call["per_row_fake_quant"]
     good = value.dtype is torch.float32 and value.numel() > 0 and (not rows or 0 <= call["ch_axis"] < value.dim())
@@ -189,6 +226,13 @@ def _resized(call: Mapping[str, Any]) -> None:
         _make(_product([*value.shape[: value.dim() - len(sizes)], *sizes]))
     elif scales is not None:
         _make(value.numel() * _product(scales))
+
+
+def _spread(call: Mapping[str, Any]) -> None:
+    """A view may repeat one number without end, and what reads it takes as long."""
+    value, sizes = call["self"] if "self" in call else call["a"], call["size"] if "size" in call else call["shape"]
+    own = [*[1] * (len(sizes) - value.dim()), *value.shape]
+    _make(_product(have if size == -1 else size for size, have in zip(sizes, own, strict=False)))
 
 
 def _padded(call: Mapping[str, Any]) -> None:
@@ -249,6 +293,16 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys(["_weight_norm", "_weight_norm_interface"], _norm),
     **dict.fromkeys(["linalg_eigvals", "linalg_eig", "linalg_cond"], _finite),
     **dict.fromkeys(["fused_moving_avg_obs_fake_quant", "_fused_moving_avg_obs_fq_helper"], _observed),
+    **dict.fromkeys(
+        [f"_scaled_dot_product_{kind}_attention{ends}" for kind in ("flash", "efficient", "cudnn")
+         for ends in ("", "_for_cpu")],
+        _attention,
+    ),
+    **dict.fromkeys(["div", "divide"], _divided),
+    "prims::div": _quotient,
+    **dict.fromkeys(["expand", "expand_copy", "broadcast_to", "prims::broadcast_in_dim"], _spread),
+    "prims::full": _sized("shape"),
+    "prims::iota": _sized("length"),
     "_pdist_forward": _pairs,
     "as_strided": _strided,
     **dict.fromkeys(

@@ -491,7 +491,7 @@ def test_constants_larger_than_their_bytes_are_refused(sizes: list[int], stored:
         tables.fits("constant", meta, stored)
 
 
-O = torch.ops.aten  # noqa: E741
+O, P = torch.ops.aten, torch.ops.prims  # noqa: E741
 LONG = torch.tensor([0, 1, 2])
 
 
@@ -520,6 +520,18 @@ LONG = torch.tensor([0, 1, 2])
         (O.upsample_nearest2d.vec, (IMAGE, None, [1e6, 1e6])),
         (O.constant_pad_nd.default, (ROWS, [1 << 40, 0])),
         (O.diag_embed.default, (torch.zeros(1 << 17),)),
+        (O.expand.default, (torch.zeros(1), [1 << 40])),
+        (O.expand.default, (torch.zeros(1 << 20, 1), [-1, 1 << 20])),
+        (O.broadcast_to.default, (torch.zeros(1), [1 << 40])),
+        (P.broadcast_in_dim.default, (torch.zeros(1), [1 << 40], [0])),
+        (P.full.default, ([1 << 40], 0.0)),
+        (P.iota.default, (1 << 40,)),
+        (P.div.default, (torch.tensor([-(1 << 63)]), torch.tensor([-1]))),
+        *[
+            (kernel.default, (torch.ones(2, 1, 3, 8), torch.ones(*sizes), torch.ones(*sizes)))
+            for kernel in (O._scaled_dot_product_flash_attention_for_cpu, O._scaled_dot_product_flash_attention)
+            for sizes in ((1, 1, 4, 8), (2, 2, 4, 8), (2, 1, 4, 9))
+        ],
         (O.outer.default, (torch.zeros(1 << 17), torch.zeros(1 << 17))),
     ],
     ids=lambda value: str(value) if not isinstance(value, tuple) else "",
@@ -527,6 +539,32 @@ LONG = torch.tensor([0, 1, 2])
 def test_what_torch_itself_trusts_is_checked_when_the_graph_runs(operator: Any, args: Any) -> None:
     with pytest.raises(ValueError, match="the graph asks for"):
         guards._guarded(operator)(*args)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("operator", [O.div.Tensor_mode, O.div_.Tensor_mode, O.divide.Tensor_mode])
+def test_the_least_integer_is_not_divided_by_minus_one(operator: Any, kind: torch.dtype) -> None:
+    """The processor ends a process for it, also where an honest graph gets it as an input."""
+    least = torch.iinfo(kind).min
+    checked = guards._guarded(operator)
+    with pytest.raises(ValueError, match=f"{least} divided by -1"):
+        checked(torch.tensor([1, least], dtype=kind), torch.tensor(-1, dtype=kind), rounding_mode="trunc")
+    done = checked(torch.tensor([7, least], dtype=kind), torch.tensor([-1, 1], dtype=kind), rounding_mode="trunc")
+    assert done.tolist() == [-7, least]
+    if operator is O.div.Tensor_mode:
+        floor = checked(torch.tensor([7], dtype=kind), torch.tensor([-2], dtype=kind), rounding_mode="floor")
+        assert floor.tolist() == [-4]
+
+
+def test_attention_and_views_run_as_before_behind_their_checks() -> None:
+    query, key = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8)
+    kernel = O._scaled_dot_product_flash_attention_for_cpu.default
+    for mask in (None, torch.zeros(4, 5), torch.zeros(2, 1, 4, 5), torch.zeros(2, 3, 4, 5)):
+        given = (query, key, key, 0.0, False)
+        assert torch.equal(guards._guarded(kernel)(*given, attn_mask=mask)[0], kernel(*given, attn_mask=mask)[0])
+    with pytest.raises(ValueError, match="with a mask of"):
+        guards._guarded(kernel)(query, key, key, attn_mask=torch.zeros(7, 5))
+    assert guards._guarded(O.expand.default)(torch.ones(3, 1), [2, -1, 4]).shape == (2, 3, 4)
 
 
 def test_a_loaded_graph_runs_behind_the_checks() -> None:

@@ -77,19 +77,27 @@ def _yaml(data: str, by_name: bool) -> Problems:
     """Tags that make Python objects, and the same keys as in JSON. Nothing is made: only nodes are looked at."""
     import yaml
 
+    from catalog_scan.nodes import TooDeep, documents
+
     if len(data) > MAX_YAML:
         yield "cannot read", f"it is YAML of more than {MAX_YAML:,} characters"
         return
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = list(yaml.compose_all(data, Loader=loader))
-    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+        for document in documents(data):
+            yield from _nodes(document)
+    except TooDeep as exc:
+        yield "cannot read", str(exc)
+    except (yaml.YAMLError, RecursionError, ValueError) as exc:  # a reader runs the documents before it
         if by_name and re.search(r"!!python/|2002:python/", data):
             yield "code", "it holds a tag of YAML that makes a Python object"
         elif by_name and re.search(r"_target_|loader_module|class_path", data):
             yield "cannot read", f"it is no YAML: {' '.join(str(exc).split())[:120]}"
-        return
-    waiting, seen = [node for node in documents if node is not None], set[int]()
+
+
+def _nodes(document: Any) -> Problems:
+    import yaml
+
+    waiting, seen = [document], set[int]()
     while waiting:
         node = waiting.pop()
         if id(node) in seen:

@@ -541,6 +541,8 @@ def test_texts_of_installed_packages_raise_no_alarm() -> None:
         ("conf.yaml", "a: &a {_target_: subprocess.run}\nb: *a\n", "call"),
         ("conf.yaml", "optimizer:\n  class_path: evil.Optimizer\n", "call"),
         ("conf.yaml", "a: !!python/object/apply:os.system ['id']\n", "code"),
+        ("c.yaml", "%TAG ! tag:yaml.org,2002:\n---\n!python/object/apply:os.system [id]\n...\n---\n[\n", "code"),
+        *[("c.yaml", deep * 100_000, "cannot read") for deep in ("[", "- ", "{a: ", "? ")],
         ("NOTES", "%TAG ! tag:yaml.org,2002:python/\n---\na: !object/apply:os.system [id]\n", "code"),
         ("config.json", '{"auto_map": {"AutoModel": "modeling.Net"}}', "code"),
         ("train.ipynb", '{"cells": [{"cell_type": "code", "source": "1"}], "nbformat": 4}', "code"),

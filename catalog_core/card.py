@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from catalog_core.errors import InvalidInput
+from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.show import size
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ LIBRARIES = {"torch": "pytorch", "tensorflow": "tf-keras", "sklearn": "scikit-le
 
 def head(text: str) -> dict[str, Any]:
     """The fields of a card's head; empty where it has none. Raises `InvalidInput` for one that cannot be read."""
-    import yaml
+    from catalog_core.plain_yaml import read
 
     if not text.startswith("---\n"):
         return {}
@@ -26,9 +26,9 @@ def head(text: str) -> dict[str, Any]:
     if not end or len(found) > MAX_HEAD:
         raise InvalidInput("the head of the card does not end with a line of three dashes")
     try:
-        fields = yaml.safe_load(found)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise InvalidInput(f"the head of the card is no YAML: {' '.join(str(exc).split())[:300]}") from exc
+        fields = read(found, "the head of the card")
+    except SerializationError as exc:
+        raise InvalidInput(exc.message) from exc
     if fields is not None and not isinstance(fields, dict):
         raise InvalidInput("the head of the card is no mapping")
     return {str(key): value for key, value in (fields or {}).items()}

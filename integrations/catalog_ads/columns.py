@@ -13,6 +13,7 @@ import attrs
 
 from catalog_ads import schema
 from catalog_ads.plain import Plain, pandas, to_yaml, write_text
+from catalog_core import plain_yaml
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 
 _STATS = {
@@ -112,9 +113,7 @@ class Schema:
             return cls.from_json(path.read_text(encoding="utf-8"))
         if path.suffix.lower() not in (".yaml", ".yml"):
             raise InvalidInput(f"{path.name} is neither JSON nor YAML")
-        import yaml
-
-        return cls.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return cls.from_dict(plain_yaml.read(path.read_text(encoding="utf-8"), path.name))
 
     @classmethod
     def of(cls, path: Path) -> Self:

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import attrs
 
-from catalog_core.errors import InvalidInput, MissingPlugin
+from catalog_core import plain_yaml
+from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 
 
 def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> Any:
@@ -109,9 +110,7 @@ class Plain:
     @classmethod
     def from_yaml(cls, yaml_string: str | None = None, uri: str | None = None, **options: Any) -> Self:
         """An object from a YAML text, or a local file of one. Raises `InvalidInput`."""
-        import yaml
-
-        return cls._read(yaml_string, uri, yaml.safe_load)
+        return cls._read(yaml_string, uri, lambda text: plain_yaml.read(text, "the text"))
 
     @classmethod
     def from_string(cls, obj_string: str | None = None, uri: str | None = None, **options: Any) -> Self:
@@ -124,12 +123,8 @@ class Plain:
             raise InvalidInput("Must provide either a text or the path of a file")
         try:
             return cls.from_dict(parse(text or Path(str(uri)).expanduser().read_text(encoding="utf-8")))
-        except (ValueError, RecursionError) as exc:
+        except (ValueError, RecursionError, SerializationError) as exc:
             raise InvalidInput(f"that is no {cls.__name__}: {str(exc)[:200]}") from exc
-        except Exception as exc:
-            if type(exc).__module__.partition(".")[0] == "yaml":
-                raise InvalidInput(f"that is no {cls.__name__}: {' '.join(str(exc).split())[:200]}") from exc
-            raise
 
     def __repr__(self) -> str:
         return str(self.to_yaml())

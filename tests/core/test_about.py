@@ -250,6 +250,12 @@ def test_a_card_is_begun_from_what_is_known(catalog: Catalog) -> None:
     assert catalog.model("m").set_card(text).card_data["metrics"] == ["auc"]
 
 
+def merged(count: int) -> str:
+    """YAML whose keys are written out twice as often by each line, if somebody does."""
+    lines = (f"a{n}: &a{n}\n  <<: [*a{n - 1}, *a{n - 1}]\n" for n in range(1, count))
+    return "a0: &a0 {x: 1}\n" + "".join(lines)
+
+
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
@@ -260,6 +266,8 @@ def test_a_card_is_begun_from_what_is_known(catalog: Catalog) -> None:
         ("---\n- a\n---\n", None),
         ("---\na: [\n---\n", None),
         ("---\na: !!python/object/apply:os.system ['true']\n---\n", None),
+        ("---\na: " + "[" * 1000 + "\n---\n", None),
+        ("---\n" + merged(60) + "---\n", None),
     ],
 )
 def test_the_head_of_a_card_is_read_and_runs_nothing(catalog: Catalog, text: str, fields: Any) -> None:

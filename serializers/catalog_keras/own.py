@@ -32,11 +32,14 @@ class Own:
 
     def same(self, other: Own) -> bool:
         """Whether two reports say the same, bit by bit."""
-        return (
-            self.arrays.keys() == other.arrays.keys()
-            and all(_bits(value) == _bits(other.arrays[key]) for key, value in self.arrays.items())
-            and (self.variables, self.assets, self.learned) == (other.variables, other.assets, other.learned)
-        )
+        return self.arrays.keys() == other.arrays.keys() and self.variables == other.variables and self.agrees(other)
+
+    def agrees(self, other: Own) -> bool:
+        """Whether another report has the same arrays of this one, bit by bit, and the same files and lessons. It may
+        have more arrays, of variables that it does not know by name."""
+        return all(
+            key in other.arrays and _bits(value) == _bits(other.arrays[key]) for key, value in self.arrays.items()
+        ) and ((self.assets, self.learned) == (other.assets, other.learned))
 
 
 def _bits(array: Any) -> tuple[str, tuple[int, ...], bytes]:

@@ -44,9 +44,6 @@ class KerasSerializer:
         kind = options.get("as_")
         if kind not in (None, "numpy"):
             raise SerializationError(f"as_={kind!r} is not known here", hint="numpy")
-        if into is not None and any(options.get(key) for key in filling.OPTIONS):
-            weights = tensors.read(reader, tensors.numpy_maker(), writable=False, name=WEIGHTS)
-            return reuse.fill(into, weights, options)
         notes = _notes(reader.meta)
         make = tensors.numpy_maker(bool(options.get("copy")))
         own_files = own.files(notes["own"])
@@ -58,10 +55,10 @@ class KerasSerializer:
         arrays = {part: tensors.read(reader, make, writable=False, name=part) for part in parts}
         if kind == "numpy" and into is None:
             return {name: array for part in parts for name, array in arrays[part].items()}
-        stored = _Stored(
-            notes["layers"], arrays[WEIGHTS], notes["optimizers"], arrays.get(STATES, {}),
-            own.read(notes["own"], arrays.get(own.FILE, {}), lambda name: bytes(reader.view(name))),
-        )  # fmt: skip
+        kept = own.read(notes["own"], arrays.get(own.FILE, {}), lambda name: bytes(reader.view(name)))
+        if into is not None and any(options.get(key) for key in filling.OPTIONS):
+            return reuse.fill(into, arrays[WEIGHTS], kept, options)
+        stored = _Stored(notes["layers"], arrays[WEIGHTS], notes["optimizers"], arrays.get(STATES, {}), kept)
         if into is not None:
             return _fill(into, stored, strict=False)
         if "config" in reader.meta:

@@ -138,6 +138,8 @@ def _check_svm(svm: Any) -> None:
     else:
         _array(svm, "_dual_coef_", 2), _array(svm, "support_vectors_", 2)
     if svm.kernel == "precomputed" or callable(svm.kernel):
+        # libsvm takes them as indices
+        _need(not svm._sparse, "a kernel that is computed elsewhere has no sparse vectors")
         _indices(support, int(svm.shape_fit_[0]), "support_ points beyond the rows that it was fitted on")
     else:
         wanted = (length, int(svm.n_features_in_))

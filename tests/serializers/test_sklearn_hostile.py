@@ -114,6 +114,11 @@ CASES: dict[str, tuple[Any, Callable[[Any], None]]] = {
     "svc probability": (SVC().fit(X, Y3), put(_probA=np.zeros(1), _probB=np.zeros(1))),
     "svc sparse": (SVC().fit(sp.csr_matrix(X), Y), put(_dual_coef_=lambda v: sp.csr_matrix(v.shape))),
     "svc precomputed": (SVC(kernel="precomputed").fit(X @ X.T, Y), item("support_", 0, 10**6)),
+    "svc sparse and precomputed": (
+        SVC().fit(sp.csr_matrix(X), Y),
+        put(kernel="precomputed", shape_fit_=(4, 4), support_=lambda v: np.zeros(len(v), np.int32),
+            support_vectors_=lambda v: sp.csr_matrix(np.full(v.shape, 2e9))),
+    ),
     "svr": (SVR().fit(X, X[:, 0]), put(support_=longer)),
     "one class": (OneClassSVM().fit(X), put(_intercept_=np.zeros(0))),
     "in a pipeline": (make_pipeline(StandardScaler(), SVC()).fit(X, Y), lambda p: put(support_=longer)(p[-1])),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import evolve
 
-from catalog_core import about, capture, folders, redact
+from catalog_core import about, capture, folders, pointers, redact
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
 from catalog_core.codec import check_door, converter, manifest_to_json, read_artifact
@@ -158,6 +158,7 @@ class Draft:
     def _stage(self) -> None:
         registry = self._repository.registry
         self._checked = self._repository.index.head  # what is found in the store from here on was there at this head
+        self._as_bytes: list[str] = []  # of paths that hold a model which is not read
         components: list[Component] = []
         described: dict[str, Description] = {}
         serializers = {}
@@ -315,6 +316,8 @@ class Draft:
                 check_readable(found.files.get(file, path), file)
             result = [(file, self._writer.add(Source.of_file(at), cuts_of(at))) for file, at in found.files.items()]
         kind = self._repository.registry.serializer_for_suffix([file for file, _ in result]) or FILES
+        if name not in self._stored and "imported" not in (self._provenance or {}):
+            self._as_bytes += self._unread(path, kind, found.files)
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
         component = _component(name, kind, directory, found.meta)
@@ -333,6 +336,18 @@ class Draft:
             return  # it is checked where it can be loaded
         except SerializationError as exc:
             raise SerializationError(f"{path.name} cannot be loaded: {exc.message}", hint=exc.hint) from exc
+
+    def _unread(self, path: Path, kind: str, files: Mapping[str, Path]) -> list[str]:
+        """What is to be said of a path that is kept as bytes, where these are those of a model, or stand for others."""
+        absent = [(file, told) for file, at in files.items() if (told := pointers.pointer(at, file)) is not None]
+        said = [f"{file} is {told[0]}, and that is what is kept; {told[1]}" for file, told in absent[:1]]
+        spec = self.catalog.repository.registry.format_of(path) if kind == FILES else None
+        if spec is not None and not absent:
+            said.append(
+                f"{path.name} is kept as bytes, which nothing here loads as a model; "
+                f"`catalog import {path.name}` (catalog.import_) reads it as {spec.name}"
+            )
+        return said
 
     def _stage_stored(self, name: str, stored: Stored) -> Component:
         """Keep the files as they are; what the serializer makes of them is run, and described."""
@@ -448,6 +463,8 @@ class Draft:
         self._repository.registry.saved(version)
         if self._lacks_example():
             warnings.warn(f"{version.ref} has no example: it can be loaded, and no session runs it", stacklevel=3)
+        if self._as_bytes:
+            warnings.warn(f"{version.ref}: {'; '.join(dict.fromkeys(self._as_bytes))}", stacklevel=3)
         return version
 
     def _lacks_example(self) -> bool:

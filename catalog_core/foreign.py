@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog_core import redact
+from catalog_core import pointers, redact
 from catalog_core.durable import translated
-from catalog_core.errors import CatalogError, InvalidInput, NotFound
+from catalog_core.errors import CatalogError, InvalidInput, NotFound, SerializationError
 from catalog_core.names import check_name, check_together
 from catalog_core.records import Foreign
 from catalog_core.specs import FormatSpec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from catalog_core.handles import Version
 
 BUNDLE = "bundle"  # the catalog's own: a file with versions and their history (catalog_core.bundle)
+MAX_INSIDE, MAX_SEEN, MAX_DEEP = 20, 2000, 5  # of what is looked for in a folder that is no model itself
 log = logging.getLogger("catalog_core")
 
 
@@ -109,7 +110,7 @@ def export_whole(catalog: Catalog, path: Path, spec: FormatSpec | None) -> Path:
 
 def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | None:
     """The format called `name`, or else that of `path`; None for a bundle of this catalog's own. Raises
-    `MissingPlugin`, `NotFound`."""
+    `MissingPlugin`, `NotFound`, `SerializationError` (a file that only stands for another)."""
     from catalog_core import bundle
 
     if name is not None:
@@ -119,8 +120,36 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
     spec = catalog.repository.registry.format_of(path)
     if spec is None and (path.is_dir() or not bundle.resembles(path)):
         known = ", ".join(sorted(catalog.repository.registry.formats)) or "none is installed"
+        inside = _inside(catalog, path) if path.is_dir() else []
+        if inside:
+            more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
+            raise NotFound(
+                f"{path} is no model, and holds {', '.join(f'{at} ({kind})' for at, kind in inside[:5])}{more}",
+                hint=f"import one: catalog import {path / inside[0][0]}",
+            )
+        if path.is_file() and (told := pointers.pointer(path)) is not None:
+            raise SerializationError(f"{path} is {told[0]}", hint=told[1])
         raise NotFound(
             f"{path} is a {'folder' if path.is_dir() else 'file'} of no known format ({known})",
             hint="`catalog save NAME PATH` keeps it as it is",
         )
     return spec
+
+
+def _inside(catalog: Catalog, path: Path) -> list[tuple[str, str]]:
+    """The models within a folder that is none, by their place in it, and the formats they are in; a few levels deep."""
+    found: list[tuple[str, str]] = []
+    todo = [(path, 0)]
+    seen = 0
+    while todo and len(found) <= MAX_INSIDE and seen < MAX_SEEN:
+        folder, depth = todo.pop(0)
+        with translated(str(folder)):
+            items = sorted(item for item in folder.iterdir() if not item.is_symlink())
+        for item in items[: MAX_SEEN - seen]:
+            seen += 1
+            spec = catalog.repository.registry.format_of(item) if item.is_dir() or item.is_file() else None
+            if spec is not None:
+                found.append((item.relative_to(path).as_posix(), spec.name))
+            elif item.is_dir() and depth < MAX_DEEP:
+                todo.append((item, depth + 1))
+    return found

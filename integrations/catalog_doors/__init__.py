@@ -18,7 +18,16 @@ def catalog_register_formats() -> Iterable[FormatSpec]:
     yield FormatSpec("savedmodel", ("./saved_model.pb",), "catalog_doors.files:read", extra="tensorflow")
     yield FormatSpec(
         "huggingface",
-        ("./snapshots/*/*", "./config.json", "./*.safetensors", "./*.safetensors.index.json", "./pytorch_model*.bin"),
+        (
+            "./snapshots/*/*",
+            "./model_index.json",
+            "./adapter_config.json",
+            "./modules.json",
+            "./config.json",
+            "./*.safetensors",
+            "./*.safetensors.index.json",
+            "./pytorch_model*.bin",
+        ),
         "catalog_doors.huggingface:read",
     )
     yield FormatSpec("file", (*SAFE, *PICKLED), "catalog_doors.files:read")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from catalog_core.errors import SerializationError
 from catalog_core.records import Foreign
-from catalog_doors import text
+from catalog_doors import calls, text
 from catalog_doors.files import model, rest
 from catalog_doors.look import look, tree
 
@@ -20,14 +20,17 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     told = text.mapping(text.yaml(looked.text(ABOUT), ABOUT), ABOUT)
     if not isinstance(told.get("name"), str) or not isinstance(told.get("module"), str):
         raise SerializationError(f"{ABOUT} has no name and module, as BentoML writes them", hint="is it BentoML's?")
-    found = model(looked, scratch, unsafe, "model", [name for name in looked.files if name != ABOUT] or None)
+    own = [name for name in looked.files if name.startswith("saved_model")]  # so its framework modules call the file
+    found = model(looked, scratch, unsafe, "model", own or [name for name in looked.files if name != ABOUT] or None)
+    signatures = told.get("signatures")
+    calls.by(found, signatures if isinstance(signatures, dict) else (), f"{ABOUT} (signatures)")
     rest(found, looked, scratch, leave=[ABOUT])
     labels, metadata = (told[key] if isinstance(told.get(key), dict) else {} for key in ("labels", "metadata"))
     return found.foreign(
         looked,
         name=told["name"],
-        tags=text.tags({"bentoml_module": told["module"], **labels}),
-        params=text.tags(metadata, "parameter"),
+        tags=text.tags({"bentoml_module": told["module"], **labels}, notes=found.notes, of=f"labels of {ABOUT}"),
+        params=text.tags(metadata, "parameter", found.notes, f"metadata of {ABOUT}"),
         provenance={key: told[key] for key in _TOLD if told.get(key)},
         attachments={ABOUT: looked.files[ABOUT]},
     )

@@ -14,7 +14,7 @@ from catalog_core.errors import CatalogError, NotTrusted, SerializationError
 from catalog_core.names import check_component, check_name
 from catalog_core.records import Foreign
 from catalog_doors import isolate
-from catalog_doors.look import PICKLED, Looked, fits, look, placed, tree
+from catalog_doors.look import PICKLED, POINTER, Looked, fits, look, placed, tree
 from catalog_doors.stored import FolderReader, serializer
 from catalog_scan import wire
 from catalog_scan.scanner import Finding
@@ -24,6 +24,8 @@ GRAPH = "saved_model.pb"
 ORDER = (
     "safetensors", "onnx", "pt2", "keras", "skops", "ubjson", "xgboost", "lightgbm", "npz", "npy", *sorted(PICKLED)
 )  # fmt: skip
+MODELS = frozenset([*ORDER, "savedmodel", POINTER])
+SAFE_KINDS = MODELS - PICKLED - {POINTER}
 _NAMES = {
     "pickle": "a pickle", "torch pickle": "a pickle of torch", "torchscript": "a TorchScript archive, with pickles",
     "hdf5": "an HDF5 file, as old Keras models are", "packed": "a packed file, as of joblib",
@@ -80,6 +82,9 @@ def model(looked: Looked, scratch: Path, unsafe: bool, name: str, among: Iterabl
     """The model among the files: a SavedModel, or the file of the best kind. Raises `NotTrusted` where only `unsafe`
     could read one, `SerializationError` where there is none."""
     names = list(looked.files if among is None else among)
+    absent = [file for file in names if looked.kinds[file] == POINTER]
+    if not any(looked.kinds[file] in SAFE_KINDS for file in names):
+        looked.elsewhere(absent)
     graphs = [file for file in names if Path(file).name == GRAPH and looked.kinds[file] == "savedmodel"]
     if graphs:
         return _savedmodel(looked, min(graphs, key=len), scratch, name)
@@ -101,6 +106,9 @@ def rest(found: Found, looked: Looked, scratch: Path, leave: Iterable[str] = ())
     out = [name for name in kept if looked.kinds[name] in PICKLED and looked.kinds[name] != "hdf5"]
     if out:
         found.notes.append(f"left behind, since nothing here reads pickles: {_listed(out)}")
+    absent = [name for name in kept if looked.kinds[name] == POINTER]
+    if absent:
+        found.notes.append(f"the content is not here, only what stands for it: {_listed(absent)}")
     code = sorted({item.file for item in looked.wrong(kept) if item.file not in out and item.rule == "code"})
     if code:
         found.notes.append(f"kept, and never run: {_listed(code)}")
@@ -163,8 +171,17 @@ def _several(looked: Looked, chosen: list[str], scratch: Path, unsafe: bool) -> 
     return found
 
 
+_USUAL_NAMES = frozenset(
+    ["model", "pytorch_model", "diffusion_pytorch_model", "adapter_model", "open_clip_pytorch_model"]
+)
+
+
 def component(file: str, taken: Mapping[str, Any]) -> str:
     """A name for the component that a file becomes, which none of `taken` has."""
+    folder, _, last = file.rpartition("/")
+    if last.partition(".")[0] in _USUAL_NAMES and folder:  # unet/diffusion_pytorch_model.safetensors
+        variant = last.partition(".")[2].rpartition(".")[0]
+        file = f"{folder}-{variant}.part" if variant else f"{folder}.part"
     stem = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in file.rpartition(".")[0])
     name = stem.strip("._-")[:80] or "part"
     name = name if fits(check_component, name) else "part"
@@ -209,6 +226,7 @@ def _savedmodel(looked: Looked, graph: str, scratch: Path, name: str) -> Found:
     prefix = f"{root}/" if root else ""
     own = ("saved_model.pb", "variables/", "assets/", "assets.extra/", "fingerprint.pb", "keras_metadata.pb")
     files = [file for file in looked.files if file.startswith(prefix) and file.removeprefix(prefix).startswith(own)]
+    looked.elsewhere(files)
     looked.refuse([file for file in files if not file.endswith(("fingerprint.pb", "keras_metadata.pb"))])
     found = Found(used=set(files))
     folder = placed({file.removeprefix(prefix): looked.files[file] for file in files}, _fresh(scratch, "savedmodel"))
@@ -245,6 +263,7 @@ def _onnx(looked: Looked, file: str, scratch: Path, name: str) -> Found:
     reader = FolderReader(looked.files, {})
     graph, folder = reader.view(file), file.rpartition("/")[0]
     wanted = {place: f"{folder}/{place}" if folder else place for place in wire.onnx(graph)[1]}  # they are there
+    looked.elsewhere(full for full in wanted.values() if full in looked.files)
     found.objects[name] = OnnxModel(bytes(graph), {place: reader.view(full) for place, full in wanted.items()})
     found.used |= set(wanted.values())
     found.about["entry_points"] = {"predict": name}

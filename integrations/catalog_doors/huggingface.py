@@ -21,6 +21,15 @@ from catalog_doors.stored import FolderReader
 INDEX = ".safetensors.index.json"
 _CACHE = re.compile(r"models--(?:(?P<org>[^/]+?)--)?(?P<name>[^/]+)")
 _REVISION = re.compile(r"[0-9A-Za-z._-]{1,100}")
+CONFIGS = {  # beside config.json: file → what its values are called by
+    "generation_config.json": "generation", "adapter_config.json": "adapter", "model_index.json": "diffusers",
+    "preprocessor_config.json": "preprocessor", "config_sentence_transformers.json": "sentence_transformers",
+    "open_clip_config.json": "open_clip",
+}  # fmt: skip
+LIBRARIES = {  # files that only one library writes
+    "model_index.json": "diffusers", "adapter_config.json": "peft", "modules.json": "sentence-transformers",
+    "open_clip_config.json": "open_clip",
+}  # fmt: skip
 _TAGS = ("license", "license_name", "library_name", "pipeline_tag", "language", "base_model", "datasets", "tags")
 
 
@@ -41,13 +50,12 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     found = _weights(looked, scratch, unsafe)
     notes: list[str] = []
     card, head = _card(looked, notes)
-    config = _config(looked)
+    config = _configs(looked, notes)
     found.notes += notes
     own = [name for name in looked.files if name.startswith(".cache/huggingface/")]  # the client's, in a folder of ours
     rest(found, looked, scratch, leave=["README.md", ".gitattributes", *own])
     known = {key: head[key] for key in _TAGS if key in head}
-    model_type = config.get("model_type")
-    tags = text.tags({**known, **({"model_type": model_type} if isinstance(model_type, str) else {})})
+    tags = text.tags({**_told(config, looked), **known}, notes=found.notes, of="the card")
     task, library = tags.get("pipeline_tag"), tags.get("library_name")
     taxonomy = {key: str(value) for key, value in (("task", task), ("framework", library)) if value}
     provenance = {"repository": place.name, "revision": place.revision, "card": head}
@@ -56,7 +64,7 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
         name=place.name or path.name,
         tags=tags,
         taxonomy=taxonomy,
-        params=text.tags(config, "parameter"),
+        params=text.tags(config, "parameter", found.notes, "the configurations"),
         provenance={key: value for key, value in provenance.items() if value},
         card=card,
     )
@@ -100,6 +108,7 @@ def _weights(looked: Looked, scratch: Path, unsafe: bool) -> Found:
         if len(pickled) > 1 and unsafe:
             return _joined([one(looked, name, scratch, unsafe, "model") for name in pickled])
         return model(looked, scratch, unsafe, "model", pickled or None)
+    looked.elsewhere(name for name in looked.files if name.endswith(".safetensors"))
     found = Found()
     for index in [name for name in looked.files if name.endswith(INDEX)]:
         shards = _shards(looked, index)
@@ -143,6 +152,7 @@ def _shards(looked: Looked, index: str) -> list[str]:
         raise SerializationError(f"{index} cannot be read: {type(exc).__name__}") from exc
     folder = index.rpartition("/")[0]
     shards = [f"{folder}/{name}" if folder else name for name in names]
+    looked.elsewhere(name for name in shards if name in looked.files)
     for name in shards:
         if looked.kinds.get(name) != "safetensors":
             raise SerializationError(f"{index} names {name[:100]!r}, which is no safetensors file in this folder")
@@ -187,11 +197,47 @@ def _card(looked: Looked, notes: list[str]) -> tuple[str | None, dict[str, Any]]
     return card, {}
 
 
-def _config(looked: Looked) -> dict[str, Any]:
-    if "config.json" not in looked.files:
+def _told(config: Mapping[str, Any], looked: Looked) -> dict[str, str]:
+    """What the configurations say of the kind of the model, under the names that a card has for it."""
+    adapter = config.get("adapter") if isinstance(config.get("adapter"), dict) else {}
+    index = config.get("diffusers") if isinstance(config.get("diffusers"), dict) else {}
+    assert isinstance(adapter, dict) and isinstance(index, dict)
+    library = next((name for mark, name in LIBRARIES.items() if mark in looked.files), None)
+    found = {
+        "model_type": config.get("model_type"),
+        "library_name": library,
+        "base_model": adapter.get("base_model_name_or_path"),
+        "peft_type": adapter.get("peft_type"),
+        "pipeline": index.get("_class_name"),
+    }
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _configs(looked: Looked, notes: list[str]) -> dict[str, Any]:
+    """The values of `config.json`, and those of the other configurations under what they are of: `generation`,
+    `adapter`, `diffusers`, or the folder that they lie in (`unet`). A broken one is noted, the main one refused."""
+    found = _config(looked, "config.json")
+    for name in looked.files:
+        folder, _, file = name.rpartition("/")
+        inner = "/" not in folder and file in ("config.json", "scheduler_config.json")
+        key = CONFIGS.get(name) or (folder if inner else "")
+        if not key or key.startswith("."):
+            continue
+        try:
+            told = _config(looked, name)
+        except SerializationError as exc:
+            notes.append(exc.message)
+            continue
+        found[key] = {**found[key], **told} if isinstance(found.get(key), dict) else told
+    return found
+
+
+def _config(looked: Looked, name: str) -> dict[str, Any]:
+    if name not in looked.files:
         return {}
+    looked.elsewhere([name])
     try:
-        value = json.loads(small(looked.files["config.json"], 16 << 20))
-        return text.plain(value, "config.json") if isinstance(value, dict) else {}
+        value = json.loads(small(looked.files[name], 16 << 20))
+        return text.plain(value, name) if isinstance(value, dict) else {}
     except (ValueError, RecursionError) as exc:
-        raise SerializationError(f"config.json cannot be read: {' '.join(str(exc).split())[:200]}") from exc
+        raise SerializationError(f"{name} cannot be read: {' '.join(str(exc).split())[:200]}") from exc

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core import folders
+from catalog_core import folders, pointers
 from catalog_core.errors import CatalogError, InvalidInput, NotFound, NotTrusted, SerializationError
 from catalog_core.names import check_file
 from catalog_doors import text
@@ -26,6 +26,7 @@ MAX_TOLD = 20  # findings that the provenance repeats; the attachment has all of
 BROKEN = frozenset(
     ["cannot read", "hidden bytes", "lying header", "link", "missing data", "path", "two of one name", "zip bomb"]
 )
+POINTER = "pointer"  # a small file in place of one that is elsewhere
 PICKLED = frozenset(["pickle", "torch pickle", "torchscript", "hdf5", "packed"])  # what only --unsafe converts
 _TEXTS = frozenset([".yaml", ".yml", ".txt", ".md", ".json", ".toml", ".cfg", ".pbtxt", ".py"])
 _PACKED = frozenset(["gzip", "bzip2", "xz", "zlib"])
@@ -87,6 +88,13 @@ class Looked:
                 raise SerializationError(what, hint="nothing of it was read; `catalog scan` shows all of it")
             raise NotTrusted(what, hint="nothing was run; `catalog save NAME PATH` keeps a file as it is, unread")
 
+    def elsewhere(self, names: Iterable[str]) -> None:
+        """Raise `SerializationError` for the first of these files that only stands for one which is not here."""
+        for name in names:
+            told = pointers.pointer(self.files[name], name) if self.kinds.get(name) == POINTER else None
+            if told is not None:
+                raise SerializationError(f"{name} is {told[0]}", hint=told[1])
+
     def text(self, name: str) -> str:
         """The text of a small file. Raises `NotFound` where there is none, `SerializationError` where it is no text."""
         if name not in self.files:
@@ -120,7 +128,8 @@ def look(files: Mapping[str, Path]) -> Looked:
             at = len(scanner.files)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 scanner.look_mapped(name, mapped, names)
-                kinds[name] = _kind(scanner.files[at].format, path, bytes(mapped[:64]))
+                kind = _kind(scanner.files[at].format, path, bytes(mapped[:64]))
+                kinds[name] = POINTER if pointers.pointer(path, name) else kind
     return Looked(files, kinds, scanner.report())
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from catalog_core.columns import STRING
 from catalog_core.errors import SerializationError
 from catalog_core.records import Foreign
-from catalog_doors import example, text
-from catalog_doors.files import model, of_class, rest
+from catalog_doors import calls, example, tables, text
+from catalog_doors.files import Found, model, of_class, rest
 from catalog_doors.look import Looked, look, tree
 
 FLAVORS = (
@@ -34,7 +35,9 @@ _TOLD = (
     "artifact_path",
     "databricks_runtime",
 )
-_TYPES = {"boolean": "bool", "integer": "int32", "long": "int64", "float": "float32", "double": "float64"}
+_TYPES = {
+    "boolean": "bool", "integer": "int32", "long": "int64", "float": "float32", "double": "float64", "string": STRING,
+}  # fmt: skip
 _ASIDE = (
     "MLmodel", "requirements.txt", "conda.yaml", "python_env.yaml", "input_example.json", "serving_input_example.json",
 )  # fmt: skip
@@ -53,14 +56,15 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     found = model(looked, scratch, unsafe, "model", _named(looked, flavors))
     kind = str(flavors.get("xgboost", {}).get("model_class") or "").rpartition(".")[2]
     found.objects = {name: of_class(obj, kind) for name, obj in found.objects.items()}
+    _called(found, flavors)
     rest(found, looked, scratch, leave=_ASIDE)
     versions = {key: value for flavor in flavors.values() for key, value in flavor.items() if key.endswith("_version")}
     signature = _signature(told.get("signature"), found.notes)
-    tensors = _tensors((signature or {}).get("inputs"))
-    saved = told.get("saved_input_example_info")
-    place = saved.get("artifact_path") if isinstance(saved, dict) else "input_example.json"
-    if not isinstance(place, str) or place not in looked.files or not example.read(found, looked.files[place], tensors):
-        example.zeros(found, tensors)
+    asked = (signature or {}).get("params")
+    if isinstance(asked, list) and asked:
+        names = ", ".join(str(item.get("name")) for item in asked if isinstance(item, dict))[:200]
+        found.notes.append(f"MLflow's predict takes the parameters {names}: here it takes arrays only")
+    _exemplify(found, looked, told.get("saved_input_example_info"), (signature or {}).get("inputs"))
     metadata = told.get("metadata") if isinstance(told.get("metadata"), dict) else {}
     tags = {
         "mlflow_flavor": next((name for name in FLAVORS if name in flavors), next(iter(flavors))),
@@ -77,11 +81,22 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     return found.foreign(
         looked,
         name=str(told["artifact_path"]) if told.get("artifact_path") else path.name,
-        tags=text.tags(tags),
-        params=text.tags(params, "parameter") if isinstance(params, dict) else None,
+        tags=text.tags(tags, notes=found.notes, of="metadata of MLmodel"),
+        params=text.tags(params, "parameter", found.notes, "MLmodel") if isinstance(params, dict) else None,
         provenance=provenance,
         attachments={name: looked.files[name] for name in _ASIDE if name in looked.files},
     )
+
+
+def _called(found: Found, flavors: Mapping[str, Mapping[str, Any]]) -> None:
+    """What MLflow's `predict` does: the method of an estimator, or a signature of a SavedModel, where a flavor names
+    one; code of its author where `python_function` is a class or a loader of his own."""
+    python = flavors.get("python_function", {})
+    named = [python.get("predict_fn"), *(flavor.get("signature_def_key") for flavor in flavors.values())]
+    calls.by(found, [name for name in named if isinstance(name, str)], "MLmodel (predict_fn)")
+    loader = python.get("loader_module")
+    if set(flavors) == {"python_function"} and isinstance(loader, str):
+        found.notes.append(f"what MLflow's predict does is code of its author, behind {loader[:100]}, and is not run")
 
 
 def _named(looked: Looked, flavors: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
@@ -101,6 +116,29 @@ def _places(flavor: Mapping[str, Any]) -> Iterator[str]:
         value = flavor.get(key)
         if isinstance(value, str) and value not in ("", ".") and ".." not in value.split("/") and value[0] != "/":
             yield value
+
+
+def _exemplify(found: Found, looked: Looked, saved: Any, inputs: Any) -> None:
+    """Give the version the input example that MLflow kept, else one of zeros by the signature. A table goes to what
+    takes columns; one of numbers is an array to what takes that."""
+    place = saved.get("artifact_path") if isinstance(saved, dict) else "input_example.json"
+    path = looked.files.get(place) if isinstance(place, str) else None
+    kinds = _columns(inputs)
+    if tables.read(found, path, kinds):
+        return
+    tensors = _tensors(inputs)
+    if path is not None and example.read(found, path, tensors):
+        return
+    if path is not None:
+        found.notes.append(f"{place}: kept, and not run: it is no table or arrays that the model takes")
+    example.zeros(found, tensors)
+
+
+def _columns(inputs: Any) -> dict[str, str]:
+    """The columns of a signature and their types; none where its inputs are no columns, or one has another type."""
+    items = [item if isinstance(item, dict) else {} for item in inputs] if isinstance(inputs, list) else []
+    kinds = {str(item.get("name")): _TYPES.get(str(item.get("type")), "") for item in items if item.get("name")}
+    return kinds if len(kinds) == len(items) and all(kinds.values()) else {}
 
 
 def _signature(told: Any, notes: list[str]) -> dict[str, Any] | None:

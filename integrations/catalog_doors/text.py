@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.plain_yaml import MAX_DEPTH, MAX_VALUES, plain, read
-from catalog_core.values import check_tags, check_value
+from catalog_core.values import MAX_TAGS, check_tags
 
 __all__ = ["card_head", "decoded", "mapping", "pbtxt", "plain", "tags", "yaml"]
 MAX_TEXT = 1 << 20
@@ -40,18 +41,41 @@ def card_head(text: str, what: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def tags(values: Mapping[str, Any], kind: str = "tag") -> dict[str, Any]:
-    """Those of the values that may be tags, lists of words joined; as many as there is room for."""
+def tags(values: Mapping[str, Any], kind: str = "tag", notes: list[str] | None = None, of: str = "") -> dict[str, Any]:
+    """The values as tags or parameters, those of nested mappings under keys with dots; a list of words is joined, other
+    lists are JSON. What lies less deep comes first, as much as there is room for; `notes` hears what of `of` is not."""
     kept: dict[str, Any] = {}
-    for key, value in values.items():
+    left: list[str] = []
+    room = MAX_TAGS
+    for key, value in sorted(_leaves(values), key=lambda leaf: leaf[0].count(".")):
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", key).strip("_.-")
-        if isinstance(value, list) and value and all(isinstance(item, (str, int)) for item in value):
-            value = ", ".join(map(str, value))
+        if isinstance(value, list):
+            words = all(isinstance(item, (str, int)) for item in value)
+            value = ", ".join(map(str, value)) if words else json.dumps(value, ensure_ascii=False)
         try:
-            kept = check_tags({**kept, name: check_value(name, value, kind)}, kind)
+            found = check_tags({name: value}, kind)[name]
         except InvalidInput:
+            left.append(key)
             continue
+        size = len(str(found).encode(errors="replace")) + len(name)
+        if size > room or name in kept:
+            left.append(key)
+            continue
+        kept[name], room = found, room - size
+    if left and notes is not None:
+        shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        notes.append(f"{of}: no room for a {kind} of {shown[:300]}; they are kept, and not searched")
     return kept
+
+
+def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings under keys joined by dots; nothing of what is empty or null."""
+    for key, value in values.items():
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from _leaves(value, name)
+        elif value is not None and value != []:
+            yield name, value
 
 
 _TOKEN = re.compile(

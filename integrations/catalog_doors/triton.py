@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from catalog_core.errors import InvalidInput, NotFound
+from catalog_core.errors import InvalidInput, NotFound, SerializationError
 from catalog_core.records import Foreign
-from catalog_doors import example, text
-from catalog_doors.files import model, rest
-from catalog_doors.look import look, tree
+from catalog_doors import calls, example, text
+from catalog_doors.files import MODELS, model, rest
+from catalog_doors.look import Looked, look, tree
 
 CONFIG = "config.pbtxt"
 
@@ -19,14 +20,18 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     folder = _model(path)
     looked = look(tree(folder))
     told = text.pbtxt(looked.text(CONFIG), CONFIG)
+    _single(folder.name, told)
     versions = sorted({int(head) for head in (name.partition("/")[0] for name in looked.files) if _is_number(head)})
     if not versions:
         raise NotFound(f"{folder.name} has no version folder", hint=f"{folder.name}/1/model.onnx")
-    chosen = f"{versions[-1]}/"
-    found = model(looked, scratch, unsafe, "model", [name for name in looked.files if name.startswith(chosen)])
+    served = _served(folder.name, versions, told)
+    chosen = f"{served[-1]}/"
+    found = model(looked, scratch, unsafe, "model", _main(looked, chosen, told))
     if len(versions) > 1:
-        older = ", ".join(map(str, versions[:-1]))
-        found.notes.append(f"version {versions[-1]} was taken; left behind: {older}")
+        left = ", ".join(str(number) for number in versions if number != served[-1])
+        more = f" (the server serves {', '.join(map(str, served))})" if len(served) > 1 else ""
+        found.notes.append(f"version {served[-1]} was taken; left behind: {left}{more}")
+    calls.by(found, _signatures(told), f"{CONFIG} (TF_SIGNATURE_DEF)")
     others = [name for name in looked.files if _is_number(name.partition("/")[0]) and not name.startswith(chosen)]
     rest(found, looked, scratch, leave=others)
     runs = {key: str(told[key][0]) for key in ("platform", "backend") if told.get(key)}
@@ -38,8 +43,58 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
         looked,
         name=named,
         tags=text.tags({f"triton_{key}": value for key, value in runs.items()}),
-        provenance={"version": versions[-1], **runs, **batch, "signature": text.plain(signature, CONFIG)},
+        provenance={"version": served[-1], **runs, **batch, "signature": text.plain(signature, CONFIG)},
     )
+
+
+def _single(name: str, told: Mapping[str, list[Any]]) -> None:
+    """Raise `SerializationError` for what only joins other models."""
+    steps = next((item for item in told.get("ensemble_scheduling", []) if isinstance(item, dict)), None)
+    if steps is None and told.get("platform") != ["ensemble"]:
+        return
+    inner = [str(step.get("model_name", ["?"])[0]) for step in (steps or {}).get("step", []) if isinstance(step, dict)]
+    raise SerializationError(
+        f"{name} is an ensemble: it holds no model, and joins {', '.join(inner)[:200] or 'others'}",
+        hint="import each of those; components={…} and entry_points={…} join what is loaded here",
+    )
+
+
+def _served(name: str, versions: list[int], told: Mapping[str, list[Any]]) -> list[int]:
+    """The versions that the server would serve, by `version_policy`; the newest where it says nothing. Raises
+    `NotFound` where none of them is there."""
+    policy = next((item for item in told.get("version_policy", []) if isinstance(item, dict)), {})
+    inner = {key: next((item for item in value if isinstance(item, dict)), {}) for key, value in policy.items()}
+    if "specific" in inner:
+        wanted = [number for number in inner["specific"].get("versions", []) if isinstance(number, int)]
+        served = [number for number in versions if number in wanted]
+        if not served:
+            raise NotFound(
+                f"{name} serves the versions {', '.join(map(str, wanted))}, of which none is there",
+                hint=f"version_policy in {CONFIG} names them; there are {', '.join(map(str, versions))}",
+            )
+        return served
+    count = next(iter(inner.get("latest", {}).get("num_versions", [])), 1)
+    return versions if "all" in inner else versions[-max(1, count if isinstance(count, int) else 1) :]
+
+
+def _main(looked: Looked, chosen: str, told: Mapping[str, list[Any]]) -> list[str]:
+    """The files of a version that may be the model: the one that the configuration names, else `model.*`, else all."""
+    files = [name for name in looked.files if name.startswith(chosen)]
+    named = next((str(item) for item in told.get("default_model_filename", [])), None)
+    if named is not None:
+        own = [name for name in files if name == chosen + named or name.startswith(f"{chosen}{named}/")]
+        if not own:
+            raise NotFound(f"{CONFIG} names the model {named[:100]!r}, which {chosen} does not hold")
+        return own
+    usual = [name for name in files if name.startswith(f"{chosen}model.")]
+    return usual if any(looked.kinds[name] in MODELS for name in usual) else files
+
+
+def _signatures(told: Mapping[str, list[Any]]) -> list[str]:
+    """The signature of a SavedModel that the server calls, where the configuration names one."""
+    items = [item for item in told.get("parameters", []) if isinstance(item, dict)]
+    values = [item.get("value", [{}])[0] for item in items if item.get("key") == ["TF_SIGNATURE_DEF"]]
+    return [str(value["string_value"][0]) for value in values if isinstance(value, dict) and value.get("string_value")]
 
 
 def _is_number(head: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from catalog_core.columns import STRING
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.records import TensorSpec
 from catalog_onnx.guards import guard, needs_guards
@@ -21,7 +22,7 @@ from catalog_onnx.review import SMALL, check, external_files
 FOLDED = 256 << 20
 _TYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
-    "tensor(bfloat16)": "bfloat16", "tensor(bool)": "bool",
+    "tensor(bfloat16)": "bfloat16", "tensor(bool)": "bool", "tensor(string)": STRING,
     **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
 
@@ -187,7 +188,7 @@ def _mapped(folder: Path, name: str) -> Any:
 
 def _spec(value: Any) -> TensorSpec:
     if value.type not in _TYPES:
-        raise SerializationError(f"{value.name!r} is a {value.type}, not an array of numbers")
+        raise SerializationError(f"{value.name!r} is a {value.type}, not an array of numbers or texts")
     shape = tuple(size if isinstance(size, int) and size >= 0 else size if isinstance(size, str) else None
                   for size in value.shape)  # fmt: skip
     return TensorSpec(value.name, _TYPES[value.type], shape)

@@ -58,6 +58,10 @@ _OWN = {
     "sched_rr_get_interval": 148, "get_robust_list": 274, "getpgid": 121, "getsid": 124,
 }  # fmt: skip
 _GETPRIORITY = 140
+# Requests that go by a number in the second argument: whom a file's signals go to and which they are (a file signals
+# its owner, and any process can be named as that), and input for the terminal. Landlock scopes signals from its sixth
+# version on only. F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX, TIOCSPGRP.
+_REQUESTS = {"fcntl": (72, (8, 10, 15)), "ioctl": (16, (0x8901, 0x8902, 0x5412, 0x541C, 0x5410))}
 _CLONE, _CLONE3, _TGKILL, _THREAD = 56, 435, 234, 0x00010000
 _X86_64, _ALLOW, _KILL, _ERRNO = 0xC000003E, 0x7FFF0000, 0x80000000, 0x00050000
 
@@ -213,6 +217,11 @@ def _filter(libc: ctypes.CDLL) -> bool:
     for number in _OWN.values():
         program += [(equal, 0, 5, number), (load, 0, 0, 16), (equal, 2, 0, 0), (equal, 1, 0, own)]
         program += [(give, 0, 0, refuse), (give, 0, 0, _ALLOW)]
+    for number, requests in _REQUESTS.values():
+        count = len(requests)
+        program += [(equal, 0, count + 3, number), (load, 0, 0, 24)]
+        program += [(equal, count - at, 0, request) for at, request in enumerate(requests)]
+        program += [(give, 0, 0, _ALLOW), (give, 0, 0, refuse)]
     program += [(equal, 0, 4, _GETPRIORITY), (load, 0, 0, 24), (equal, 1, 0, 0), (give, 0, 0, refuse)]
     program += [(give, 0, 0, _ALLOW), (give, 0, 0, _ALLOW)]
     code = b"".join(struct.pack("=HBBI", *step) for step in program)

@@ -147,19 +147,38 @@ def tree(value: Any) -> Problems:
 # -- what a name calls -------------------------------------------------------------------------------------------------
 
 _TARGETS = ("_target_", "_component_", "class_path", "__target__", "_cls_", "_fn_", "py_object", "$target")
-# Classes that compute. A path of lower-case parts and, at its end, one class.
+# Classes that compute, by the part of a library that has them: those whose classes read files, load weights, run
+# programs or take functions are left out. A path of lower-case parts and, at its end, one class.
 _COMPUTES = re.compile(
-    r"(torch\.(nn|optim)|torchvision\.(transforms|models|ops)|torchmetrics|torchaudio\.transforms"
-    r"|keras\.(layers|optimizers|losses|metrics|regularizers|initializers)|sklearn\.(?!datasets|utils|externals)\w+|lightning\.pytorch|pytorch_lightning|optax"
+    r"(torch\.(nn|optim)|torchvision\.(transforms|models|ops)|torchmetrics"
+    r"|torchaudio\.transforms|keras\.(layers|optimizers|losses|metrics|regularizers|initializers)"
+    r"|sklearn\.(?!datasets|utils|externals|_)\w+|lightning\.pytorch|pytorch_lightning|optax"
     r"|flax\.linen|timm\.(loss|optim|scheduler))(\.[a-z][a-z0-9_]*)*\.[A-Z][A-Za-z0-9]*"
 )
+_LIGHTNING = re.compile(r"(lightning\.pytorch|pytorch_lightning)\.(?P<rest>.*)")
+_OF_LIGHTNING = re.compile(
+    r"((trainer\.)?(trainer\.)?Trainer|callbacks(\.[a-z_]+)*\.(EarlyStopping|ModelCheckpoint|LearningRateMonitor|\w*ProgressBar"
+    r"|RichModelSummary|ModelSummary|GradientAccumulationScheduler|StochasticWeightAveraging|Timer|DeviceStatsMonitor)"
+    r"|loggers(\.[a-z_]+)*\.(CSVLogger|TensorBoardLogger|WandbLogger|MLFlowLogger)"
+    r"|strategies(\.[a-z_]+)*\.(DDPStrategy|FSDPStrategy|SingleDeviceStrategy))"
+)
+# Keras layers and sklearn's classes that run what they are given: code, another framework's model, files.
+_RUNS = ("Lambda", "FunctionTransformer", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "TFLayer")
+
+
+def computes(target: str) -> bool:
+    """Whether a name is a class of a library that computes, and neither opens files nor runs what it is given."""
+    if _COMPUTES.fullmatch(target) is None or target.rpartition(".")[2] in _RUNS:
+        return False
+    lightning = _LIGHTNING.fullmatch(target)
+    return lightning is None or _OF_LIGHTNING.fullmatch(lightning["rest"]) is not None
 
 
 def _named(item: Mapping[str, Any]) -> Problems:
     """Keys under which programs take a name, import it and call it."""
     for key in _TARGETS:
         target = item.get(key)
-        if isinstance(target, str) and not _COMPUTES.fullmatch(target) and re.search(r"[.:]", target):
+        if isinstance(target, str) and not computes(target) and re.search(r"[.:]", target):
             yield "call", f"{key} would import and call {target[:100]}"
         elif isinstance(target, str) and hasattr(builtins, target):
             yield "call", f"{key} would call {target[:100]}"

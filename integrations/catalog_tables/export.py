@@ -30,7 +30,8 @@ def write(catalog: Catalog, path: Path) -> None:
     """Write `catalog` to the new file `path`; into one that an earlier export wrote, what changed since. It is one
     transaction: a reader sees the old state or the new one. Raises `InvalidInput` where `path` is another kind of file,
     or holds another catalog; `NoSpace`, `BackendError`."""
-    if path.exists():
+    new = not path.exists()
+    if not new:
         with path.open("rb") as file:
             if file.read(16) not in (b"", b"SQLite format 3\0"):
                 raise InvalidInput(f"{path} is no SQLite database", hint="name a new file, or one that an export wrote")
@@ -45,6 +46,8 @@ def write(catalog: Catalog, path: Path) -> None:
             except BaseException:
                 with suppress(sqlite3.Error):  # SQLite may have given it up itself
                     connection.execute("ROLLBACK")
+                if new and path.stat().st_size == 0:  # it held nothing, and holds nothing
+                    path.unlink()
                 raise
     except sqlite3.Error as exc:
         if "full" in str(exc):
@@ -90,6 +93,12 @@ def _begun(catalog: Catalog, db: Database, path: Path) -> int:
     if not names.issuperset(TABLES):
         raise InvalidInput(f"{path} is a database of something else", hint="name a new file")
     told = {row["key"]: row["value"] for row in db.table("catalog").rows}
+    lacks = [key for key in ("schema", "id", "name", "position") if key not in told]
+    if lacks or not str(told["position"]).lstrip("-").isdecimal():
+        raise InvalidInput(
+            f"{path} no longer says which catalog it holds: its table catalog lacks {', '.join(lacks) or 'a position'}",
+            hint="name a new file",
+        )
     if told["schema"] != str(SCHEMA):
         raise InvalidInput(f"{path} has the tables of another release", hint="name a new file")
     if told["id"] != catalog.id:

@@ -32,6 +32,7 @@ def read(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 found = _config(archive)
                 if WEIGHTS in archive.namelist():
+                    _check_packed(archive.getinfo(WEIGHTS))
                     with archive.open(WEIGHTS) as source, weights.open("wb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as exc:
@@ -69,6 +70,15 @@ def _config(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise SerializationError("the model's configuration is larger than 64 MiB")
     with archive.open("config.json") as file:  # `ZipFile.read` unpacks the whole stream before it counts
         return config.parse(file.read(size))
+
+
+def _check_packed(info: zipfile.ZipInfo) -> None:
+    """What a member says of its size, before it is unpacked: reading stops there."""
+    if info.file_size > build.SLACK + _RATIO * info.compress_size:
+        raise SerializationError(
+            f"{info.filename} is {info.compress_size:,} bytes in the archive, and says it is {info.file_size:,}",
+            hint="keras.Model.save writes weights that are not packed so tightly: have the file written again",
+        )
 
 
 def _size(weights: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import threading
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from catalog_onnx.guards import guard, needs_guards
 from catalog_onnx.review import SMALL, check, external_files
 
 FOLDED = 256 << 20
+LOOP_SECONDS = 60.0  # how long a graph with loops may run: nobody can tell from outside whether they end
+_LOOPS = ("ai.onnx:Loop", "ai.onnx:Scan")
 _TYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
     "tensor(bfloat16)": "bfloat16", "tensor(bool)": "bool", "tensor(string)": STRING,
@@ -125,14 +128,17 @@ class OnnxModel:
         return [_spec(value) for value in self.session.get_outputs()]
 
     def run(self, **inputs: Any) -> dict[str, Any]:
-        """Run the graph on arrays by name. Raises `InvalidInput` with the name of what does not fit."""
+        """Run the graph on arrays by name. Raises `InvalidInput` with the name of what does not fit, and for a graph
+        with loops that is not done in `LOOP_SECONDS`."""
         names = [value.name for value in self.session.get_inputs()]
         for name in inputs:
             if name not in names:
                 raise InvalidInput(f"the graph has no input {name!r}", hint=f"inputs: {', '.join(names)}")
         try:
             given = {name: np.asarray(value) for name, value in inputs.items()}
-            results = self.session.run(None, given)
+            results = self._run(given)
+        except InvalidInput:
+            raise
         except Exception as exc:
             raise InvalidInput(f"the graph cannot run on these inputs: {_line(exc)}") from exc
         found = dict(zip((value.name for value in self.session.get_outputs()), results, strict=True))
@@ -142,6 +148,34 @@ class OnnxModel:
                     f"output {name!r} is no array of numbers", hint="export with zipmap=False, and without texts"
                 )
         return found
+
+    def _run(self, given: Mapping[str, Any]) -> Any:
+        """What onnxruntime makes of the inputs; a graph with loops is stopped when its time is over."""
+        if not any(name in self.operators for name in _LOOPS):
+            return self.session.run(None, given)
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        over = threading.Event()
+
+        def stop() -> None:
+            over.set()
+            options.terminate = True
+
+        timer = threading.Timer(LOOP_SECONDS, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.session.run(None, given, options)
+        except Exception as exc:
+            if over.is_set():
+                raise InvalidInput(
+                    f"the graph was stopped: its loops were not done after {LOOP_SECONDS:g} s",
+                    hint="a loop in it may never end; run it on fewer numbers, or its file in onnxruntime itself",
+                ) from exc
+            raise
+        finally:
+            timer.cancel()
 
 
 def _length(tensor: Any) -> int:

@@ -317,7 +317,8 @@ def _check_words(where: str, told: Mapping[str, Any]) -> None:
 
 
 def _check_loop(where: str, node: Any, told: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """A loop ends: it has a number of turns, or its body makes a condition."""
+    """A loop has a number of turns, or its body makes a condition. Whether that condition ever fails nobody can tell
+    from outside: `OnnxModel.run` stops a graph whose loops go on."""
     body = told.get("body")
     if not isinstance(body, onnx.GraphProto) or len(node.input) < 2 or len(body.input) < 2 or not body.output:
         raise SerializationError(f"{where} has no body, or one that does not fit it")

@@ -118,6 +118,8 @@ def _check_svm(svm: Any) -> None:
     """libsvm copies pointers and believes the lengths of `support_` and `_n_support`."""
     if not hasattr(svm, "support_"):
         return
+    hidden = sorted({"_impl", "_sparse_kernels"} & vars(svm).keys())  # they say which of its kernels a name means
+    _need(not hidden, f"an attribute of its own hides {', '.join(hidden)} of its class")
     support, count, intercept = _array(svm, "support_", 1), _array(svm, "_n_support", 1), _array(svm, "_intercept_", 1)
     classify = svm._impl in ("c_svc", "nu_svc")
     length, classes = len(support), len(count)
@@ -133,14 +135,16 @@ def _check_svm(svm: Any) -> None:
         _need(len(_array(svm, name, 1)) in (0, pairs), f"{name} is of other classes")
     vectors, dual = svm.support_vectors_, svm._dual_coef_
     _need(tuple(dual.shape) == ((classes - 1) if classify else 1, length), "dual_coef_ does not fit support_")
-    if svm._sparse:
+    if svm._sparse:  # libsvm would take the numbers in support_vectors_ for the columns of the kernel's matrix
+        _need(svm.kernel in ("linear", "poly", "rbf", "sigmoid"), "no kernel of sparse vectors is precomputed")
         _need(dual.nnz == len(dual.data) == dual.shape[0] * length, "dual_coef_ leaves numbers out")
     else:
         _array(svm, "_dual_coef_", 2), _array(svm, "support_vectors_", 2)
     if svm.kernel == "precomputed" or callable(svm.kernel):
-        # libsvm takes them as indices
-        _need(not svm._sparse, "a kernel that is computed elsewhere has no sparse vectors")
-        _indices(support, int(svm.shape_fit_[0]), "support_ points beyond the rows that it was fitted on")
+        rows = svm.shape_fit_[0]
+        _need(tuple(vectors.shape) in ((0, 0), (length, 0)), "support_vectors_ are kept beside a kernel's matrix")
+        _need(0 < int(rows) < 2**31, "shape_fit_ is of no rows")
+        _indices(support, int(rows), "support_ points beyond the rows that it was fitted on")
     else:
         wanted = (length, int(svm.n_features_in_))
         _need(tuple(vectors.shape) == wanted, f"support_vectors_ are {list(vectors.shape)}, not {list(wanted)}")

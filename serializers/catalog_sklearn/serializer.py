@@ -147,11 +147,7 @@ class SklearnSerializer:
         parts = result if isinstance(result, (list, tuple)) else [result]
         arrays = [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in parts]
         if method == "predict" and len(arrays) == 1 and arrays[0].dtype.kind in "OUS":
-            classes = np.asarray(getattr(obj, "classes_", ()))
-            index = np.searchsorted(classes, arrays[0]) if classes.ndim == 1 and classes.size else None
-            if index is None:
-                raise SerializationError("the predictions are no numbers, and there is no list of classes")
-            return {"index": index.astype(np.int64)}
+            return {"index": _places(obj, arrays[0])}
         if any(array.dtype.hasobject or array.dtype.kind in "US" for array in arrays):
             raise SerializationError(f"{method} gives no numbers")
         return {"output": arrays[0]} if len(arrays) == 1 else {f"output_{n}": array for n, array in enumerate(arrays)}
@@ -166,9 +162,35 @@ class SklearnSerializer:
     @staticmethod
     def _told(obj: Any, found: Signature) -> Signature:
         if [spec.name for spec in found.outputs] == ["index"]:
-            told = f"place in classes_: {', '.join(map(str, obj.classes_))}"[:1000]
+            lists = obj.classes_ if isinstance(obj.classes_, (list, tuple)) else [obj.classes_]
+            told = "; ".join(", ".join(map(str, classes)) for classes in lists if np.ndim(classes) == 1)
+            told = f"place in classes_: {told or ', '.join(map(str, obj.classes_))}"[:1000]
             found = attrs.evolve(found, outputs=(attrs.evolve(found.outputs[0], description=told),))
         return found
+
+
+def _places(obj: Any, labels: np.ndarray) -> np.ndarray:
+    """The place of each label in `classes_`, int64, of the shape of `labels`: one list of classes for all, or one for
+    each column. Raises `SerializationError` where a label is in none."""
+    found = getattr(obj, "classes_", None)
+    columns = labels[:, None] if labels.ndim == 1 else labels
+    lists = found if isinstance(found, (list, tuple)) and labels.ndim == 2 else [found]
+    if found is None or labels.ndim not in (1, 2) or len(lists) != columns.shape[1]:
+        raise SerializationError(
+            "the predictions are no numbers, and there is no list of classes for each output",
+            hint="train it on numbers in place of texts, or save it without example",
+        )
+    places = np.empty(columns.shape, np.int64)
+    for at, classes in enumerate(lists):
+        known = {label: place for place, label in enumerate(np.asarray(classes, object).ravel().tolist())}
+        for row, label in enumerate(columns[:, at].tolist()):
+            if label not in known:
+                raise SerializationError(
+                    f"it predicts {label!r}"[:200] + ", which is not in its classes_",
+                    hint="save it without example, or fit it anew so that classes_ has all that it predicts",
+                )
+            places[row, at] = known[label]
+    return places.reshape(labels.shape)
 
 
 def _frame(obj: Any, method: str, inputs: Mapping[str, Any]) -> Any:

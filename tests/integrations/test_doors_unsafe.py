@@ -214,9 +214,16 @@ NEIGHBOURS = {
     "get_robust_list": "call(274, {other}, ctypes.byref(ctypes.c_void_p()), ctypes.byref(ctypes.c_size_t()))",
     "setpgid": "os.setpgid(0, 0)",
     "getsid": "os.getsid({other})",
+    "fcntl, F_SETOWN": "fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, {other})",
+    "fcntl, F_SETOWN of a group": "fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, -{other})",
+    "fcntl, F_SETSIG": "fcntl.fcntl(os.pipe()[0], 10, 15)",
+    "fcntl, F_SETOWN_EX": "fcntl.fcntl(os.pipe()[0], 15, struct.pack('ii', 1, {other}))",
+    "ioctl, FIOSETOWN": "fcntl.ioctl(os.pipe()[0], 0x8901, struct.pack('i', {other}))",
+    "ioctl, SIOCSPGRP": "fcntl.ioctl(os.pipe()[0], 0x8902, struct.pack('i', {other}))",
+    "ioctl, TIOCSTI": "fcntl.ioctl(0, 0x5412, b'x')",
 }
 CALL = """
-import ctypes, os, resource
+import ctypes, fcntl, os, resource, struct
 def call(*given):
     if ctypes.CDLL(None, use_errno=True).syscall(*given) == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -236,7 +243,9 @@ def test_no_call_reaches_another_process(name: str, other: str, reach: dict[str,
 
 
 def test_libraries_still_ask_about_their_own_process(reach: dict[str, bool]) -> None:
-    own = "os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))\nresource.prlimit(0, resource.RLIMIT_NOFILE)\n"
+    own = "fcntl.fcntl(0, fcntl.F_SETFD, fcntl.fcntl(0, fcntl.F_GETFD))\nfcntl.fcntl(os.dup(1), fcntl.F_GETFL)\n"
+    own += "os.isatty(os.pipe()[0])\n"
+    own += "os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))\nresource.prlimit(0, resource.RLIMIT_NOFILE)\n"
     own += "resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE)\nos.getpriority(os.PRIO_PROCESS, 0)\nprint('fine')"
     assert alone("jail._filter(libc)", CALL + own)[1].endswith("fine")
 

@@ -539,6 +539,21 @@ def test_texts_of_installed_packages_raise_no_alarm() -> None:
         ("m.json", '{"_target_": "os.system"}', "call"),
         ("conf.yaml", "model:\n  _target_: builtins.eval\n  _args_: ['1']\n", "call"),
         ("conf.yaml", "a: &a {_target_: subprocess.run}\nb: *a\n", "call"),
+        *[
+            ("conf.yaml", f"model:\n  _target_: {target}\n  filepath: /tmp/model\n", "call")
+            for target in (
+                "keras.layers.TFSMLayer",
+                "keras.layers.Lambda",
+                "keras.layers.JaxLayer",
+                "keras.layers.FlaxLayer",
+                "keras.layers.TorchModuleWrapper",
+                "sklearn.preprocessing.FunctionTransformer",
+                "lightning.pytorch.cli.LightningCLI",
+                "pytorch_lightning.cli.LightningCLI",
+                "lightning.pytorch.callbacks.LambdaCallback",
+                "lightning.pytorch.plugins.environments.SLURMEnvironment",
+            )
+        ],
         ("conf.yaml", "optimizer:\n  class_path: evil.Optimizer\n", "call"),
         ("conf.yaml", "a: !!python/object/apply:os.system ['id']\n", "code"),
         ("c.yaml", "%TAG ! tag:yaml.org,2002:\n---\n!python/object/apply:os.system [id]\n...\n---\n[\n", "code"),
@@ -580,6 +595,15 @@ def test_words_are_no_pickles(text: str) -> None:
     for name in ("NOTES", "vocab.txt", "README.md"):
         assert rules(text.encode(), name) == set()
     assert rules("caf\u00e9\nth\u00e9\n(tR".encode(), "vocab.txt")  # it would be called
+
+
+def test_what_computes_is_no_call() -> None:
+    for target in (
+        "torch.nn.Linear", "torch.optim.lr_scheduler.StepLR", "keras.layers.Dense", "lightning.pytorch.Trainer",
+        "pytorch_lightning.callbacks.EarlyStopping", "lightning.pytorch.loggers.CSVLogger", "sklearn.svm.SVC",
+        "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
+    ):  # fmt: skip
+        assert rules(f"a:\n  _target_: {target}\n".encode(), "conf.yaml") == set(), target
 
 
 def test_a_hash_of_tensorflow_is_no_graph_and_hides_none() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas
 import pytest
 
+import catalog_tables.export
 from catalog_core.catalog import Catalog
 from catalog_core.errors import BackendError, InvalidInput
 from catalog_core.testing.memory import memory_catalog
@@ -224,3 +225,31 @@ def test_history_behind_a_position_comes_in_whole_entries(catalog: Catalog) -> N
         found += page
     assert found == everything
     assert [event.position for event in catalog.history("calo/1", after=1, limit=1)] == [2, 2], "with its alias"
+
+
+def test_a_table_that_was_emptied_is_told(catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "out.db"
+    catalog_tables.export.write(catalog, path)
+    for change in ("UPDATE catalog SET value = 'x' WHERE key = 'position'", "DELETE FROM catalog WHERE key = 'id'",
+                   "DELETE FROM catalog"):  # fmt: skip
+        with sqlite3.connect(path) as db:
+            db.execute(change)
+        db.close()
+        with pytest.raises(InvalidInput, match="no longer says which catalog"):
+            catalog_tables.export.write(catalog, path)
+
+
+def test_a_first_export_that_fails_leaves_no_file(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise BackendError("the store is gone")
+
+    path, there = tmp_path / "out.db", tmp_path / "there.db"
+    catalog_tables.export.write(catalog, there)
+    before = there.read_bytes()
+    monkeypatch.setattr("catalog_tables.export._begun", fails)
+    for place in (path, there):
+        with pytest.raises(BackendError, match="the store is gone"):
+            catalog_tables.export.write(catalog, place)
+    assert not path.exists() and there.read_bytes() == before

@@ -381,3 +381,18 @@ def test_arrays_that_are_declared_and_not_stored_are_refused(tmp_path: Path) -> 
     place = rewritten(tmp_path / "m.keras", lambda name, data: declared if name.endswith("h5") else data)
     with pytest.raises(SerializationError, match="and 0 are stored"):
         foreign.read(place)
+
+
+def test_weights_that_unpack_to_far_more_are_refused_before_they_are(tmp_path: Path, monkeypatch: Any) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.save(tmp_path / "m.keras")
+    bomb, size = tmp_path / "bomb.keras", foreign.build.SLACK + (16 << 20)
+    with zipfile.ZipFile(tmp_path / "m.keras") as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in ("config.json", "metadata.json"):
+            new.writestr(name, old.read(name))
+        new.writestr("model.weights.h5", bytes(size))
+    copied: list[int] = []
+    monkeypatch.setattr(foreign.shutil, "copyfileobj", lambda *_: copied.append(1))
+    with pytest.raises(SerializationError, match=f"says it is {size:,}"):
+        foreign.read(bomb)
+    assert not copied

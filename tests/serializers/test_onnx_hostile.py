@@ -146,6 +146,31 @@ def test_a_loop_that_ends_runs(turns: Any, condition: str, factor: int) -> None:
     assert np.array_equal(opened(loop(turns, condition)).run(x=X)["y"], factor * X)
 
 
+def endless(condition: str) -> Any:
+    """A loop whose condition its body computes, and which always holds."""
+    nodes = {
+        "equal": [helper.make_node("Equal", ["i", "i"], ["co"])],
+        "either": [helper.make_node("Not", ["c"], ["no"]), helper.make_node("Or", ["c", "no"], ["co"])],
+    }.get(condition, [helper.make_node("Identity", ["c"], ["co"])])
+    body = helper.make_graph(
+        [*nodes, helper.make_node("Neg", ["v"], ["vo"])], "body",
+        [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("v")],
+        [value("co", TensorProto.BOOL, []), value("vo")],
+    )  # fmt: skip
+    before = [helper.make_node("Mul", ["big", "big"], ["turns"])] if condition == "turns" else []
+    turns = "turns" if before else ""
+    return model([*before, node("Loop", turns, "go", "x", body=body)], {"go": np.array(True), "big": np.array(1 << 31)})
+
+
+@pytest.mark.parametrize("condition", ["equal", "either", "turns"])
+def test_a_loop_whose_end_nobody_can_tell_is_stopped(condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("catalog_onnx.model.LOOP_SECONDS", 0.01)
+    graph = opened(endless(condition))
+    for _ in range(2):  # it may be asked again
+        with pytest.raises(InvalidInput, match="loops were not done"):
+            graph.run(x=X)
+
+
 def test_graphs_that_are_nested_too_deep_are_refused() -> None:
     inner = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [], [value("y")])
     ends = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "g", [], [value("y")])

@@ -22,10 +22,15 @@ pytest.importorskip("sklearn")
 pytest.importorskip("skops")
 
 import skops.io
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, IsolationForest
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+)
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -291,3 +296,45 @@ def test_broken_native_files_do_not_end_the_process(kind: str, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "survived" in done.stdout
+
+
+class Loose(ClassifierMixin, BaseEstimator):
+    """Its classes stand in the order in which they came, and it predicts what it is told."""
+
+    def __init__(self, says: Any = ("b", "a")) -> None:
+        self.says = says
+
+    def fit(self, X: Any, y: Any) -> Loose:
+        self.classes_ = np.array(list(dict.fromkeys(y)))
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.array([self.says[row % len(self.says)] for row in range(len(X))])
+
+
+def test_labels_become_their_places_in_whatever_order_the_classes_stand() -> None:
+    from catalog_sklearn.serializer import SklearnSerializer
+
+    serializer = SklearnSerializer()
+    loose = Loose().fit(X[:3], ["b", "c", "a"])
+    assert serializer.call(loose, "predict", {"X": X[:4]})["index"].tolist() == [0, 2, 0, 2]
+    with pytest.raises(SerializationError, match="'z', which is not in its classes_"):
+        serializer.call(Loose(("z",)).fit(X[:3], ["b", "c", "a"]), "predict", {"X": X[:4]})
+    with pytest.raises(SerializationError, match="no list of classes"):
+        serializer.call(Loose(("z",)), "predict", {"X": X[:4]})
+    for kind in (object, "U5"):
+        words = np.array([["low", "left"], ["high", "right"], ["mid", "left"]] * 20, kind)
+        forest = RandomForestClassifier(3, random_state=0).fit(X, words)
+        index = serializer.call(forest, "predict", {"X": X})["index"]
+        assert index.dtype == np.int64 and index.shape == (60, 2)
+        back = np.stack([classes[index[:, at]] for at, classes in enumerate(forest.classes_)], axis=1)
+        assert (back == forest.predict(X)).all()
+
+
+def test_two_outputs_of_text_are_saved_and_served(catalog: Any) -> None:
+    words = np.array([["low", "left"], ["high", "right"], ["mid", "left"]] * 20)
+    forest = RandomForestClassifier(3, random_state=0).fit(X, words)
+    catalog.save("two", forest, example=X[:4])
+    with catalog.session("two") as session:
+        index = session.predict(X)["index"] if isinstance(session.predict(X), dict) else session.predict(X)
+    assert np.asarray(index).shape == (60, 2)

@@ -41,7 +41,7 @@ from sklearn.neighbors import KernelDensity, KNeighborsClassifier, NearestNeighb
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
-from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
 from catalog_core import Catalog
@@ -119,6 +119,15 @@ CASES: dict[str, tuple[Any, Callable[[Any], None]]] = {
         put(kernel="precomputed", shape_fit_=(4, 4), support_=lambda v: np.zeros(len(v), np.int32),
             support_vectors_=lambda v: sp.csr_matrix(np.full(v.shape, 2e9))),
     ),
+    **{f"{type(svm).__name__} computed before, on sparse rows": (
+        svm.fit(sp.csr_matrix(X), Y),
+        put(kernel="precomputed", shape_fit_=(4, 4), support_=lambda v: np.zeros_like(v),
+            support_vectors_=lambda v: sp.csr_matrix(np.full((v.shape[0], 4), 2e9))),
+    ) for svm in (SVC(), NuSVC(nu=0.2), SVR(), NuSVR(), OneClassSVM())},
+    "svc other kernels": (SVC().fit(sp.csr_matrix(X), Y), put(_sparse_kernels=["", "", "", "", "rbf"])),
+    "svc another machine": (SVC().fit(X, Y), put(_impl="one_class")),
+    "svc vectors beside a kernel": (SVC(kernel="precomputed").fit(X @ X.T, Y), put(support_vectors_=np.zeros((3, 4)))),
+    "svc of no rows": (SVC(kernel="precomputed").fit(X @ X.T, Y), put(shape_fit_=(2**40, 1))),
     "svr": (SVR().fit(X, X[:, 0]), put(support_=longer)),
     "one class": (OneClassSVM().fit(X), put(_intercept_=np.zeros(0))),
     "in a pipeline": (make_pipeline(StandardScaler(), SVC()).fit(X, Y), lambda p: put(support_=longer)(p[-1])),

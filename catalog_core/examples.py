@@ -89,7 +89,25 @@ def _arrays(example: dict[str, Any]) -> dict[str, Any]:
                 hint="the inputs of an entry point are arrays, each with a name of its own; networks whose inputs have "
                 'one name take example={"entry point": {"input": array}, …}',
             )
-    return example
+    return {name: _texts(name, value) for name, value in example.items()}
+
+
+def _texts(name: str, value: Any) -> Any:
+    """Texts in a row as an array of objects, which is stored like a column of a data frame; anything else as it is.
+    Raises `InvalidInput` for a table of texts, whose columns have no names."""
+    words = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    dtype = getattr(value, "dtype", None)
+    if not words and getattr(dtype, "kind", "") not in ("U", "T"):
+        return value
+    import numpy as np
+
+    found = np.asarray(value, object)
+    if found.ndim != 1:
+        raise InvalidInput(
+            f"the example's {name!r} is a table of texts ({dtype}{list(found.shape)})",
+            hint="give a data frame: its columns have names; texts in one row are an input too",
+        )
+    return found
 
 
 def read(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -31,15 +31,16 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestClassifier,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from catalog_core import Catalog
-from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.errors import InvalidInput, NotTrusted, SerializationError
 from catalog_sklearn import archive, boosters
 
 pytestmark = pytest.mark.framework
@@ -338,3 +339,19 @@ def test_two_outputs_of_text_are_saved_and_served(catalog: Any) -> None:
     with catalog.session("two") as session:
         index = session.predict(X)["index"] if isinstance(session.predict(X), dict) else session.predict(X)
     assert np.asarray(index).shape == (60, 2)
+
+
+@pytest.mark.parametrize("kind", ["array", "objects", "list"])
+def test_texts_in_a_row_are_an_example(catalog: Any, kind: str) -> None:
+    texts: Any = ["a muon", "jet jet"]
+    given = texts if kind == "list" else np.array(texts, object if kind == "objects" else None)
+    words = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["a muon here", "a jet there"], [0, 1])
+    catalog.save("words", words, example=given)
+    with catalog.session("words") as session:
+        assert np.asarray(session.predict(given)).tolist() == [0, 1]
+
+
+def test_a_table_of_texts_is_a_data_frame(catalog: Any) -> None:
+    table = np.array([["low", "left"], ["high", "right"]])
+    with pytest.raises(InvalidInput, match=r"table of texts \(<U5\[2, 2\]\).*data frame"):
+        catalog.save("words", OrdinalEncoder().fit(table), example=table)

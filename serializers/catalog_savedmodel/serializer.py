@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from catalog_core import forks
+from catalog_core import quiet as quietly
 from catalog_core.axes import BATCH, measured
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
@@ -35,17 +34,9 @@ STRIDE = 4 << 20  # variables lie at the same places in each version of a model:
 _ONE_AT_A_TIME = forks.Lock()  # tracing and loading keep their state in globals
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> AbstractContextManager[None]:
     """Keep TensorFlow from telling of every file: what goes wrong is in the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    return quietly.quiet("tensorflow", "absl")
 
 
 def _reason(exc: BaseException) -> str:

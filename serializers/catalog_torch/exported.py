@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 from catalog_core import forks
+from catalog_core import quiet as quietly
 from catalog_core.errors import SerializationError
 from catalog_torch import calls, expressions, guards, tables
 
@@ -39,16 +39,9 @@ MAX_STRING = 4_000
 ONE_AT_A_TIME = forks.Lock()  # torch.export keeps its state in globals
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[None]:
     """Keep torch from printing graphs: what goes wrong is in the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
+    return quietly.quiet("torch")
 
 
 def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -81,7 +81,8 @@ class ExportedModule(torch.nn.Module):
 
     def __copy__(self) -> ExportedModule:
         made = self.__class__.__new__(self.__class__)
-        made.__dict__ = dict(self.__dict__)
+        kept = vars(self).items()  # what is registered in the copy, modules and hooks too, is not in this one
+        made.__dict__ = {key: copy.copy(value) if isinstance(value, (dict, set)) else value for key, value in kept}
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModule:
@@ -250,12 +251,16 @@ class TorchSerializer:
             for method, data in obj.archives.items():
                 directory.write(f"{method}.pt2", [data])
             kept = {key: obj.notes.get(key, {}) for key in ("inputs", "export", "fixed")}
-            return {**meta, **kept}
+            axes = obj.notes.get("axes", {})
+            return {**meta, **kept, "axes": axes, "shapes": _still(axes, request)}
         if request.example is not None:
             with _evaluating(obj):
                 for method in methods_of(request):
                     self._export(obj, method, request, directory, meta)
-        return meta
+        return {
+            **meta,
+            "axes": meta["shapes"],
+        }  # the catalog takes the shapes out: a graph that is saved again has them
 
     @staticmethod
     def _module(obj: Any) -> Any:
@@ -425,11 +430,53 @@ def _path(module: torch.nn.Module) -> str:
     return f"{type(module).__module__}:{type(module).__qualname__}"
 
 
+def _still(axes: Mapping[str, Any], request: SaveRequest) -> dict[str, Any]:
+    """The axes of a graph that is saved again, by method, where they are those of the arrays that it is tried with."""
+
+    def fit(found: Mapping[str, Sequence[Any]], arrays: Mapping[str, Any]) -> bool:
+        shapes = {name: np.shape(array) for name, array in arrays.items()}
+        return all(
+            len(found.get(name, ())) == len(shape)
+            and all(type(axis) is not int or axis == size for axis, size in zip(found[name], shape, strict=True))
+            for name, shape in shapes.items()
+            if shape
+        )
+
+    return {
+        method: axes[method]
+        for method, trial in request.trials.items()
+        if method in axes and fit(axes[method]["inputs"], trial.example) and fit(axes[method]["outputs"], trial.outputs)
+    }
+
+
+def _are_axes(value: Any) -> bool:
+    """Whether this is what `tracing` says of the axes of methods: inputs and outputs, each by name a list of sizes,
+    names of free axes, and None."""
+    return isinstance(value, dict) and all(
+        isinstance(found, dict)
+        and {"inputs", "outputs"} <= found.keys() <= {"inputs", "outputs", "why"}
+        and isinstance(found.get("why", ""), str)
+        and all(
+            isinstance(found[kind], dict)
+            and all(
+                isinstance(sizes, list)
+                and all(axis is None or (type(axis) is int and axis >= 0) or isinstance(axis, str) for axis in sizes)
+                for sizes in found[kind].values()
+            )
+            for kind in ("inputs", "outputs")
+        )
+        for found in value.values()
+    )
+
+
 def _notes(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What `save` returned, as the manifest has it: a stranger may have written it."""
     order, inputs = meta.get("order"), meta.get("inputs")
     lists = [order, *inputs.values()] if isinstance(inputs, dict) and all(map(str.isidentifier, inputs)) else [None]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+    readable = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    texts = [meta.get(key, {}) for key in ("export", "fixed")]
+    plain = all(isinstance(found, dict) and all(isinstance(t, str) for t in found.values()) for found in texts)
+    if not readable or not plain or not _are_axes(meta.get("axes", {})):
         raise SerializationError("what the manifest says of this component cannot be read")
     return dict(meta)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
+import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from tolerance import close  # noqa: E402
 
 from catalog_core import Catalog  # noqa: E402
 from catalog_core.errors import InvalidInput, SerializationError  # noqa: E402
-from catalog_torch.serializer import TorchSerializer  # noqa: E402
+from catalog_torch.serializer import TorchSerializer, _notes  # noqa: E402
 
 pytestmark = pytest.mark.framework
 nn = torch.nn
@@ -488,3 +491,64 @@ def test_another_method_is_exported_for_any_number_of_rows(catalog: Catalog) -> 
     with catalog.session(version) as session, torch.no_grad():
         got = session.shift(**values)
         assert torch.allclose(torch.as_tensor(got), net.shifted(**values), atol=1e-6)
+
+
+class Talks(nn.Module):
+    """While it is traced, another thread of the process logs."""
+
+    def forward(self, x: Any) -> Any:
+        thread = threading.Thread(target=lambda: logging.getLogger("torch.app").error("request failed"))
+        thread.start()
+        thread.join()
+        return x * 2
+
+
+def test_the_logs_of_other_threads_go_on_while_a_module_is_saved(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[int] = []
+
+    class Counts(Talks):
+        def forward(self, x: Any) -> Any:
+            heard.append(1)
+            return super().forward(x)
+
+    catalog.save("net", Counts(), example={"x": torch.ones(2, 3)})
+    assert len(heard) > 1
+    assert [record.message for record in caplog.records].count("request failed") == len(heard)
+
+
+def test_a_graph_that_is_saved_again_keeps_its_free_axes(catalog: Catalog) -> None:
+    x = torch.ones(2, 3, 8, 8)
+    catalog.save("net", nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), example={"input": x})
+    for _ in range(2):
+        catalog.save("net", catalog.load("net"), example={"input": x})
+    first, *others = [catalog.artifact(f"net@{n}").manifest.entry_points[0] for n in (1, 2, 3)]
+    assert first.inputs[0].shape == ("batch", 3, "input_2", "input_3")
+    assert all(point == first for point in others)
+    with catalog.session("net@3") as session:
+        assert session.predict(input=torch.ones(5, 3, 9, 7).numpy()).shape == (5, 4, 9, 7)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [[], {"forward": []}, {"forward": {"inputs": {}}}, {"forward": {"inputs": {"x": [True]}, "outputs": {}}},
+     {"forward": {"inputs": {"x": [-1]}, "outputs": {}}}, {"forward": {"inputs": {"x": 3}, "outputs": {}}},
+     {"forward": {"inputs": {}, "outputs": {}, "why": 3}}, {"forward": {"inputs": {}, "outputs": {}, "more": {}}}],
+    ids=repr,
+)  # fmt: skip
+def test_axes_that_a_stranger_wrote_are_read_as_axes_only(axes: Any) -> None:
+    with pytest.raises(SerializationError, match="cannot be read"):
+        _notes({"order": [], "inputs": {}, "axes": axes})
+
+
+def test_what_is_registered_in_a_copy_of_a_loaded_graph_is_not_in_the_graph(catalog: Catalog) -> None:
+    catalog.save("net", nn.Linear(3, 4), example={"input": torch.ones(2, 3)})
+    graph = catalog.load("net")
+    made = copy.copy(graph)
+    made.add_module("extra", nn.Linear(1, 1))
+    made.register_buffer("more", torch.ones(1))
+    made.register_parameter("most", nn.Parameter(torch.ones(1)))
+    made.register_forward_hook(lambda *_: torch.zeros(1))
+    assert not {"extra", "more", "most"} & {*graph._modules, *graph._buffers, *graph._parameters}
+    assert graph(torch.ones(2, 3)).shape == (2, 4) and made(torch.ones(2, 3)).shape == (1,)

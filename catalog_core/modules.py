@@ -4,11 +4,14 @@ Imports no framework: who has a module has imported torch."""
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 from catalog_core import filling, tensors
 from catalog_core.errors import SerializationError
+
+_CONTAINERS = (dict, OrderedDict, list, tuple)
 
 
 def is_module(value: Any) -> bool:
@@ -35,9 +38,7 @@ def fill(into: Any, target: Any, state: Mapping[str, Any], options: Mapping[str,
     if not is_module(target):
         if not isinstance(target, Mapping):
             raise SerializationError(f"a {type(target).__name__} cannot be filled", hint="a module or its state dict")
-        return filling.fill(
-            into, target, state, lambda new: tensors.fill({key: target[key] for key in new}, new), **chosen
-        )
+        return filling.fill(into, target, state, lambda new: _put(target, new), problems=_misfits, **chosen)
     live = state_of(target)
     still = {name for name, value in target.named_parameters(remove_duplicate=False) if not value.requires_grad}
     return filling.fill(
@@ -45,14 +46,31 @@ def fill(into: Any, target: Any, state: Mapping[str, Any], options: Mapping[str,
     )
 
 
+def _put(target: Any, new: Mapping[str, Any]) -> None:
+    """Fill a dictionary: tensors in their place, plain data by a new value."""
+    plain = {name: value for name, value in new.items() if _is_extra(name) or _are_plain(target[name], value)}
+    tensors.fill({name: target[name] for name in new if name not in plain}, {k: new[k] for k in new if k not in plain})
+    if plain:
+        target.update(plain)
+
+
 def _misfits(target: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
     """As `filling.misfitting`; a lazy parameter takes any shape, and an extra state is no tensor of the module's."""
-    plain = {name: live for name, live in target.items() if not hasattr(live, "materialize") and not _is_extra(name)}
-    return filling.misfitting(plain, values)
+    found = {
+        name: live
+        for name, live in target.items()
+        if not hasattr(live, "materialize") and not _is_extra(name) and not _are_plain(live, values[name])
+    }
+    return filling.misfitting(found, values)
 
 
 def _is_extra(name: str) -> bool:
     return name.rpartition(".")[2] == "_extra_state"
+
+
+def _are_plain(*values: Any) -> bool:
+    """Whether none of the values is a tensor or an array: state dicts hold plain data too."""
+    return not any(tensors.is_torch(value) or hasattr(value, "__array_interface__") for value in values)
 
 
 def _apply(module: Any, live: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -61,7 +79,7 @@ def _apply(module: Any, live: Mapping[str, Any], new: Mapping[str, Any]) -> None
     try:
         module.load_state_dict(whole)
         reported = state_of(module)
-        wrong = [name for name, value in new.items() if not _same(reported.get(name), value)]
+        wrong = [name for name, value in new.items() if name not in reported or not _same(reported[name], value)]
     except Exception as exc:
         _put_back(
             module,
@@ -109,14 +127,37 @@ def _is_custom(module: Any) -> bool:
 
 
 def _copy(value: Any) -> Any:
+    if type(value) in _CONTAINERS:
+        parts = value.items() if isinstance(value, dict) else value
+        return type(value)(_copy(part) for part in parts)
     lazy = not tensors.is_torch(value) or hasattr(value, "materialize")
     return value if lazy else value.detach().clone()
 
 
 def _same(one: Any, two: Any) -> bool:
     """Bit by bit, so that NaN is equal to itself; where they are is of no matter."""
-    if not tensors.is_torch(one) or (one.dtype, one.shape) != (two.dtype, two.shape):
+    if _are_plain(one, two):
+        return _same_data(one, two)
+    if type(one) is not type(two) and not (tensors.is_torch(one) and tensors.is_torch(two)):
         return False
-    if one.device == two.device and not one.is_meta and sys.modules["torch"].equal(one.detach(), two.detach()):
+    if (one.dtype, one.shape) != (two.dtype, two.shape):
+        return False
+    torch = tensors.is_torch(one)
+    if (
+        torch
+        and one.device == two.device
+        and not one.is_meta
+        and sys.modules["torch"].equal(one.detach(), two.detach())
+    ):
         return True
     return bytes(tensors.memory_of(one)) == bytes(tensors.memory_of(two))
+
+
+def _same_data(one: Any, two: Any) -> bool:
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(_same(value, two[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(two) and all(map(_same, one, two))
+    return bool(one == two) or (isinstance(one, float) and one != one and two != two)

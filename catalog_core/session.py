@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Self
 import attrs
 
 from catalog_core.columns import Columns, dtype_of, spread
-from catalog_core.errors import CatalogError, InvalidInput, InvalidName, NotFound
+from catalog_core.errors import BackendError, CatalogError, InvalidInput, InvalidName, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import check_component, nearest
 from catalog_core.outputs import by_name as by_name  # serializers know them as part of this
@@ -258,6 +258,9 @@ class Together:
         for component in components:
             shares.setdefault(id(self._runtimes[component.serializer][0]), []).append(component.name)
         sessions: dict[str, Any] = {}
+        kinds = sorted({"cpu"}.union(*(self._runtimes[component.serializer][1] for component in components)))
+        if device.partition(":")[0] not in kinds:
+            raise BackendError(f"no component can be on the device {device!r}", hint=f"devices: {', '.join(kinds)}")
         for component in components:
             runtime, devices = self._runtimes[component.serializer]
             if component.name not in sessions:

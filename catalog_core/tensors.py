@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from catalog_core.digests import canonical, parse
-from catalog_core.errors import SerializationError
+from catalog_core.errors import BackendError, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader
 from catalog_core.names import nearest
 
@@ -311,8 +311,25 @@ def numpy_maker(copy: bool = False) -> Maker:
     return lambda view, entry: numpy_view(view, entry).copy() if copy else numpy_view(view, entry)
 
 
+def torch_device(torch: Any, device: Any) -> Any:
+    """A device of torch, tried with one number; `torch` is the module. Raises `BackendError` with those there are."""
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as exc:
+        there = ["cpu", *[f"cuda:{number}" for number in range(torch.cuda.device_count())]]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        why = str(exc).strip().partition("\n")[0][:200]
+        raise BackendError(
+            f"torch cannot use the device {device!r}: {why}", hint=f"devices here: {', '.join(there)}", backend="torch"
+        ) from exc
+    return place
+
+
 def torch_maker(torch: Any, device: str | None = None, copy: bool = False) -> Maker:
-    """Makes tensors over the (copy-on-write) bytes, or on a device; `torch` is the module."""
+    """Makes tensors over the (copy-on-write) bytes, or on a device; `torch` is the module. Raises as `torch_device`."""
+    if device not in (None, "cpu"):
+        torch_device(torch, device)
 
     def make(view: memoryview, entry: Entry) -> Any:
         dtype = getattr(torch, entry.dtype)

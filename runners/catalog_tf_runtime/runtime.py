@@ -34,12 +34,12 @@ class TensorFlowRuntime:
     def open(self, artifact: Artifact, device: str, options: Mapping[str, Any]) -> Session:
         """A session on `device`; a place that TensorFlow (or Keras' backend) does not have is a `BackendError`."""
         kind, _, number = device.partition(":")
-        if kind == "cpu" or (
-            kind == "cuda" and (number or "0").isdigit() and int(number or 0) < _accelerators(artifact.manifest)
-        ):
+        count = 0 if kind == "cpu" else _accelerators(artifact.manifest)
+        if kind == "cpu" or (kind == "cuda" and (number or "0").isdigit() and int(number or 0) < count):
             return DrawingSession(artifact, device)
+        there = ["cpu", *[f"cuda:{place}" for place in range(count)]]
         raise BackendError(
-            f"there is no device {device!r} here", hint="device='cpu' always works", backend="tensorflow"
+            f"there is no device {device!r} here", hint=f"devices here: {', '.join(there)}", backend="tensorflow"
         )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from catalog_core.errors import BackendError
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.records import Manifest
 from catalog_core.session import Session
+from catalog_core.tensors import torch_device
 
 
 class TorchRuntime:
@@ -23,12 +23,6 @@ class TorchRuntime:
         return all(component.serializer in ("torch", "aoti") for component in manifest.components)
 
     def open(self, artifact: Artifact, device: str, options: Mapping[str, Any]) -> Session:
-        """A session on `device`."""
-        try:
-            wanted = torch.device(device)
-            torch.empty(1, device=wanted)
-        except (RuntimeError, AssertionError) as exc:
-            raise BackendError(
-                f"torch cannot use device {device!r}: {str(exc).splitlines()[0]}", hint="device='cpu' always works"
-            ) from exc
+        """A session on `device`. Raises `BackendError` with the devices there are."""
+        wanted = torch_device(torch, device)
         return Session(artifact, str(wanted), options)

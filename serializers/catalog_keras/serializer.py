@@ -391,7 +391,10 @@ def _on(device: str | None) -> Iterator[None]:
     """Where Keras puts what it makes. Raises `BackendError` for a device that it does not have."""
     kind, _, number = (device or "cpu").partition(":")
     if kind != "cpu" and not (kind == "cuda" and (number or "0").isdigit() and int(number or 0) < _accelerators()):
-        raise BackendError(f"Keras cannot use device {device!r}", hint="device='cpu' always works", backend="keras")
+        there = ["cpu", *[f"cuda:{number}" for number in range(_accelerators())]]
+        raise BackendError(
+            f"Keras cannot use device {device!r}", hint=f"devices here: {', '.join(there)}", backend="keras"
+        )
     if not _accelerators():  # there is one place only, and Keras' context breaks the seeds of the torch backend
         yield
         return

@@ -407,8 +407,9 @@ def _place(device: str | None) -> str:
     places = {"cpu": "CPU", "cuda": "GPU", "gpu": "GPU"}
     known = len(tf.config.list_logical_devices(places[kind])) if kind in places else 0
     if not (number or "0").isdigit() or int(number or "0") >= known:
+        there = ["cpu", *[f"cuda:{place}" for place in range(len(tf.config.list_logical_devices("GPU")))]]
         raise BackendError(
-            f"TensorFlow cannot use device {device!r}", hint="device='cpu' always works", backend="savedmodel"
+            f"TensorFlow cannot use device {device!r}", hint=f"devices here: {', '.join(there)}", backend="savedmodel"
         )
     return f"/{places[kind]}:{number or 0}"
 

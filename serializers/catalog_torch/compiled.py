@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from catalog_core import tensors
 from catalog_core.errors import BackendError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.session import in_order
@@ -117,9 +118,7 @@ class CompiledSerializer(TorchSerializer):
         made, names = reader.meta.get("made_for"), reader.meta.get("inputs")
         if not isinstance(made, dict) or not isinstance(names, dict):
             raise SerializationError("the manifest does not say what the module was compiled for")
-        place = torch.device(device or made.get("device", "cpu"))
-        if place.type == "cuda" and not torch.cuda.is_available():
-            raise BackendError("torch sees no CUDA device", hint="load another format of it", backend=self.name)
+        place = tensors.torch_device(torch, device or made.get("device", "cpu"))
         misfit = _misfit(made, here(place))
         if misfit:
             raise BackendError(

@@ -55,7 +55,9 @@ def export(module: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[bytes, s
 def archive(program: torch.export.ExportedProgram) -> bytes:
     """A program as a stripped archive that can be loaded again; its weights are gone after. Raises `SerializationError`
     for one that is not on the list, or that torch cannot read."""
-    state = dict(program.state_dict)
+    state = {key: value for key, value in program.state_dict.items() if isinstance(value, torch.Tensor)}
+    for key in program.state_dict.keys() - state.keys():  # extra states, which no graph reads
+        del program.state_dict[key]
     # the weights are stored once, beside the graphs: here one element stands for each
     for key, value in state.items():
         light = torch.zeros((), dtype=value.dtype)

@@ -175,6 +175,12 @@ def _attention(call: Mapping[str, Any]) -> None:
             _need(fits and mask.dtype in (torch.bool, query.dtype), f"an attention with a mask of {list(mask.shape)}")
 
 
+def _heads(call: Mapping[str, Any]) -> None:
+    """Of the fused layers, which divide by the number of heads."""
+    heads, size = call["num_head" if "num_head" in call else "num_heads"], call["embed_dim"]
+    _need(heads > 0 and size > 0 and size % heads == 0, f"an attention of {size} numbers in {heads} heads")
+
+
 def _divided(call: Mapping[str, Any]) -> None:
     if call.get("rounding_mode") == "trunc":
         _quotient(call)
@@ -298,6 +304,7 @@ _CHECKS: dict[str, Check] = {
          for ends in ("", "_for_cpu")],
         _attention,
     ),
+    **dict.fromkeys(["_native_multi_head_attention", "_transformer_encoder_layer_fwd"], _heads),
     **dict.fromkeys(["div", "divide"], _divided),
     "prims::div": _quotient,
     **dict.fromkeys(["expand", "expand_copy", "broadcast_to", "prims::broadcast_in_dim"], _spread),

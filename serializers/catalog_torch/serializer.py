@@ -27,6 +27,7 @@ from catalog_core.records import Description
 from catalog_core.session import in_order
 from catalog_core.snapshots import Snapshot
 from catalog_core.values import refuse_pickle
+from catalog_torch import extras
 from catalog_torch.snapshot import snapshot
 
 _OWNER = "owner."
@@ -49,7 +50,13 @@ class _Method(torch.nn.Module):
 class ExportedModule(torch.nn.Module):
     """Exported methods over one set of weights; loads without the class it came from, and can be saved again."""
 
-    def __init__(self, graphs: Mapping[str, torch.nn.Module], archives: Mapping[str, bytes], notes: Any) -> None:
+    def __init__(
+        self,
+        graphs: Mapping[str, torch.nn.Module],
+        archives: Mapping[str, bytes],
+        notes: Any,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.training = False
         self.input_names: dict[str, list[str]] = notes["inputs"]
@@ -58,6 +65,9 @@ class ExportedModule(torch.nn.Module):
         self._graphs = dict(graphs)
         for method, graph in graphs.items():
             self.add_module(f"_{method}", graph)
+        self._rest: dict[str, Any] = {}
+        inside = self.state_dict()  # graphs hold parameters and buffers, and no extra states
+        self._rest = {key: value for key, value in (state or {}).items() if key not in inside}
 
     def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if method not in self._graphs:
@@ -65,7 +75,7 @@ class ExportedModule(torch.nn.Module):
         named = in_order(f"the exported {method}", self.input_names[method], args, kwargs)
         try:
             return self._graphs[method](**named)
-        except (AssertionError, RuntimeError, TypeError, ValueError) as exc:
+        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as exc:
             got = ", ".join(f"{name}: {list(getattr(value, 'shape', ()))}" for name, value in named.items())
             raise InvalidInput(
                 f"the exported {method} cannot take {got}: {str(exc).strip().partition(chr(10))[0][:300]}",
@@ -108,13 +118,16 @@ class ExportedModule(torch.nn.Module):
             for method, graph in self._graphs.items()
             for key, value in graph.state_dict(keep_vars=keep_vars).items()
         }
+        found |= self._rest
         destination = OrderedDict() if destination is None else destination
         destination.update((prefix + key, found[key]) for key in self.notes["order"] if key in found)
         return destination
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Fill the weights, by the names that they have in `state_dict()`."""
-        tensors.fill(self.state_dict(), state_dict)
+        given, others = extras.split(state_dict)
+        tensors.fill(extras.split(self.state_dict())[0], given)
+        self._rest |= {key: value for key, value in others.items() if key in self._rest}
 
     def train(self, mode: bool = True) -> ExportedModule:
         """Exported graphs keep the mode they were exported in; only `False` is possible."""
@@ -236,13 +249,14 @@ class TorchSerializer:
         """Weights always; a graph for each method that an entry point names, with an example, where torch can trace."""
         obj = self._module(obj)
         state = state_of(obj)
-        packed = next((key for key, value in state.items() if not isinstance(value, torch.Tensor)), None)
-        if packed is not None and "_packed_params" in packed:
+        packed = next((key for key in state if "_packed_params" in key), None)
+        if packed is not None and not isinstance(state[packed], torch.Tensor):
             raise SerializationError(
                 f"{packed!r} is packed by torch.ao.quantization, which no safe format holds",
                 hint="publish the module as it was before, or an ONNX graph of it",
             )
-        shared = tensors.write(state, directory)
+        arrays, others = extras.split(state)
+        shared = tensors.write(arrays | (extras.write(others, arrays, directory) if others else {}), directory)
         meta: dict[str, Any] = {key: {} for key in ("inputs", "export", "fixed", "shapes")}
         meta |= {"class": _path(obj), "order": list(state)}
         if shared:
@@ -330,9 +344,10 @@ class TorchSerializer:
         numpy = kind == "numpy" and into is None
         make = tensors.numpy_maker(copy) if numpy else tensors.torch_maker(torch, device, copy)
         values = tensors.read(reader, make, writable=not numpy)
-        if not set(notes["order"]) <= values.keys():
+        everything = {**extras.read(reader, values), **values}
+        if not set(notes["order"]) <= everything.keys():
             raise SerializationError("the manifest names tensors that are not stored")
-        state = {key: values[key] for key in notes["order"]}
+        state = {key: everything[key] for key in notes["order"]}
         if into is not None:
             return fill(into, _bare(into), state, options)
         if options.get("trust") and kind is None:
@@ -352,9 +367,9 @@ class TorchSerializer:
             if f"{method}.pt2" not in reader.files:
                 raise SerializationError(f"the component holds no {method}.pt2")
             archives[method] = bytes(reader.view(f"{method}.pt2"))
-            weights = {prefix + key: value for key, value in state.items()}
+            weights = {prefix + key: value for key, value in extras.split(state)[0].items()}
             graphs[method] = exported.load(archives[method], weights, device)
-        return ExportedModule(graphs, archives, notes)
+        return ExportedModule(graphs, archives, notes, state)
 
     @staticmethod
     def snapshot(obj: Any) -> Any:
@@ -373,7 +388,7 @@ class TorchSerializer:
         }
         shapes, count = {}, 0
         try:
-            for key, value in state_of(obj).items():
+            for key, value in extras.split(state_of(obj))[0].items():
                 tensors.check_array(key, value)
                 shapes[key] = (tensors.dtype_of(value), tuple(value.shape))
             unique = {tensors.identity(value): value for _, value in obj.named_parameters()}

@@ -49,9 +49,15 @@ def test_errors_name_the_tensor_what_was_expected_and_what_came(catalog: Catalog
 
 
 def test_a_device_that_is_not_there_is_named(catalog: Catalog) -> None:
-    for device in ("nonsense", "cuda:99"):
-        with pytest.raises(BackendError, match=device):
+    for device in ("nonsense", "cuda:99", "cuda:x", ""):
+        with pytest.raises(BackendError, match=f"device '{device}'.*devices here: cpu"):
             catalog.session("gan", device=device)
+        for options in ({}, {"as_": "torch"}, {"into": torch.nn.Linear(2, 5)}):
+            with pytest.raises(BackendError, match=f"device '{device}'.*devices here: cpu"):
+                catalog.load("gan", "generator", device=device, **options)
+    catalog.save("arrays", {"a": torch.ones(2)})
+    with pytest.raises(BackendError, match=r"device .nonsense.*devices here: cpu"):
+        catalog.load("arrays", device="nonsense")
 
 
 @pytest.mark.gpu

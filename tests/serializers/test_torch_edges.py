@@ -201,7 +201,7 @@ def test_dtypes_that_numpy_lacks_go_through_a_session(catalog: Catalog, dtype: s
 
 class Extra(nn.Linear):
     def get_extra_state(self) -> Any:
-        return {"a": 1}
+        return {"a": {1}}
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import collections
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from catalog_core import Catalog  # noqa: E402
 from catalog_core.errors import SerializationError  # noqa: E402
+from catalog_torch import extras  # noqa: E402
 
 pytestmark = pytest.mark.framework
 nn = torch.nn
@@ -211,3 +215,115 @@ def test_a_dictionary_of_tensors_is_filled_so_too(catalog: Catalog) -> None:
     done = catalog.load("state", into=live, rename={"a": ""}, partial=True)
     assert (done.loaded, done.new, done.left_over) == (("x",), ("z",), ("y",))
     assert live["x"].tolist() == [1, 1]
+
+
+class Keeps(nn.Module):
+    """Keeps data of any kind beside its layer."""
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__()
+        self.layer, self.data = nn.Linear(2, 2), data
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)
+
+    def get_extra_state(self) -> Any:
+        return self.data
+
+    def set_extra_state(self, state: Any) -> None:
+        self.data = state
+
+
+def shown(value: Any) -> Any:
+    """A value with the types of all that is in it."""
+    if isinstance(value, dict):
+        return type(value), [(shown(key), shown(part)) for key, part in value.items()]
+    if isinstance(value, (list, tuple)):
+        return type(value), [shown(part) for part in value]
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return type(value), str(value.dtype), value.tolist()
+    return type(value), repr(value)
+
+
+PLAIN = [
+    {"a": 1}, {}, None, True, 0, -(1 << 80), 0.1, -0.0, float("nan"), float("-inf"), "text é\n", "",
+    b"", b"\x00\xff", [], (), {1: "a", None: 2, (1, "x"): 3.5},
+    [1, (2.0, None), {"deep": [b"x", {"deeper": (True,)}]}], collections.OrderedDict(b=1, a=2),
+    {"scale": torch.tensor([1.5, 2.5]), "many": [torch.ones(2, 3, dtype=torch.int8), torch.zeros(0)]},
+    {"half": torch.ones(2, dtype=torch.bfloat16)}, np.arange(3), np.float64(0.25), {"_extra_state#0": torch.ones(1)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", PLAIN, ids=lambda data: repr(data)[:30])
+def test_an_extra_state_of_plain_data_comes_back_with_its_types(catalog: Catalog, data: Any) -> None:
+    """In a live module, in the state dict, and in a graph that is saved again."""
+    catalog.save("m", nn.Sequential(Keeps(data), Keeps([data])), example={"input": torch.ones(2, 2)})
+    catalog.save("again", catalog.load("m"), example={"input": torch.ones(2, 2)})
+    for name in ("m", "again"):
+        live = nn.Sequential(Keeps("before"), Keeps())
+        assert catalog.load(name, into=live) is live
+        assert (shown(live[0].data), shown(live[1].data)) == (shown(data), shown([data]))
+        assert shown(catalog.load(name, as_="state_dict")["0._extra_state"]) == shown(data)
+        assert shown(catalog.load(name).state_dict()["1._extra_state"]) == shown([data])
+        with catalog.session(name) as session:
+            assert session.predict(input=np.ones((3, 2), np.float32)).shape == (3, 2)
+
+
+def test_a_state_dict_with_plain_data_is_filled(catalog: Catalog) -> None:
+    catalog.save("m", Keeps({"a": (1, 2)}))
+    state = Keeps([3]).state_dict()
+    weight = state["layer.weight"]
+    assert catalog.load("m", into=state) is state
+    assert state["_extra_state"] == {"a": (1, 2)}
+    assert torch.equal(weight, catalog.load("m")["layer.weight"])
+
+
+class Own(dict):  # type: ignore[type-arg]
+    pass
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "data, why",
+    [(object(), "object"), ([{1}], "set"), (Own(), "Own"), (io.BytesIO(), "BytesIO"), (len, "builtin_function"),
+     (ENDLESS, "nested more than"), (1j, "complex"), ("\ud800", "cannot be written"), (torch.float32, "dtype")],
+    ids=repr,
+)  # fmt: skip
+def test_an_extra_state_that_is_no_plain_data_is_refused(catalog: Catalog, data: Any, why: str) -> None:
+    with pytest.raises(SerializationError, match=why):
+        catalog.save("m", Keeps(data))
+    assert list(catalog.models()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", '{"a": 3}', '{"a": {"pickle": "x"}}', '{"a": {"tensor": "nothing"}}',
+     '{"a": {"int": "9", "float": "x"}}',
+     '{"a": {"dict": [[1]]}}', '{"a": {"dict": [[{"list": []}, null]]}}', '{"a": {"list": 3}}', '{"a": {"int": "z"}}',
+     '{"a": ' + '{"list": [' * 40 + "]}" * 40 + "}"],
+    ids=lambda text: text[:40],
+)  # fmt: skip
+def test_plain_data_that_a_stranger_wrote_are_one_error(text: str) -> None:
+    class Written:
+        files: Any = {extras.FILE: len(text)}  # noqa: RUF012
+
+        def view(self, name: str) -> Any:
+            return memoryview(text.encode())
+
+    with pytest.raises(SerializationError, match="cannot be read"):
+        extras.read(Written(), {})  # type: ignore[arg-type]
+
+
+def test_a_module_that_refuses_plain_data_is_put_back(catalog: Catalog) -> None:
+    class Picky(Keeps):
+        def set_extra_state(self, state: Any) -> None:
+            super().set_extra_state({**state, "seen": True})
+
+    catalog.save("m", Keeps({"a": [1]}))
+    live = Picky({"b": [2]})
+    with pytest.raises(SerializationError, match="reports another state: _extra_state"):
+        catalog.load("m", into=live)
+    assert live.data["b"] == [2]

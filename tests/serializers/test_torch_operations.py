@@ -15,8 +15,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from catalog_core import Catalog  # noqa: E402
-from catalog_core.errors import SerializationError  # noqa: E402
+from catalog_core.errors import InvalidInput, SerializationError  # noqa: E402
 from catalog_torch import calls, exported, expressions, guards, operations, tables, tracing  # noqa: E402
+from catalog_torch.serializer import ExportedModule  # noqa: E402
 
 pytestmark = pytest.mark.framework
 nn, F = torch.nn, torch.nn.functional
@@ -533,6 +534,14 @@ LONG = torch.tensor([0, 1, 2])
             for sizes in ((1, 1, 4, 8), (2, 2, 4, 8), (2, 1, 4, 9))
         ],
         (O.outer.default, (torch.zeros(1 << 17), torch.zeros(1 << 17))),
+        *[
+            (O._native_multi_head_attention.default, (*[torch.ones(2, 3, 8)] * 3, 8, heads, *[torch.ones(8)] * 4))
+            for heads in (0, -2, 3)
+        ],
+        *[
+            (O._transformer_encoder_layer_fwd.default, (torch.ones(2, 3, 8), 8, heads, *[torch.ones(8)] * 4))
+            for heads in (0, -2, 3)
+        ],
     ],
     ids=lambda value: str(value) if not isinstance(value, tuple) else "",
 )
@@ -626,3 +635,15 @@ def test_wild_arguments_crash_none_of_the_operators_that_trust_theirs(tmp_path: 
 @pytest.mark.campaign
 def test_wild_arguments_crash_no_operator(tmp_path: Path) -> None:
     assert wild(tmp_path, 400) == ""
+
+
+def test_a_division_by_nothing_among_the_sizes_of_a_graph_is_one_error() -> None:
+    class Divides(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.new_zeros(4 // (len(x) - 2))
+
+    notes = {"inputs": {"forward": ["x"]}, "order": []}
+    graph = ExportedModule({"forward": Divides()}, {}, notes)
+    assert graph(torch.ones(3)).shape == (4,)
+    with pytest.raises(InvalidInput, match=r"cannot take x: \[2\]: integer division"):
+        graph(torch.ones(2))

@@ -205,8 +205,9 @@ class SqliteBackend:
                         f"{self.url}: journal entry {position} is missing", hint="restore it from a copy"
                     )
                 if type(data) is not bytes or digest_of(data) != digest:  # nothing else chains the newest one
+                    told = f"{digest}, as it was written" if type(digest) is str else "as it was written"
                     raise IntegrityError(
-                        f"{self.url}: journal entry {position} is not {digest}, as it was written",
+                        f"{self.url}: journal entry {position} is not {told}",
                         hint="restore it from a copy",
                         backend=self.name,
                     )

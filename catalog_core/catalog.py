@@ -352,12 +352,17 @@ class Catalog:
         text. Newest first unless it says `order by`. Where nothing is found, the page's `notes` say which stage or text
         of the filter no version has. Raises `InvalidQuery` with the column."""
         from catalog_core import query, query_sql
+        from catalog_core.errors import InvalidQuery
 
         if not isinstance(text, str):
             hint = "search('metrics.auc > 0.9'), or plain words"
             raise InvalidInput(f"a search is a text, not a {type(text).__name__}", hint=hint)
         self.repository.refresh()
-        parsed = query.parse(text)
+        try:
+            parsed = query.parse(text)
+        except InvalidQuery as exc:
+            exc.hint = query_sql.keys_called(exc.field, self.repository.index) or exc.hint
+            raise
         statement = query_sql.compile(parsed, limit=limit, cursor=cursor, index=self.repository.index)
         page = query_sql.page(
             statement,
@@ -690,6 +695,14 @@ class Catalog:
 
         check_flags(apply=apply, renumber=renumber)
         return reconcile.reconcile(self.repository, apply=apply, renumber=renumber, take=take, drop=drop)
+
+    def notices(self) -> list[str]:
+        """What everybody who uses a catalog on several sites must know, a line each: rival epochs, and acknowledged
+        changes that a failover abandoned. Empty where there is nothing to say, and for a catalog on one site."""
+        from catalog_core import branches
+
+        self.repository.refresh()
+        return branches.notices(self.repository)
 
     def close(self) -> None:
         """Release files and connections; replicas that are to follow have some seconds to do so."""

@@ -77,11 +77,15 @@ class InvalidDigest(InvalidInput):
 
 
 class InvalidQuery(InvalidInput):
-    """A filter cannot be parsed. `column` counts from 1."""
+    """A filter cannot be parsed. `column` counts from 1; `field` is a name that stands where a field must, and is
+    none."""
 
-    def __init__(self, message: str, *, column: int | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, column: int | None = None, hint: str | None = None, field: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.column = column
+        self.field = field
 
 
 class NotFound(CatalogError, LookupError):

@@ -286,7 +286,7 @@ class _Parser:
             known = [*COLUMNS, *[f"{name}." for name in GROUPS]]
             raise InvalidQuery(
                 f"column {column}: there is no field {found[0]!r}", column=column,
-                hint=nearest(group, known) or f"fields: {', '.join(known)}",
+                hint=nearest(group, known) or f"fields: {', '.join(known)}", field=found[0],
             )  # fmt: skip
         return Field(group)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -254,19 +255,44 @@ def page(
 
 
 def unmatched(query: Query, index: Index) -> tuple[str, ...]:
-    """Of a query that found nothing, the conditions that no version meets even alone: a stage or a text that none has.
-    It is for people, who may have misspelt it."""
+    """Of a query that found nothing, the conditions that no version meets even alone: a stage or a text that none has,
+    a tag or metric that none is given. It is for people, who may have misspelt it."""
     found = []
     todo = [] if query.where is None else [query.where]
     while todo:
         node = todo.pop(0)
         if isinstance(node, (Both, Either)):
             todo += node.nodes
+        elif isinstance(node, (Compare, Has)) and node.field.group in GROUPS and not _is_used(node.field, index):
+            group = f"{node.field.group}."
+            own = [key.removeprefix(group) for key in _keys(index) if key.startswith(group)]
+            near = nearest(str(node.field.key), own)
+            found.append(f"no version has {node.field.group}.{node.field.key}{f'; {near}' if near else ''}")
         elif isinstance(node, Compare) and node.operator in ("=", "like") and isinstance(node.value, str):
             alone = compile(Query(where=node), limit=1, cursor=None, index=index)
             if not index.rows(alone.sql, alone.params):
                 found.append(_none_has(node, index))
     return tuple(found)
+
+
+def keys_called(name: str | None, index: Index) -> str | None:
+    """A hint with the tags, metrics and the like that are called as somebody called a field, or nearly so."""
+    if name is None:
+        return None
+    by_name: dict[str, list[str]] = {}
+    for key in _keys(index):
+        by_name.setdefault(key.partition(".")[2].lower(), []).append(key)
+    alike = [name.lower()] if name.lower() in by_name else get_close_matches(name.lower(), by_name, 3, 0.6)
+    close = [key for found in alike for key in by_name[found]]
+    return f"did you mean {', '.join(close[:3])}?" if close else None
+
+
+def _keys(index: Index) -> list[str]:
+    return [row[0] for row in index.rows("SELECT DISTINCT key FROM fields LIMIT ?", (OFFERED,))]
+
+
+def _is_used(field: Field, index: Index) -> bool:
+    return bool(index.rows("SELECT 1 FROM fields WHERE key = ? LIMIT 1", (_key(field),)))
 
 
 def _none_has(node: Compare, index: Index) -> str:

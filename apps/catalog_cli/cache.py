@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from catalog_cli.group import Group
 from catalog_cli.output import json_option, metered, opened, put, reference
 from catalog_core import platform
 from catalog_core.cache import Cache, parse_size
@@ -18,7 +19,7 @@ def _cache() -> Cache:
     return Cache(place / "cache")
 
 
-@click.group("cache", invoke_without_command=True)
+@click.group("cache", cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def cache_command(ctx: click.Context) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from catalog_cli.group import Group
 from catalog_cli.output import json_option, opened, put, reference
 from catalog_core import recreate
 
 
-@click.group("env")
+@click.group("env", cls=Group)
 @json_option
 def env_command() -> None:
     """Show or rebuild the environment that a version was made in."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from catalog_cli.group import Group
+
 # name → (module, one line of help); the help is here so that `catalog --help` imports no command
 COMMANDS = {
     "init": ("publish", "Make a catalog."),
@@ -50,7 +52,7 @@ COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     """Knows its commands by name; imports the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -102,10 +102,8 @@ def _alike(url: str) -> str | None:
 
 def notify(ctx: click.Context, catalog: Catalog) -> None:
     """Say, beside what was asked for, what everybody must know of a catalog on several sites."""
-    from catalog_core.branches import notices
-
     quiet(ctx)
-    for line in notices(catalog.repository):
+    for line in catalog.notices():
         say(line, err=True)
 
 

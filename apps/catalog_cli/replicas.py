@@ -7,6 +7,7 @@ import time
 
 import click
 
+from catalog_cli.group import Group
 from catalog_cli.output import json_option, notify, opened, put, say
 from catalog_core.errors import BackendError
 from catalog_core.show import record, size
@@ -113,7 +114,7 @@ def reconcile_command(
         sys.exit(1)
 
 
-@click.group("hybrid", invoke_without_command=True)
+@click.group("hybrid", cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def hybrid_command(ctx: click.Context) -> None:

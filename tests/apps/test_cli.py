@@ -101,7 +101,7 @@ def test_the_commands_are_those_of_the_api() -> None:
         "open": "init", "close": None, "prepare": "save", "model": "show", "version": "show", "models": "list",
         "versions": "list", "as_of": "show", "resolve_time": "show", "load": "download", "session": "verify",
         "artifact": "show", "pin": "cache", "unpin": "cache", "import_": "import",
-        "audit": "fsck", "failover": "hybrid",
+        "audit": "fsck", "failover": "hybrid", "notices": "list",
     }  # fmt: skip
     elsewhere |= {
         "attachment": "attach", "set_card": "card", "start_card": "card",
@@ -227,3 +227,10 @@ def test_what_is_there_is_not_overwritten_by_an_attachment(run, tmp_path: Path) 
     assert run("attach", "calo/gan@1", "--get", "--remove", "--name", "a.txt").returncode == 2
     assert run("attach", "calo/gan@1", "new.txt", "--get", "--name", "a.txt").returncode == 0
     assert (tmp_path / "new.txt").read_text() == "attached"
+
+
+def test_a_command_that_is_not_there_offers_the_nearest(run) -> None:
+    for arguments, offered in ((("lst",), "list"), (("cache", "trm"), "trim"), (("hybrid", "failovr"), "failover")):
+        done = run(*arguments)
+        assert done.returncode == 2 and f"did you mean {offered}" in done.stderr, done.stderr
+    assert "there is no command 'xyzzy'" in run("xyzzy").stderr

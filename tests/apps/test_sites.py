@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from catalog_core import Catalog
 from catalog_core.epochs import Epoch, identity, read_epochs, write_epoch
 from catalog_files.store import open_store
 
@@ -126,6 +127,8 @@ def test_what_a_failover_abandoned_is_announced_until_somebody_decides(run, tmp_
         done = run(*command)
         assert (done.returncode, done.stderr.endswith(line), done.stderr.count("\n")) == (0, True, 1), (command, done)
         assert "acknowledged" not in done.stdout
+    with Catalog.open("both") as catalog:
+        assert catalog.notices() == [line.strip()]
     checks = {check["id"]: check for check in json.loads(run("doctor", "both", "--read-only", "--json").stdout)}
     assert checks["epochs"]["result"] == "warned"
     assert line.strip() in checks["epochs"]["cause"]

@@ -18,6 +18,7 @@ from catalog_core.errors import InvalidQuery
 from catalog_core.index import Index
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not
 from catalog_core.reducer import FIELD, TEXT, field_rows
+from catalog_core.testing.memory import memory_catalog
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "query.md"
 
@@ -35,6 +36,12 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
             opened.save("jets", array, metrics={"auc": 9, "val/auc": 0.1}, tags={"team": "it's", "flag": False})
             opened.save("tracks", array, params={"a.b": "x_y", "lr": 1e-3}, description="Track finding")
             yield opened
+
+
+@pytest.fixture
+def memory() -> Iterator[Catalog]:
+    with memory_catalog() as made:
+        yield made
 
 
 def refs(catalog: Catalog, text: str, **options: Any) -> list[str]:
@@ -171,6 +178,19 @@ def test_an_unknown_field_offers_the_nearest() -> None:
     with pytest.raises(InvalidQuery) as caught:
         query.parse("framwork = torch")
     assert "framework" in str(caught.value.hint)
+
+
+def test_an_unknown_field_offers_the_tags_and_metrics_that_are_called_so(memory: Catalog) -> None:
+    memory.save("m", {"w": np.zeros(1)}, metrics={"auc": 0.9}, tags={"team": "cms"}, params={"team": "x"})
+    for text, offered in (
+        ("auc > 0.9", "metrics.auc"), ("acu > 0.9", "metrics.auc"), ("team = 'cms'", "tags.team, params.team"),
+        ("order by AUC", "metrics.auc"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidQuery) as caught:
+            memory.search(text)
+        assert sorted(str(caught.value.hint)) == sorted(f"did you mean {offered}?"), text
+    notes = memory.search("metrics.acu > 0.9 and has(tags.taem)").notes
+    assert notes == ("no version has metrics.acu; did you mean auc?", "no version has tags.taem; did you mean team?")
 
 
 @pytest.mark.parametrize(

@@ -698,10 +698,10 @@ class Catalog:
 
     def notices(self) -> list[str]:
         """What everybody who uses a catalog on several sites must know, a line each: rival epochs, and acknowledged
-        changes that a failover abandoned. Empty where there is nothing to say, and for a catalog on one site."""
+        changes that a failover abandoned, as far as the parts that answered know. Empty where there is nothing to say,
+        and for a catalog on one site."""
         from catalog_core import branches
 
-        self.repository.refresh()
         return branches.notices(self.repository)
 
     def close(self) -> None:

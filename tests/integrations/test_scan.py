@@ -657,5 +657,5 @@ def test_texts_and_pictures_of_installed_packages_are_those_of_the_page() -> Non
             found = scan_path(path).findings
             if found and path.name not in ("CMakeLists.txt", "tox.ini"):
                 alarms.append((path, found[0]))
-    assert count > 200
+    assert count > 100  # some 130 beside the core alone, 950 beside all frameworks
     assert len(alarms) * 200 <= count, alarms

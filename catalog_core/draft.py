@@ -341,7 +341,7 @@ class Draft:
         """What is to be said of a path that is kept as bytes, where these are those of a model, or stand for others."""
         absent = [(file, told) for file, at in files.items() if (told := pointers.pointer(at, file)) is not None]
         said = [f"{file} is {told[0]}, and that is what is kept; {told[1]}" for file, told in absent[:1]]
-        spec = self.catalog.repository.registry.format_of(path) if kind == FILES else None
+        spec = self._repository.registry.format_of(path) if kind == FILES and not _any_bytes(path) else None
         if spec is not None and not absent:
             said.append(
                 f"{path.name} is kept as bytes, which nothing here loads as a model; "
@@ -525,6 +525,14 @@ class Draft:
 
     def __repr__(self) -> str:
         return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"
+
+
+def _any_bytes(path: Path) -> bool:
+    """Whether it is a `.bin`, as people call bytes of every kind, without the beginning of a model of torch."""
+    if path.suffix != ".bin" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return not file.read(2).startswith((b"\x80", b"PK"))
 
 
 def check_keywords(given: Iterable[str]) -> None:

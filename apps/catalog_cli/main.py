@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -103,7 +104,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(group.main(args=given, prog_name="catalog", standalone_mode=False) or 0)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            sys.exit(group.main(args=given, prog_name="catalog", standalone_mode=False) or 0)
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
@@ -142,6 +145,13 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             click.echo(f"error: {message}", err=True)
         sys.exit(1)
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning is a line for people: where it stands in the code is nothing to them."""
+    from catalog_core.shown import clean
+
+    click.echo(f"note: {clean(' '.join(str(message).split()))}", err=True)
 
 
 def _pointed(exc: click.NoSuchOption) -> click.UsageError:

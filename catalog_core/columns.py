@@ -30,8 +30,9 @@ def columns(frame: Any) -> Columns:
     import numpy as np
 
     found = Columns()
-    for name in frame.columns:
-        if not isinstance(name, str) or name in found or not name:
+    names = list(frame.columns)
+    for name in names:
+        if not isinstance(name, str) or names.count(name) > 1 or not name:
             raise InvalidInput(f"a data frame has a column {name!r}; names are texts, each once")
         series = frame[name]
         if str(series.dtype) == CATEGORY:
@@ -39,8 +40,10 @@ def columns(frame: Any) -> Columns:
             continue
         value = np.asarray(series.to_numpy())
         if value.dtype.kind in "OUT":
-            value = np.array([None if _missing(item) else item for item in value.tolist()], object)
-            odd = next((item for item in value if item is not None and not isinstance(item, str)), None)
+            # a model may tell None from NaN: they are two categories
+            items = [np.nan if item is not None and _missing(item) else item for item in value.tolist()]
+            value = np.array([*items, None], object)[:-1]
+            odd = next((item for item in value if not _missing(item) and not isinstance(item, str)), None)
             if odd is not None:
                 value = value.astype(np.float64) if _numbers(value) else value
         if value.dtype.kind not in "biufO" or (value.dtype.kind == "O" and not _texts(value)):
@@ -53,15 +56,15 @@ def columns(frame: Any) -> Columns:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or value != value or type(value).__name__ == "NAType"
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def _numbers(values: Any) -> bool:
-    return all(item is None or (isinstance(item, (int, float)) and not isinstance(item, bool)) for item in values)
+    return all(_missing(item) or (isinstance(item, (int, float)) and not isinstance(item, bool)) for item in values)
 
 
 def _texts(values: Any) -> bool:
-    return all(item is None or isinstance(item, str) for item in values)
+    return all(_missing(item) or isinstance(item, str) for item in values)
 
 
 def dtype_of(value: Any) -> str:
@@ -134,11 +137,12 @@ def frame_of(values: Mapping[str, Any]) -> Any:
         except ImportError as exc:
             raise MissingPlugin("columns need pandas, which is not installed", hint="pip install pandas") from exc
         return pl.DataFrame({name: list(value) for name, value in values.items()})
-    return pd.DataFrame({name: pd.Series(value) for name, value in values.items()})
+    # as they are: pandas would guess another dtype for texts, and make NaN of None
+    return pd.DataFrame({name: pd.Series(value, dtype=getattr(value, "dtype", None)) for name, value in values.items()})
 
 
 def packed(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays as they can be stored: texts as bytes, and where each ends; one that is missing ends before it begins."""
+    """Arrays as they can be stored: texts as bytes, and where each ends; -1 stands for NaN, -2 for None."""
     import numpy as np
 
     found: dict[str, Any] = {}
@@ -149,7 +153,8 @@ def packed(arrays: Mapping[str, Any]) -> dict[str, Any]:
         texts = [None if _missing(item) else str(item).encode() for item in value.reshape(-1)]
         ends = np.cumsum([0 if text is None else len(text) for text in texts], dtype=np.int64)
         found[f"text|{key}"] = np.frombuffer(b"".join(text or b"" for text in texts), np.uint8)
-        found[f"ends|{key}"] = np.where([text is None for text in texts], -1, ends)
+        lacking = np.array([-2 if item is None else -1 for item in value.reshape(-1)], np.int64)
+        found[f"ends|{key}"] = np.where([text is None for text in texts], lacking, ends)
     return found
 
 
@@ -158,6 +163,7 @@ def unpacked(arrays: Mapping[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     found: dict[str, Any] = {}
+    lacking = {-1: np.nan, -2: None}
     for key, value in arrays.items():
         kind, mark, rest = key.partition("|")
         if not mark or kind not in ("text", "ends"):
@@ -165,7 +171,7 @@ def unpacked(arrays: Mapping[str, Any]) -> dict[str, Any]:
         elif kind == "text":
             data, texts, start = bytes(np.asarray(value)), [], 0
             for end in np.asarray(arrays[f"ends|{rest}"]).tolist():
-                texts.append(None if end < 0 else data[start:end].decode())
+                texts.append(lacking.get(end) if end < 0 else data[start:end].decode())
                 start = max(start, end)
             found[rest] = np.array([*texts, None], object)[:-1]
     return found

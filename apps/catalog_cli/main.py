@@ -149,9 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning is a line for people: where it stands in the code is nothing to them."""
-    from catalog_core.shown import clean
+    from catalog_cli.output import say
 
-    click.echo(f"note: {clean(' '.join(str(message).split()))}", err=True)
+    say(f"note: {' '.join(str(message).split())}", err=True)
 
 
 def _pointed(exc: click.NoSuchOption) -> click.UsageError:

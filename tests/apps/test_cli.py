@@ -234,3 +234,10 @@ def test_a_command_that_is_not_there_offers_the_nearest(run) -> None:
         done = run(*arguments)
         assert done.returncode == 2 and f"did you mean {offered}" in done.stderr, done.stderr
     assert "there is no command 'xyzzy'" in run("xyzzy").stderr
+
+
+def test_a_warning_is_a_note_without_a_line_of_code(run, tmp_path: Path) -> None:
+    (tmp_path / "old.pkl").write_bytes(b"\x80\x04N.")
+    done = run("save", "old", "old.pkl")
+    assert done.returncode == 0 and done.stderr.startswith("note: old@1: old.pkl is kept as bytes")
+    assert "catalog import old.pkl" in done.stderr and ".py:" not in done.stderr

@@ -10,8 +10,8 @@ from catalog_scan import pickles
 from catalog_scan.stream import Stream
 
 Problems = Iterator[tuple[str, str]]
-MAX_HEADS = 100_000  # heads of pickles that are tried in one file,
-WINDOW = 1 << 16  # and bytes of each: names are looked for in all bytes besides
+WINDOW = 1 << 16  # bytes that are read behind the head of a pickle; names are looked for in all bytes besides
+MAX_READ = 64 << 20  # of all heads of a file together, which may lie in one another
 _NAME = rb"[A-Za-z_][A-Za-z0-9_.]+"
 _TEXT = rb"(?:\x8c[\x02-\x7f]|X[\x02-\xff]\0\0\0|\x8d[\x02-\x7f]\0{7})"
 _KEPT = rb"(?:\x94|q[\0-\xff]|r[\0-\xff]{4})?"
@@ -59,8 +59,10 @@ def imports(data: memoryview) -> str | None:
         module, name = (part.decode() for part in found.groups() if part is not None)
         if name not in pickles.NAMES.get(module, ()) and not module.endswith(".") and ".." not in module:
             return f"{module}.{name}"
-    for count, head in enumerate(_HEAD.finditer(data)):
-        if count >= MAX_HEADS:
+    left = MAX_READ
+    for head in _HEAD.finditer(data):
+        left -= min(WINDOW, len(data) - head.start())
+        if left < 0:
             break
         named = pickles.named(data[head.start() : head.start() + WINDOW])
         if named:

@@ -41,7 +41,7 @@ from hypothesis import strategies as st
 
 from catalog_core import Catalog, tensors
 from catalog_core.errors import VerificationFailed
-from catalog_scan import hdf5, pickles, wire
+from catalog_scan import hdf5, hidden, pickles, wire
 from catalog_scan.scanner import Report, Scanner, scan_path
 
 DEFLATED = zipfile.ZIP_DEFLATED
@@ -659,3 +659,11 @@ def test_texts_and_pictures_of_installed_packages_are_those_of_the_page() -> Non
                 alarms.append((path, found[0]))
     assert count > 100  # some 130 beside the core alone, 950 beside all frameworks
     assert len(alarms) * 200 <= count, alarms
+
+
+def test_heads_of_pickles_that_lie_in_one_another_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head every three bytes: each was read to the end of its window, 65 kB for three bytes."""
+    read: list[int] = []
+    monkeypatch.setattr("catalog_scan.pickles.named", lambda data: read.append(len(data)))
+    assert hidden.imports(memoryview(b"\x80\x04\x95" * (1 << 20))) is None
+    assert 0 < sum(read) <= hidden.MAX_READ

@@ -206,7 +206,7 @@ class Draft:
             if own:
                 described[name] = serializer.describe(obj)
             try:
-                running = objects.as_it_was(name) if trials else same_random_numbers()
+                running = objects.as_it_was(name) if trials else same_random_numbers(obj)
                 with translated(f"component {name!r}"), running, choosing(self._skip):
                     meta = dict(serializer.save(obj, directory, request))
             except CatalogError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import evolve
 
-from catalog_core import about, capture, folders, pointers, redact
+from catalog_core import about, callers, capture, folders, pointers, redact
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
 from catalog_core.codec import check_door, converter, manifest_to_json, read_artifact
@@ -331,7 +330,7 @@ class Draft:
         try:
             self._artifact(Manifest((component,))).load(component.name)
         except NotTrusted as exc:
-            warnings.warn(f"{path.name} will load with trust=True only: {exc.message}", stacklevel=8)
+            callers.warn(f"{path.name} will load with trust=True only: {exc.message}")
         except MissingPlugin:
             return  # it is checked where it can be loaded
         except SerializationError as exc:
@@ -462,9 +461,9 @@ class Draft:
         self._clear()
         self._repository.registry.saved(version)
         if self._lacks_example():
-            warnings.warn(f"{version.ref} has no example: it can be loaded, and no session runs it", stacklevel=3)
+            callers.warn(f"{version.ref} has no example: it can be loaded, and no session runs it")
         if self._as_bytes:
-            warnings.warn(f"{version.ref}: {'; '.join(dict.fromkeys(self._as_bytes))}", stacklevel=3)
+            callers.warn(f"{version.ref}: {'; '.join(dict.fromkeys(self._as_bytes))}")
         return version
 
     def _lacks_example(self) -> bool:

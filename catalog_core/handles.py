@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, overload
 
-from catalog_core import folders
+from catalog_core import callers, folders
 from catalog_core.errors import Conflict, InvalidInput, NotFound, PublishedNotReplicated
 from catalog_core.names import check_alias, check_key, check_name, check_together, nearest
 from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, typed, when
@@ -113,7 +112,7 @@ def _files(folder: Path) -> dict[str, Path]:
     left = [*(f"{name} (hidden, or a cache)" for name in found.skipped), *(f"{name} (empty)" for name in found.empty)]
     if left:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
-        warnings.warn(f"not attached of {folder}: {', '.join(left[:5])}{more}", stacklevel=3)
+        callers.warn(f"not attached of {folder}: {', '.join(left[:5])}{more}")
     return dict(found.files)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pluggy
 
-from catalog_core import hookspecs
+from catalog_core import callers, hookspecs
 from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
 from catalog_core.specs import API, BackendSpec, CheckSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
@@ -96,6 +96,10 @@ class Registry:
         for kind, spec in found:
             self._add(label, kind, spec)
         self.modules[label] = name
+        made_in = [str(getattr(spec, "factory", "")).partition(":")[0] for _, spec in found]
+        callers.register(
+            [path.strip(), *filter(None, made_in)], [top for _, spec in found for top in getattr(spec, "handles", ())]
+        )
 
     def _call(self, label: str, hook: str, **values: Any) -> Any:
         """What the plug-in `label` answers to `hook`; None where it does not implement it."""

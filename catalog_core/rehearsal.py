@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import attrs
 from attrs import evolve
 
-from catalog_core import axes
+from catalog_core import axes, callers
 from catalog_core.columns import Columns, packed
 from catalog_core.errors import CatalogError, InvalidInput, SerializationError
 from catalog_core.examples import Steps, by_entry
@@ -203,7 +202,7 @@ class Rehearsal:
             shown = ", ".join(f"axis {at} of {name!r}: {sizes[name][at]}" for name, at in stuck)
         by = "" if len(point.steps) == 1 else f" in {step}"
         why = f": {found.why}" if found.why else ""
-        warnings.warn(f"{point.name!r} {what}{by} ({shown}){why}", stacklevel=8)
+        callers.warn(f"{point.name!r} {what}{by} ({shown}){why}")
 
 
 def _over_steps(point: EntryPoint, trials: Sequence[Trial], *, rows: bool) -> EntryPoint:
@@ -254,7 +253,7 @@ def rehearse(
                 raise
             else:
                 found.skipped[step_of(steps[0])[0]] = exc.message
-                warnings.warn(f"{name!r} is not stored to be run: {exc.message}", stacklevel=6)
+                callers.warn(f"{name!r} is not stored to be run: {exc.message}")
     _check_declared(free, found, objects)
     return found
 

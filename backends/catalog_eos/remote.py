@@ -7,7 +7,6 @@ import io
 import os
 import re
 import time
-import warnings
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from XRootD.client.flags import DirListFlags, MkDirFlags, OpenFlags, QueryCode, 
 
 from catalog_core import forks
 from catalog_core.errors import BackendError, CatalogError, ConfigError, InvalidInput
+from catalog_core.quiet import quiet
 from catalog_eos import status
 from catalog_eos.calls import BLOCK, Found, Interrupted, Patience, block
 from catalog_eos.gate import ENDED, GATE
@@ -58,8 +58,7 @@ def settle() -> None:
 def _end() -> None:
     """What the client does at the end of the process: it asks every object whether it is an open file. Those of other
     packages may answer with a warning of theirs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         finalize.finalize()
 
 

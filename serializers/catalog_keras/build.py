@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ import keras
 
 from catalog_core import forks
 from catalog_core.errors import CatalogError, SerializationError
+from catalog_core.quiet import quiet
 from catalog_keras import config, structure
 
 SLACK = 64 << 20  # bytes for what is small and not stored: metrics, seeds, steps
@@ -102,8 +102,7 @@ def outline(found: dict[str, Any], shared: Mapping[str, str]) -> Any:
     """The model of a checked configuration, which is used up, where its layers allow it without memory for its
     variables. Raises `SerializationError`."""
     again = config.copied(found)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             with keras.StatelessScope(initialize_variables=False), _forgotten():
                 return model(found, shared)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 import h5py
 import keras
 
+from catalog_core import callers
 from catalog_core.errors import SerializationError
+from catalog_core.quiet import quiet
 from catalog_keras import build, config, training
 
 WEIGHTS = "model.weights.h5"
@@ -46,15 +47,14 @@ def read(path: Path) -> Any:
             if weights.exists():
                 archive.write(weights, WEIGHTS)
         try:
-            with warnings.catch_warnings(), build.bounded(build.allowance(size)):
-                warnings.simplefilter("ignore")
+            with quiet(), build.bounded(build.allowance(size)):
                 model = keras.saving.load_model(copy, safe_mode=True)
         except Exception as exc:  # Keras, or a registered class
             raise build.refusal(exc, "Keras cannot load the model") from exc
     if not isinstance(model, keras.layers.Layer):
         raise SerializationError(f"the file holds a {type(model).__name__}, no model or layer")
     if lost:
-        warnings.warn(f"the model is read without what it was compiled with: {lost}", stacklevel=2)
+        callers.warn(f"the model is read without what it was compiled with: {lost}")
     return model
 
 

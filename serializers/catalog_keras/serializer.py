@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +13,12 @@ import attrs
 import keras
 import numpy as np
 
-from catalog_core import filling, tensors
+from catalog_core import callers, filling, tensors
 from catalog_core.axes import measured
 from catalog_core.errors import BackendError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.outputs import by_name
+from catalog_core.quiet import quiet
 from catalog_core.records import Description
 from catalog_core.snapshots import MAX_COPIED, Snapshot, of_plain, together
 from catalog_keras import build, config, own, reuse, structure, training
@@ -70,8 +70,8 @@ class KerasSerializer:
         stored, lost = _trusted(found, stored, exact)
         config.check(found)
         size = sum(array.nbytes for part in arrays.values() for array in part.values())
-        with _on(device), warnings.catch_warnings(), build.bounded(build.allowance(size)):
-            warnings.simplefilter("ignore")  # Keras warns of a custom compile(), whose optimizers come here
+        # Keras warns of a custom compile(), whose optimizers come here
+        with _on(device), quiet(), build.bounded(build.allowance(size)):
             model = build.model(found, notes["same_layers"])
             for attribute, note in stored.optimizers.items():
                 # what compile() made is as it was given: without the scaling of losses, for one
@@ -80,9 +80,7 @@ class KerasSerializer:
                     setattr(model, attribute, build.optimizer(exact.get(attribute, note["config"])))
             _fill(model, stored, strict=True)
         if lost:
-            warnings.warn(
-                f"{type(model).__name__} is loaded without all that it was compiled with: {lost}", stacklevel=2
-            )
+            callers.warn(f"{type(model).__name__} is loaded without all that it was compiled with: {lost}")
         return model
 
     def describe(self, obj: Any) -> Description:
@@ -188,16 +186,14 @@ def _saved(obj: Any, directory: Directory) -> Mapping[str, Any]:
         lost = lost or next((n["left_out"] for n in meta["optimizers"].values() if "left_out" in n), None)
     except training.FAILURES as exc:
         lost, meta["config"] = None, training.cause(exc)
-        warnings.warn(
-            f"{type(obj).__name__} is stored as weights only; load(ref, into=model) fills one: {meta['config']}",
-            stacklevel=2,
+        callers.warn(
+            f"{type(obj).__name__} is stored as weights only; load(ref, into=model) fills one: {meta['config']}"
         )
     if lost:
         meta["uncompiled"] = lost
-        warnings.warn(
+        callers.warn(
             f"{type(obj).__name__} is stored without all that it was compiled with: it loads and predicts, and is "
-            f"to be compiled before it trains on (load(ref, into=model) fills the optimizer too): {lost}",
-            stacklevel=2,
+            f"to be compiled before it trains on (load(ref, into=model) fills the optimizer too): {lost}"
         )
     return meta
 

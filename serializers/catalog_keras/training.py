@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ import keras
 
 from catalog_core.errors import CatalogError, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Reader
+from catalog_core.quiet import quiet
 from catalog_keras import build, config
 
 FILE = "optimizers.json"
@@ -30,8 +30,7 @@ def cause(exc: Exception) -> str:
 
 def plain(obj: Any) -> dict[str, Any]:
     """The configuration of an object as plain data."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of lambdas, which are refused right after
+    with quiet():  # it warns of lambdas, which are refused right after
         found: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(obj)))
     stack: list[Any] = [found]
     while stack:  # the torch backend has optimizers of its own, under the names of Keras'

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import attrs
 import numpy as np
 
-from catalog_core import filling, tensors
+from catalog_core import callers, filling, tensors
 from catalog_core.digests import canonical, parse
 from catalog_core.errors import BackendError, MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
@@ -49,7 +48,7 @@ class PytreeSerializer:
         tree.restore(structure, arrays)  # what cannot be read back is not published
         static = [text for text in _statics(structure) if text]
         if static:
-            warnings.warn(f"not stored, since they hold no numbers: {', '.join(static)[:200]}", stacklevel=2)
+            callers.warn(f"not stored, since they hold no numbers: {', '.join(static)[:200]}")
         meta: dict[str, Any] = {"arrays": "jax" if any(tree.is_jax(leaf) for _, leaf in tree.leaves(obj)) else "numpy"}
         shared = tensors.write(arrays, directory)
         if shared:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from catalog_core import callers
 from catalog_core.axes import BATCH, resized, shared_rows
 from catalog_core.errors import MissingPlugin, SerializationError
 from catalog_core.outputs import by_name
+from catalog_core.quiet import quiet
 
 OPSET = 18  # of TensorFlow's graphs; the newest that tf2onnx writes
 
@@ -66,9 +67,9 @@ def _named(proto: Any, example: Mapping[str, Any], axes: Axes) -> None:
         for at, axis in declared.items():
             size = value.type.tensor_type.shape.dim[at]
             if size.HasField("dim_value"):
-                warnings.warn(
+                callers.warn(
                     f"the ONNX graph takes axis {at} of {value.name!r} as long as in the example only "
-                    f"({size.dim_value})", stacklevel=4,
+                    f"({size.dim_value})"
                 )  # fmt: skip
             elif not size.dim_param and axis:
                 size.dim_param = axis
@@ -125,8 +126,7 @@ def _from_torch(obj: Any, example: Mapping[str, Any], method: str, axes: Axes) -
     modes = [(part, part.training) for part in obj.modules()]
     obj.eval()
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet():
             outputs = [name for name, _ in by_name(obj(**given))]
             free = _tried(obj, given, axes)
             choices: list[Any] = [{name: dict.fromkeys(free[name], torch.export.Dim.AUTO) for name in given}]
@@ -205,8 +205,7 @@ def _from_tensorflow(obj: Any, example: Mapping[str, Any], axes: Axes) -> Any:
 
         return tf2onnx.convert.from_function(run, specs(open_axes), opset=OPSET)[0]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         _called(obj, {name: tf.convert_to_tensor(array) for name, array in arrays.items()})  # builds what is not yet
         return _first([every, told, rows], convert)
 

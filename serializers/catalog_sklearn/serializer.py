@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator
 
+from catalog_core import callers
 from catalog_core.axes import measured
 from catalog_core.columns import frame_of, specs
 from catalog_core.errors import BackendError, InvalidInput, SerializationError
@@ -75,7 +75,7 @@ class SklearnSerializer:
         data, cuts, cause = archive.write(obj)
         directory.write("model.skops", [data], cuts)
         if cause is not None:
-            warnings.warn(f"{type(obj).__name__} will load with trust=True only: {cause}", stacklevel=2)
+            callers.warn(f"{type(obj).__name__} will load with trust=True only: {cause}")
         return {}
 
     def load(self, reader: Reader, device: str | None, into: Any | None, options: Mapping[str, Any]) -> Any:
@@ -276,13 +276,13 @@ def _xgboost_params(obj: Any) -> dict[str, Any]:
         if value is default.get(key) or (plain and (value == default.get(key) or value != value)):
             continue
         if key not in default:
-            warnings.warn(f"{key} is no parameter of {type(obj).__name__}, and is not stored", stacklevel=3)
+            callers.warn(f"{key} is no parameter of {type(obj).__name__}, and is not stored")
         elif isinstance(value, float):
             kept[key] = {"float": value.hex()}
         elif isinstance(value, (bool, int, str)):
             kept[key] = value
         else:
-            warnings.warn(f"{key} of {type(obj).__name__} is a {type(value).__name__}, and is not stored", stacklevel=3)
+            callers.warn(f"{key} of {type(obj).__name__} is a {type(value).__name__}, and is not stored")
     return kept
 
 

@@ -6,11 +6,12 @@ import importlib
 import pkgutil
 import sys
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+from catalog_core.quiet import quiet
 
 TESTING = "sklearn.utils._testing"
 _importing = threading.Lock()
@@ -46,8 +47,7 @@ def _for_tests() -> ModuleType:
 
     @contextmanager
     def ignore_warnings(category: type[Warning] = Warning) -> Iterator[None]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", category)
+        with quiet():
             yield
 
     stub = ModuleType(TESTING)

@@ -6,7 +6,6 @@ import copy
 import inspect
 import re
 import sys
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_structure
 
-from catalog_core import tensors
+from catalog_core import callers, tensors
 from catalog_core.axes import measured
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.filling import OPTIONS
@@ -300,10 +299,9 @@ class TorchSerializer:
                 module = obj if method == "forward" else _Method(obj, method)
                 made = tracing.trace(module, example, trial.axes if trial else None, keep=exported.archive)
                 for name, at in tracing.unrolled(module, example, made.shapes):
-                    warnings.warn(
+                    callers.warn(
                         f"{method} of {type(obj).__name__} is stored for {example[name].shape[at]} along axis {at} of "
-                        f"{name!r} only: its code takes other lengths, and torch.export writes each step out",
-                        stacklevel=2,
+                        f"{name!r} only: its code takes other lengths, and torch.export writes each step out"
                     )
                 return made
 
@@ -323,10 +321,9 @@ class TorchSerializer:
                     cold.restore()
         except SerializationError as exc:
             meta["export"][method] = exc.message
-            warnings.warn(
+            callers.warn(
                 f"{method} of {type(obj).__name__} is stored as weights only, and will not run without its class "
-                f"(load(ref, into=net) fills one): {exc.message}",
-                stacklevel=2,
+                f"(load(ref, into=net) fills one): {exc.message}"
             )
             return
         directory.write(f"{method}.pt2", [traced.kept])

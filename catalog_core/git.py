@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from catalog_core.git_objects import LINK, MAX_INDEX, MODULE, Entry, Index, Obje
 from catalog_core.git_repository import BROKEN, Repository, find, opened, text
 
 BLOCK = 1 << 20
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s+(.*)')
 State = tuple[int, bytes]  # mode and object of a path
 
 
@@ -75,15 +77,18 @@ class _Changes:
         unknown, base = head is None, staged if head is None else head
         differing: dict[bytes, State | None] = {}
         for entry in index.entries:
+            if time.monotonic() > self.deadline:
+                unknown = True
+                break
             state = self._working(entry, written)
-            if state == () or time.monotonic() > self.deadline:
+            if state == ():
                 unknown = True
             elif not entry.staged or state != base.get(entry.path):
                 differing[entry.path] = state or None
         differing |= dict.fromkeys((head or {}).keys() - staged.keys())
         if not differing:  # what is staged and was put back since is a change as well, as `git status` has it
             return True if staged != base else None if unknown else False, None
-        if commit is None or head is None:
+        if commit is None or unknown:  # a digest of a part would be the same for what differs elsewhere
             return True, None
         state_ = hashlib.sha256()
         for name, found in sorted(differing.items()):
@@ -93,7 +98,7 @@ class _Changes:
 
     def _head(self, commit: bytes, index: Index, staged: dict[bytes, State]) -> dict[bytes, State]:
         """Every path of the commit; the index says it where git noted that both are one tree."""
-        objects = Objects(self.repository.common / "objects", self.width)
+        objects = Objects(self.repository.common / "objects", self.width, self.deadline)
         tree = objects.tree_of(commit)
         if tree == index.tree:
             return staged
@@ -197,19 +202,38 @@ class _Changes:
             for pattern, *words in self._lines(place):
                 if time.monotonic() > self.deadline:
                     raise TimeoutError(f"{place} takes too long")
-                subject = below if "/" in pattern.rstrip("/") else below.rpartition("/")[2]
-                if fnmatchcase(subject, pattern.removeprefix("/")):
+                if _matches(below, pattern):
                     found = _conversion(words, found)
         return found
 
     def _lines(self, place: Path) -> list[list[str]]:
-        """The lines of a file of attributes, in words."""
+        """The lines of a file of attributes: a pattern and words each. Names that it gives to several words are
+        replaced by these."""
         if place not in self._rules:
             self._rules[place] = []
             with contextlib.suppress(OSError, ValueError):
-                lines = text(place).splitlines()
-                self._rules[place] = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+                lines = [line.strip() for line in text(place).splitlines()]
+                rules = [_words(line) for line in lines if line and not line.startswith("#")]
+                names = {pattern[6:]: words for pattern, *words in rules if pattern.startswith("[attr]")}
+                self._rules[place] = [
+                    [pattern, *(each for word in words for each in names.get(word, [word]))]
+                    for pattern, *words in rules
+                ]
         return self._rules[place]
+
+
+def _words(line: str) -> list[str]:
+    """A line of attributes in words; the first one may stand in quotes."""
+    quoted = _QUOTED.match(line)
+    return [re.sub(r"\\(.)", r"\1", quoted[1]), *quoted[2].split()] if quoted else line.split()
+
+
+def _matches(below: str, pattern: str) -> bool:
+    """Whether a path, from the folder of the attributes on, is one that a pattern of theirs means."""
+    plain = pattern.removeprefix("**/")
+    subject = below if "/" in plain.rstrip("/") else below.rpartition("/")[2]
+    further = {pattern.removeprefix("/"), plain.removeprefix("/"), plain.removeprefix("/").replace("/**/", "/")}
+    return any(fnmatchcase(subject, each) for each in further)
 
 
 def _conversion(words: list[str], before: str | None) -> str | None:

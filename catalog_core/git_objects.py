@@ -10,6 +10,7 @@ import mmap
 import os
 import stat
 import struct
+import time
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ MAX_INDEX = 1 << 30
 MAX_CHAIN = 300  # deltas upon deltas; git makes 50
 MAX_DEPTH = 100  # folders in folders
 MAX_STORES = 20  # object folders that name further ones
+PIECE = 4 << 10  # bytes of a pack that are taken first: where an object ends there is known only to who inflates it
 FOLDER, LINK, MODULE = 0o040000, 0o120000, 0o160000
 _KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 
@@ -114,10 +116,11 @@ def _offset(data: bytes, at: int) -> tuple[int, int]:
 
 
 class Objects:
-    """The objects of a repository and of those that it borrows from."""
+    """The objects of a repository and of those that it borrows from. Behind the `deadline` (of `time.monotonic`) it
+    raises `TimeoutError`."""
 
-    def __init__(self, folder: Path, width: int) -> None:
-        self._width = width
+    def __init__(self, folder: Path, width: int, deadline: float = float("inf")) -> None:
+        self._width, self._deadline = width, deadline
         self._stores = list(_stores(folder))
         self._packs: list[_Pack] | None = None
 
@@ -146,6 +149,7 @@ class Objects:
 
     def get(self, oid: bytes) -> tuple[str, bytes]:
         """Kind and bytes of an object. Raises `KeyError` where it is not here."""
+        self._check_time()
         name = oid.hex()
         for store in self._stores:
             try:
@@ -163,7 +167,12 @@ class Objects:
                 return self._packed(pack, at, 0)
         raise KeyError(name)
 
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the objects of a repository take too long")
+
     def _packed(self, pack: _Pack, at: int, depth: int) -> tuple[str, bytes]:
+        self._check_time()
         if depth > MAX_CHAIN:
             raise ValueError("deltas are chained too deeply")
         begin, data = at, pack.data
@@ -176,14 +185,14 @@ class Objects:
             if not 0 < back < begin:
                 raise ValueError("a delta leads nowhere")
             kind, base = self._packed(pack, begin - back, depth + 1)
-            return kind, _patched(base, _inflated(data[at : at + MAX_OBJECT], MAX_OBJECT))
+            return kind, _patched(base, _inflated(data, MAX_OBJECT, at))
         if number == 7:
             where = pack.find(data[at : at + self._width])
             if where is None:
                 raise KeyError("the base of a delta")
             kind, base = self._packed(pack, where, depth + 1)
-            return kind, _patched(base, _inflated(data[at + self._width : at + MAX_OBJECT], MAX_OBJECT))
-        return _KINDS[number], _inflated(data[at : at + MAX_OBJECT], MAX_OBJECT)
+            return kind, _patched(base, _inflated(data, MAX_OBJECT, at + self._width))
+        return _KINDS[number], _inflated(data, MAX_OBJECT, at)
 
 
 def _stores(folder: Path) -> Iterator[Path]:
@@ -235,12 +244,16 @@ def _mapped(path: Path) -> mmap.mmap:
         os.close(fd)
 
 
-def _inflated(packed: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj()
-    data = stream.decompress(packed, limit)
-    if not stream.eof:
-        raise ValueError("an object is too large, or broken")
-    return data
+def _inflated(packed: bytes | mmap.mmap, limit: int, at: int = 0) -> bytes:
+    """The object that begins at `at`. No more of the pack is read than about twice what the object takes."""
+    stream, data, step = zlib.decompressobj(), bytearray(), PIECE
+    while not stream.eof:
+        piece = packed[at : at + step]
+        if not piece or len(data) >= limit:
+            raise ValueError("an object is too large, or broken")
+        data += stream.decompress(piece, limit - len(data))
+        at, step = at + step, 2 * step
+    return bytes(data)
 
 
 def _patched(base: bytes, delta: bytes) -> bytes:

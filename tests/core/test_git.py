@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from catalog_core import Catalog, capture, git
+from catalog_core import Catalog, capture, git, git_objects
 
 pytestmark = [
     pytest.mark.unit,
@@ -330,7 +330,30 @@ def test_what_only_a_filter_could_tell_is_not_known(tree: Path) -> None:
     (tree / "src" / "b.txt").write_text("TWO\n")
     assert looked(tree)["dirty"] is None
     (tree / "a.txt").write_text("else\n")
-    assert looked(tree)["dirty"] is True
+    found = looked(tree)
+    assert (found["dirty"], found["diff"]) == (True, None)  # a digest of what is known would hold for other trees too
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("top.x", "**/*.x filter=upper\n"),
+        ("src/one/top.x", "src/**/*.x filter=upper\n"),
+        ("src/top.x", "src/**/*.x filter=upper\n"),
+        ("two words.x", '"two words.x" filter=upper\n'),
+        ("src/top.x", "[attr]big filter=upper -text\n*.x big\n"),
+    ],
+)
+def test_a_filter_is_seen_whatever_pattern_asks_for_it(tree: Path, name: str, attributes: str) -> None:
+    path = tree / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one\n")
+    (tree / ".gitattributes").write_text(attributes)
+    run(tree, "add", "-A")
+    run(tree, "commit", "-q", "-m", "x")
+    assert "filter: upper" in run(tree, "check-attr", "filter", name)  # so says git
+    path.write_text("ONE\n")
+    assert looked(tree)["dirty"] is None
 
 
 def test_other_ends_of_lines_are_no_difference(tree: Path) -> None:
@@ -396,3 +419,45 @@ def test_out_of_time_the_answer_is_not_known(tree: Path) -> None:
     found = git.look(str(tree), -1.0)
     assert found is not None
     assert (found["branch"], found["dirty"]) == ("main", None)
+
+
+class _Counted(bytes):
+    """Bytes that count how many of them were taken."""
+
+    taken = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        _Counted.taken += len(found) if isinstance(found, bytes) else 1
+        return found
+
+
+def test_of_a_pack_no_more_is_read_than_its_trees_take(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an object ends is not known before: taking all that may follow cost 64 MiB for each of the trees."""
+    for number in range(100):
+        (tree / f"d{number}").mkdir()
+        (tree / f"d{number}" / "f").write_text(str(number))
+    (tree / "zz.bin").write_bytes(os.urandom(4 << 20))
+    run(tree, "add", "-A")
+    run(tree, "commit", "-q", "-m", "many")
+    run(tree, "tag", "-a", "v1", "-m", "v1")  # git packs commits and trees first, what is below a tag behind them
+    (tree / "a.txt").write_text("more\n")
+    run(tree, "commit", "-q", "-a", "-m", "more")
+    run(tree, "gc", "-q")
+    (tree / "a.txt").write_text("staged\n")
+    run(tree, "add", "a.txt")
+    monkeypatch.setattr(git_objects, "_mapped", lambda path: _Counted(path.read_bytes()))
+    monkeypatch.setattr(_Counted, "taken", 0)
+    assert looked(tree)["dirty"] is True
+    assert 0 < _Counted.taken < 4 << 20
+
+
+def test_what_takes_too_long_ends_in_the_midst_of_it(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(git._Changes, "_working", lambda self, entry, written: seen.append(entry))
+    found = git.look(str(tree), -1.0)
+    assert found is not None and found["dirty"] is None and not seen
+    _packed(tree)
+    objects = git_objects.Objects(tree / ".git" / "objects", 20, deadline=0.0)
+    with pytest.raises(TimeoutError):
+        objects.tree_of(bytes.fromhex(run(tree, "rev-parse", "HEAD")))

@@ -424,8 +424,9 @@ class Catalog:
     def session(self, ref: str | Version, device: str = "cpu", **options: Any) -> Any:
         """Open a session that runs the version's entry points on `device` (`cpu`, `cuda`, `cuda:1`):
         `s.generate(latent=z)`. Arrays or tensors go in, of the dtypes and shapes that the entry point names, else
-        `InvalidInput`; NumPy arrays come out. Raises `NotFound`, `MissingPlugin`, `BackendError` (no such device),
-        `InvalidInput` (it was saved without an example, so nothing is known that could run)."""
+        `InvalidInput`; NumPy arrays come out. After its `with` block, or `close`, it runs nothing more. Raises
+        `NotFound`, `MissingPlugin`, `BackendError` (no such device), `InvalidInput` (it was saved without an example,
+        so nothing is known that could run)."""
         check_flags(**{key: value for key, value in options.items() if key in FLAGS})
         artifact = self.artifact(ref)
         if not artifact.manifest.entry_points:

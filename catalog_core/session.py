@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -147,11 +147,13 @@ class Session:
     def __init__(self, artifact: Artifact, device: str, options: Mapping[str, Any] | None = None) -> None:
         self._artifact = artifact
         self._options = dict(options or {})  # of loading: trust
+        self._closed = False
         self.device = device
         self.entry_points = {point.name: point for point in artifact.manifest.entry_points}
 
     def run(self, entry: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Session.run`."""
+        self._check_open()
         point = self.entry_points.get(entry)
         if point is None:
             names = list(self.entry_points)
@@ -188,11 +190,22 @@ class Session:
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self, "catalog.session(reference)")
 
+    def _check_open(self) -> None:
+        if self._closed:
+            of = f" of {self._artifact.what}" if hasattr(self._artifact, "what") else ""
+            raise InvalidInput(
+                f"this session{of} was closed: its `with` block ended, or close() was called",
+                hint="open another: catalog.session(reference)",
+            )
+
     def close(self) -> None:
-        """Release the components."""
-        self._artifact.release()
+        """Release the components; a call after that raises `InvalidInput`. A second one does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._artifact.release()
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -237,6 +250,13 @@ class _Pipeline(Session):
         result: Mapping[str, Any] = session.run(f"{component}.{method}", values)
         return result
 
+    def close(self) -> None:
+        """Close the session of each runtime too, also where one of them fails."""
+        with ExitStack() as rest:
+            rest.callback(super().close)
+            for session in {} if self._closed else {id(each): each for each in self._sessions.values()}.values():
+                rest.callback(session.close)
+
 
 class Together:
     """Several runtimes as one (interfaces.runtime.Runtime): each runs the components of its serializers, on the device
@@ -261,12 +281,16 @@ class Together:
         kinds = sorted({"cpu"}.union(*(self._runtimes[component.serializer][1] for component in components)))
         if device.partition(":")[0] not in kinds:
             raise BackendError(f"no component can be on the device {device!r}", hint=f"devices: {', '.join(kinds)}")
-        for component in components:
-            runtime, devices = self._runtimes[component.serializer]
-            if component.name not in sessions:
-                names = shares[id(runtime)]
-                place = device if device.partition(":")[0] in devices else "cpu"
-                sessions.update(dict.fromkeys(names, runtime.open(_Share(artifact, names), place, options)))
+        with ExitStack() as opened:
+            for component in components:
+                runtime, devices = self._runtimes[component.serializer]
+                if component.name not in sessions:
+                    names = shares[id(runtime)]
+                    place = device if device.partition(":")[0] in devices else "cpu"
+                    session = runtime.open(_Share(artifact, names), place, options)
+                    opened.callback(session.close)  # where the next runtime cannot open its own
+                    sessions.update(dict.fromkeys(names, session))
+            opened.pop_all()
         return _Pipeline(artifact, device, sessions, options)
 
 

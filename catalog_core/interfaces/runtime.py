@@ -41,7 +41,7 @@ class Session(Protocol):
         expected and got). Outputs by name, NumPy arrays."""
 
     def close(self) -> None:
-        """Release memory."""
+        """Release memory; a call after that raises `InvalidInput`. A second `close` does nothing."""
 
 
 class Runtime(Protocol):

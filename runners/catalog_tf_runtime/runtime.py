@@ -7,19 +7,17 @@ from typing import Any
 
 from catalog_core.errors import BackendError
 from catalog_core.interfaces.runtime import Artifact
-from catalog_core.records import Manifest, step_of
+from catalog_core.records import Manifest
 from catalog_core.session import Session
 
 
 class DrawingSession(Session):
     """A session whose random numbers go on from call to call; outside of one, running a model changes nothing."""
 
-    def run(self, entry: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See `interfaces.runtime.Session.run`."""
-        for step in self.entry_points[entry].steps if entry in self.entry_points else ():
-            obj = self._artifact.component(step_of(step)[0], None if self.device == "cpu" else self.device)
-            obj.catalog_draws_on = True
-        return super().run(entry, inputs)
+    def _step(self, component: str, method: str, values: Mapping[str, Any], *, first: bool) -> Mapping[str, Any]:
+        place = None if self.device == "cpu" else self.device
+        self._artifact.component(component, place, **self._options).catalog_draws_on = True
+        return super()._step(component, method, values, first=first)
 
 
 class TensorFlowRuntime:
@@ -36,7 +34,7 @@ class TensorFlowRuntime:
         kind, _, number = device.partition(":")
         count = 0 if kind == "cpu" else _accelerators(artifact.manifest)
         if kind == "cpu" or (kind == "cuda" and (number or "0").isdigit() and int(number or 0) < count):
-            return DrawingSession(artifact, device)
+            return DrawingSession(artifact, device, options)
         there = ["cpu", *[f"cuda:{place}" for place in range(count)]]
         raise BackendError(
             f"there is no device {device!r} here", hint=f"devices here: {', '.join(there)}", backend="tensorflow"

@@ -20,7 +20,7 @@ from catalog_keras import config, structure
 
 SLACK = 64 << 20  # bytes for what is small and not stored: metrics, seeds, steps
 _COPIES = 4  # of the weights: an optimizer that was never used is built anew, with its moments
-_ONE_AT_A_TIME = forks.Lock(threading.RLock)
+ONE_AT_A_TIME = forks.Lock(threading.RLock)
 
 
 def allowance(stored: int) -> int:
@@ -46,7 +46,7 @@ def bounded(limit: int) -> Iterator[None]:
                 )
         original(self, initializer, shape, dtype, *rest, **options)
 
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         kind.__init__ = measured
         try:
             yield
@@ -69,7 +69,7 @@ def model(found: dict[str, Any], shared: Mapping[str, str] | None = None) -> Any
     same layer before them. Raises `SerializationError` with Keras' reason."""
     compiled = found.pop("compile_config", None) if shared else None
     try:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             made = keras.saving.deserialize_keras_object(found, safe_mode=True)
             if isinstance(made, keras.layers.Layer) and shared:
                 made = _share(made, "", shared, structure.layers(made))

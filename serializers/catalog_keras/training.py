@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import keras
+from keras.src.saving import serialization_lib
 
 from catalog_core.errors import CatalogError, NotTrusted, SerializationError
 from catalog_core.interfaces.serializer import Reader
@@ -55,7 +58,7 @@ def configuration(obj: Any, read_back: Callable[[dict[str, Any]], None]) -> tupl
         if not any(getattr(part, "compiled", False) for part in obj._flatten_layers()):
             raise
         lost = cause(exc)
-    with _uncompiled(obj):
+    with _uncompiled():
         found = plain(obj)
     for record in config.records(found):
         if "class_name" in record:
@@ -65,17 +68,24 @@ def configuration(obj: Any, read_back: Callable[[dict[str, Any]], None]) -> tupl
 
 
 @contextmanager
-def _uncompiled(obj: Any) -> Iterator[None]:
-    """As long as this lasts, Keras takes no model in the object for compiled: what it was compiled with may have no
-    configuration, and would be asked for it."""
-    models = [part for part in obj._flatten_layers() if getattr(part, "compiled", False)]
-    try:
-        for part in models:
-            part.compiled = False
-        yield
-    finally:
-        for part in models:
-            part.compiled = True
+def _uncompiled() -> Iterator[None]:
+    """As long as this lasts, Keras asks in this thread no model for what it was compiled with: that may have no
+    configuration. The models themselves are not touched: another thread may train them."""
+    thread = threading.get_ident()
+
+    def built_only(obj: Any, config: dict[str, Any]) -> None:
+        if threading.get_ident() == thread:
+            own = {"get_build_config": obj.get_build_config} if hasattr(obj, "get_build_config") else {}
+            obj = SimpleNamespace(**own)
+        usual(obj, config)
+
+    with build.ONE_AT_A_TIME:
+        usual = serialization_lib.get_build_and_compile_config
+        serialization_lib.get_build_and_compile_config = built_only
+        try:
+            yield
+        finally:
+            serialization_lib.get_build_and_compile_config = usual
 
 
 def note(optimizer: Any, trains: list[str]) -> dict[str, Any]:

@@ -7,17 +7,18 @@ list, with a few types more, less all nodes that call something.
 
 from __future__ import annotations
 
-import copy
 import io
 import json
+import threading
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from catalog_core import forks
 from catalog_core.errors import NotTrusted, SerializationError
 from catalog_core.tensors import cuts
 from catalog_sklearn.boosters import check_lightgbm, check_xgboost
@@ -29,6 +30,7 @@ from catalog_sklearn.types import TRUSTED
 SCHEMA = "schema.json"
 MAX_BYTES = 16 << 30
 MAX_RATIO = 200  # unpacked to packed, beyond which an archive is a bomb
+_ONE_AT_A_TIME = forks.Lock()
 # A node that is not among these calls a function, a method or a constructor that the file names.
 NODES = frozenset({
     "BytearrayNode", "BytesNode", "DTypeNode", "DefaultDictNode", "DictNode", "FunctionNode", "JsonNode", "ListNode",
@@ -65,25 +67,38 @@ def write(obj: Any) -> tuple[bytes, list[int], str | None]:
 @contextmanager
 def _ownerless(obj: Any) -> Iterator[None]:
     """Requests for metadata name the estimator that holds them, for messages, and skops writes no circles: as long as
-    this lasts they name its class."""
-    kept = [(part, vars(part)["_metadata_request"]) for part in parts(obj)
-            if "_metadata_request" in getattr(part, "__dict__", ())]  # fmt: skip
-    try:
-        for part, requests in kept:
-            told = {"owner": type(part).__name__}
-            part._metadata_request = _with(requests, told | {
-                name: _with(value, told) for name, value in vars(requests).items() if hasattr(value, "owner")
-            })  # fmt: skip
-        yield
-    finally:
-        for part, requests in kept:
-            part._metadata_request = requests
+    this lasts they tell this thread the name of its class. The object itself is not touched: others may use it."""
+    kinds: set[Any] = set()
+    for part in parts(obj):
+        requests = getattr(part, "__dict__", {}).get("_metadata_request")
+        if requests is not None:
+            held = [requests, *(value for value in vars(requests).values() if hasattr(value, "owner"))]
+            kinds |= {type(value) for value in held}
+    thread = threading.get_ident()
 
+    def stateless(kind: Any) -> Callable[[Any], Any]:
+        usual = kind.__getstate__
 
-def _with(value: Any, attributes: Mapping[str, Any]) -> Any:
-    made = copy.copy(value)
-    vars(made).update(attributes)
-    return made
+        def state(self: Any) -> Any:
+            found = usual(self)
+            if threading.get_ident() != thread or not isinstance(found, dict) or isinstance(found["owner"], str):
+                return found
+            return {**found, "owner": type(found["owner"]).__name__}
+
+        return state
+
+    with _ONE_AT_A_TIME if kinds else nullcontext():
+        before = {kind: vars(kind).get("__getstate__") for kind in kinds}
+        try:
+            for kind in kinds:
+                kind.__getstate__ = stateless(kind)
+            yield
+        finally:
+            for kind, own in before.items():
+                if own is not None:
+                    kind.__getstate__ = own
+                elif "__getstate__" in vars(kind):
+                    del kind.__getstate__
 
 
 def read(data: bytes, trust: bool) -> Any:

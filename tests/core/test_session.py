@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from catalog_core.errors import InvalidInput, InvalidName
-from catalog_core.records import EntryPoint, Manifest, TensorSpec
-from catalog_core.session import RESERVED, Session, bind, check_entry_point, check_inputs, fit
+from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec
+from catalog_core.session import RESERVED, Session, Together, bind, check_entry_point, check_inputs, fit
 
 POINT = EntryPoint(
     "score",
@@ -110,3 +110,102 @@ def test_an_older_entry_point_of_such_a_name_is_reached_by_run() -> None:
 def test_a_session_says_why_it_is_not_pickled() -> None:
     with pytest.raises(InvalidInput, match="cannot be pickled"):
         pickle.dumps(Session(types.SimpleNamespace(manifest=Manifest((), ())), "cpu"))  # type: ignore[arg-type]
+
+
+# -- the end of a session ----------------------------------------------------------------------------------------------
+
+
+class Held:
+    """An artifact of two components, each of another serializer, that counts what it loads and forgets."""
+
+    what = "m@3"
+    manifest = Manifest(
+        (Component("first", "one", ()), Component("second", "two", ())),
+        (EntryPoint("score", ("first.run", "second.run")), EntryPoint("half", ("first.run",))),
+    )
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.released = 0
+
+    def component(self, name: str, device: str | None = None, **options: object) -> str:
+        self.loaded.append(name)
+        return name
+
+    def call(self, component: str, obj: object, method: str, inputs: dict) -> dict:
+        return {"y": inputs["x"] + 1}
+
+    def fit(self, component: str, obj: object, method: str, values: dict) -> dict:
+        return {"x": values["y"]}
+
+    def release(self) -> None:
+        self.released += 1
+
+
+class Runner:
+    """A runtime of a stranger, whose sessions are its own."""
+
+    def __init__(self) -> None:
+        self.opened: list[Session] = []
+        self.closed = 0
+        self.fails = False
+
+    def open(self, artifact: Held, device: str, options: dict) -> Session:
+        if self.fails:
+            raise InvalidInput("it does not open")
+        runner = self
+
+        class Mine(Session):
+            def close(self) -> None:
+                runner.closed += 1
+                super().close()
+
+        self.opened.append(Mine(artifact, device, options))  # type: ignore[arg-type]
+        return self.opened[-1]
+
+
+def closed(session: Session, *, by: str) -> Session:
+    if by == "close":
+        session.close()
+        session.close()  # once more does nothing
+    elif by == "with":
+        with session as same:
+            assert same is session
+    else:
+        with pytest.raises(ZeroDivisionError), session:
+            raise ZeroDivisionError
+    return session
+
+
+@pytest.mark.parametrize("by", ["close", "with", "an error"])
+@pytest.mark.parametrize("together", [False, True], ids=["one runtime", "two runtimes"])
+def test_a_session_that_ended_runs_nothing_and_loads_nothing(by: str, together: bool) -> None:
+    artifact, runners = Held(), (Runner(), Runner())
+    kinds = {"one": (runners[0], ["cpu"]), "two": (runners[1], ["cpu"])}
+    session = Together(kinds).open(artifact, "cpu", {}) if together else Session(artifact, "cpu")  # type: ignore[arg-type]
+    score = session.score  # what was taken before the end is of the session too
+    assert session.run("score", {"x": np.ones(2)})["y"].tolist() == [3, 3]
+    before = list(artifact.loaded)
+    closed(session, by=by)
+    assert artifact.released and [runner.closed for runner in runners] == [int(together)] * 2
+    calls = (
+        lambda: session.run("score", {"x": np.ones(2)}), lambda: session.half(x=np.ones(2)),
+        lambda: score(x=np.ones(2)), lambda: session.run("no such", {}), session.__enter__,
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(InvalidInput, match=r"this session of m@3 was closed") as caught:
+            call()
+        assert "catalog.session(reference)" in str(caught.value.hint)
+    assert artifact.loaded == before
+    for runner in runners:
+        for inner in runner.opened:
+            with pytest.raises(InvalidInput, match="was closed"):
+                inner.run(next(iter(inner.entry_points)), {"x": np.ones(2)})
+
+
+def test_of_two_runtimes_the_first_is_closed_where_the_second_does_not_open() -> None:
+    runners = (Runner(), Runner())
+    runners[1].fails = True
+    with pytest.raises(InvalidInput, match="it does not open"):
+        Together({"one": (runners[0], ["cpu"]), "two": (runners[1], ["cpu"])}).open(Held(), "cpu", {})  # type: ignore[arg-type]
+    assert runners[0].closed == 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,3 +206,39 @@ def test_a_keras_file_of_a_model_with_a_loss_of_its_own_is_read(tmp_path: Path) 
     with pytest.warns(UserWarning, match="without what it was compiled with.*own_loss"):
         again = foreign.read(tmp_path / "m.keras")
     assert np.allclose(again(X), model(X), atol=1e-6) and not again.compiled
+
+
+@keras.saving.register_keras_serializable("tests-compiled")
+class Looking(layers.Dense):  # type: ignore[misc]
+    """Asks, each time that its configuration is read, what another thread sees."""
+
+    look: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        if Looking.look is not None:
+            thread = threading.Thread(target=Looking.look)
+            thread.start()
+            thread.join()
+        return dict(super().get_config())
+
+
+def test_another_thread_that_trains_or_warns_sees_nothing_of_a_save(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = keras.Input((4,), name="x")
+    model, other = compiled(keras.Model(x, Looking(1)(x)), loss=own_loss), compiled(net())
+    seen: list[Any] = []
+
+    def look() -> None:
+        warnings.warn("of the other thread", stacklevel=1)
+        found = keras.saving.serialize_keras_object(other)
+        seen.append((model.compiled, model.optimizer is not None, found["compile_config"]["loss"]))
+        other.fit(X, Y, verbose=0)
+
+    monkeypatch.setattr(Looking, "look", staticmethod(look))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        catalog.save("m", model, serializer="keras", example={"x": X})
+    assert len(seen) > 2 and all(one == (True, True, "mse") for one in seen)
+    assert sum("of the other thread" in str(one.message) for one in told) == len(seen)
+    assert any("compiled before it trains on" in str(one.message) for one in told)

@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -348,6 +349,64 @@ def test_requests_for_metadata_are_kept_and_the_live_object_keeps_its_own(tmp_pa
         loaded = catalog.load("m")
         assert str(loaded[-1].get_metadata_routing()) == str(inner.get_metadata_routing())
         assert loaded.fit(X, Y, sample_weight=Y + 1.0) is loaded
+
+
+class Looking(StandardScaler):  # type: ignore[misc]
+    """Asks, each time that its state is read, what another thread sees of an object."""
+
+    look: Any = None
+
+    def __getstate__(self) -> Any:
+        if type(self).look is not None:
+            thread = threading.Thread(target=type(self).look)
+            thread.start()
+            thread.join()
+        return super().__getstate__()
+
+
+def requesting() -> Any:
+    import sklearn
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        inner = LogisticRegression().set_fit_request(sample_weight=True)
+        return make_pipeline(Looking().set_fit_request(sample_weight=False), inner).fit(X, Y)
+
+
+def test_another_thread_sees_no_half_state_while_an_estimator_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = requesting()
+    inner = model[-1]
+    requests, seen = inner._metadata_request, []
+
+    def look() -> None:
+        seen.append(
+            (inner._metadata_request is requests, requests.owner is inner, requests.__getstate__()["owner"] is inner)
+        )
+
+    monkeypatch.setattr(Looking, "look", staticmethod(look))
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog, pytest.warns(UserWarning, match="trust=True only"):
+        catalog.save("m", model)
+    assert seen and set(seen) == {(True, True, True)}
+    assert "__getstate__" not in vars(type(requests))
+
+
+def test_an_error_while_an_estimator_is_saved_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = requesting()
+    inner = model[-1]
+    requests = inner._metadata_request
+
+    def fail() -> Any:
+        raise KeyboardInterrupt
+
+    with Catalog.open(f"sqlite://{tmp_path}/catalog") as catalog:
+        monkeypatch.setattr(Looking, "__getstate__", lambda self: fail())
+        with pytest.raises(KeyboardInterrupt):
+            catalog.save("m", model)
+    assert inner._metadata_request is requests and requests.__getstate__()["owner"] is inner
+    assert "__getstate__" not in vars(type(requests))
 
 
 def test_what_could_never_be_loaded_is_not_saved(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from catalog_core.names import check_together, nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
 from catalog_core.session import fit, running
+from catalog_core.state import VersionRow
 from catalog_core.values import FLAGS, check_flags, refuse_pickle
 
 FILES = "files"  # the serializer of what no serializer made: files as they are
@@ -34,10 +35,11 @@ def _remove(folder: Path, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def stored(content: Content, registry: Registry, manifest: str, layout: str, what: str) -> StoredArtifact:
-    """The artifact whose manifest and layout have these digests. `what` is its name, for messages. Raises
-    `IntegrityError`."""
-    told, where = content.blob(manifest, f"manifest of {what}"), content.blob(layout, f"layout of {what}")
+def stored(content: Content, registry: Registry, version: VersionRow) -> StoredArtifact:
+    """The artifact of a published version. Raises `IntegrityError`."""
+    what = version.ref
+    told = content.blob(version.digest, f"manifest of {what}")
+    where = content.blob(version.layout, f"layout of {what}")
     try:
         return StoredArtifact(*read_artifact(told, where), content, registry, what)
     except IntegrityError as exc:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core import state
 from catalog_core.digests import digest_of, parse
 from catalog_core.epochs import Epoch, Line
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, UpgradeRequired
@@ -150,7 +151,7 @@ class Branches:
             self._carried = {}
             for _, data in self._repository.backend.journal.read(0, self._repository.position + 1):
                 for key, text in parse(data).get("blobs", {}).items() if b'"blobs":' in data else ():
-                    if not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+                    if not state.is_inlined(index, key):
                         self._carried[key.partition("~")[0]] = text
         text = self._carried.get(digest)
         return base64.b64decode(text) if text is not None and is_right(digest, text) else None
@@ -221,7 +222,7 @@ def _abandoned(repository: Repository, hybrid: Replicated) -> list[str]:
     left = [
         found
         for found in Branches(repository, hybrid, answered).found
-        if not repository.index.rows("SELECT 1 FROM intents WHERE id = ?", (found.stored["id"],))
+        if not state.knows_intent(repository.index, found.stored["id"])
     ]
     refs = [
         f"{event['model']}@{event['number']} on {found.part}"

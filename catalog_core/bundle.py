@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core import durable, show, transfer
+from catalog_core import durable, show, state, transfer
+from catalog_core.artifact import stored
 from catalog_core.codec import check_door, manifest_of
 from catalog_core.digests import canonical, check_count, check_digest, digest_of, digest_of_parts, parse
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotFound, UpgradeRequired
@@ -33,9 +34,9 @@ from catalog_core.parallel import in_order
 from catalog_core.reducer import BROKEN
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
-    from catalog_core.handles import Version
+    from catalog_core.repository import Published, Repository
     from catalog_core.staging import Progress, Writer
+    from catalog_core.state import VersionRow
 
 KIND, FORMAT = "catalog-bundle", 1
 SUFFIX, BEGIN = ".catalog", b"index/"
@@ -80,85 +81,89 @@ def _named(index: Mapping[str, Any]) -> dict[str, int]:
 # -- out ---------------------------------------------------------------------------------------------------------------
 
 
-def export(catalog: Catalog, versions: Sequence[Version], path: Path) -> Exported:
+def export(repository: Repository, versions: Sequence[VersionRow], path: Path) -> Exported:
     """Write `versions` of one model to the new file `path`: whole and synced, or not at all. Every blob is checked
     against its digest. The bytes depend on the versions and what was said of them, not on when or where this runs.
     Raises `InvalidInput` for a file that exists, `IntegrityError`, `NoSpace`."""
     if path.exists():
         raise InvalidInput(f"{path} exists already", hint="remove it, or give another name")
     places: dict[str, Chunk] = {}
-    data = canonical(_index_of(catalog, versions, places))
+    data = canonical(_index_of(repository, versions, places))
     blobs = _named(parse(data))
     if len(data) > MAX_INDEX or max(blobs.values()) >= 8 << 30:
-        raise InvalidInput(f"{versions[0].model} is too large for one bundle", hint="export fewer versions at a time")
+        raise InvalidInput(f"{versions[0].name} is too large for one bundle", hint="export fewer versions at a time")
 
     def members() -> Iterator[Any]:
         yield from (_member("index", digest_of(data), len(data)), data, bytes(-len(data) % BLOCK))
         total, done = sum(blobs.values()), 0
         for digest, length in blobs.items():
-            blob = transfer.view(catalog.repository.content, places[digest], f"a blob of {versions[0].model}")
+            blob = transfer.view(repository.content, places[digest], f"a blob of {versions[0].name}")
             if digest_of(blob) != digest:  # what was checked before may be trusted by now, or nothing is
                 raise IntegrityError(f"blob {digest} holds other bytes", hint="catalog fsck")
             yield from (_member("blobs", digest, length), blob, bytes(-length % BLOCK))
             done += length
-            if catalog.progress:
-                catalog.progress(done, total)
+            if repository.progress:
+                repository.progress(done, total)
         yield END
 
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    state, size = sha256(), 0
+    hashed, size = sha256(), 0
     try:
         with durable.translated(str(path)):
             with part.open("xb", buffering=0) as file:
                 for piece in members():
                     durable.write_all(file, piece)
-                    state.update(piece)
+                    hashed.update(piece)
                     size += len(piece)
                 os.fsync(file.fileno())
             os.rename(part, path)  # no link: the file system of a memory stick may know none
             durable.sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
-    return Exported(path, tuple(version.ref for version in versions), len(blobs), size, "sha256:" + state.hexdigest())
+    return Exported(path, tuple(version.ref for version in versions), len(blobs), size, "sha256:" + hashed.hexdigest())
 
 
-def _index_of(catalog: Catalog, versions: Sequence[Version], places: dict[str, Chunk]) -> dict[str, Any]:
+def _index_of(repository: Repository, versions: Sequence[VersionRow], places: dict[str, Chunk]) -> dict[str, Any]:
     """What the index says; `places` takes where each blob is."""
 
     def place(digest: str, length: int) -> tuple[str, int]:
         places.setdefault(digest, Chunk(digest, length))
         return digest, length
 
-    events = [e for e in show.events(catalog.repository.index, versions[0].model, -1) if e.rejected is None]  # -1: all
+    events = [e for e in show.events(repository.index, versions[0].name, -1) if e.rejected is None]  # -1: all
     listed = []
     for version in versions:
-        layout = version.artifact.layout
-        manifest = catalog.repository.content.blob(version.digest, f"manifest of {version.ref}")
+        layout = stored(repository.content, repository.registry, version).layout
+        manifest = repository.content.blob(version.digest, f"manifest of {version.ref}")
         places |= {chunk.digest: chunk for chunks in layout.values() for chunk in chunks}
         plain = {digest: tuple(Chunk(c.digest, c.length) for c in chunks) for digest, chunks in layout.items()}
         listed.append(
             {
                 "number": version.number, "manifest": place(version.digest, len(manifest)),
-                "layout": write_layout(plain), "about": transfer.about(version), "aliases": version.aliases,
-                "attachments": {name: place(*held) for name, held in version._attached.items()},
+                "layout": write_layout(plain), "about": transfer.about(repository, version),
+                "aliases": sorted(alias for alias, number in version.aliases.items() if number == version.number),
+                "attachments": {name: place(*held) for name, held in version.attachments.items()},
                 "history": [
                     {"position": e.position, "time": e.time.isoformat(), "actor": e.actor, "event": e.data}
                     for e in events if e.number in (None, version.number)
                 ],
             }
         )  # fmt: skip
-    model = catalog.model(versions[0].model, deleted=True)
-    card = None if model.card is None else place(str(model.card_digest), len(model.card.encode()))
+    model = state.model_named(repository.index, versions[0].name)
+    assert model is not None
+    card = None
+    if model.card is not None:
+        card = place(model.card, len(repository.content.blob(model.card, f"card of {model.name}")))
     about = {key: getattr(model, key) for key in ("name", "title", "description", "owner")} | {"card": card}
-    return {"kind": KIND, "format": FORMAT, "catalog": catalog.id, "model": about, "versions": listed}
+    return {"kind": KIND, "format": FORMAT, "catalog": repository.id, "model": about, "versions": listed}
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
 
 
-def import_(catalog: Catalog, path: Path, name: str | None = None) -> list[Version]:
-    """Publish the versions of the bundle at `path` as the next versions of `name`, else of the model that they were of;
-    see `Catalog.import_`. All bytes and all rules are checked before the first one is published."""
+def import_(repository: Repository, path: Path, name: str | None = None) -> Iterator[tuple[str, Published]]:
+    """Publish the versions of the bundle at `path`, one a step, as the next versions of `name`, else of the model that
+    they were of; see `Catalog.import_`. All bytes and all rules are checked before the first one is published."""
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     with durable.translated(str(path)), path.open("rb") as file, _broken(path):
@@ -166,15 +171,16 @@ def import_(catalog: Catalog, path: Path, name: str | None = None) -> list[Versi
         index, blobs = _opened(data)
         name = name or check_name(index["model"]["name"])
         layouts = [read_layout(canonical(item["layout"])) for item in index["versions"]]
-        _check(layouts, blobs, catalog.progress)
+        _check(layouts, blobs, repository.progress)
         arrivals = [_arrival(path, index, *each, blobs) for each in zip(index["versions"], layouts, strict=True)]
         if not arrivals:
             raise IntegrityError("it has no versions")
-        _rehearse(arrivals, name, catalog.actor)
-    arrived: list[Version] = []
+        _rehearse(arrivals, name, repository.actor)
+    arrived: set[int] = set()
     for arrival in arrivals:
-        arrived.append(transfer.arrive(arrival, catalog, name, {version.number for version in arrived}))
-    return arrived
+        published = transfer.arrive(arrival, repository, name, arrived)
+        arrived.add(published.number)
+        yield name, published
 
 
 def resembles(path: Path) -> bool:

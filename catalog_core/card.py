@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from catalog_core import state
+from catalog_core.artifact import stored
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.show import size
 
 if TYPE_CHECKING:
-    from catalog_core.handles import Version
-    from catalog_core.records import Component, TensorSpec
+    from catalog_core.records import Component, Manifest, TensorSpec
+    from catalog_core.repository import Repository
+    from catalog_core.state import ModelRow, VersionRow
 
 MAX_HEAD = 256 << 10
 LIBRARIES = {"torch": "pytorch", "tensorflow": "tf-keras", "sklearn": "scikit-learn"}  # as the Hub calls them
@@ -34,12 +37,14 @@ def head(text: str) -> dict[str, Any]:
     return {str(key): value for key, value in (fields or {}).items()}
 
 
-def start(version: Version) -> str:
+def start(repository: Repository, version: VersionRow) -> str:
     """A card to be completed by a person: what is known of the model from one version. Gaps are marked with `…`."""
     import yaml
 
-    artifact = version.catalog.artifact(version)
-    manifest, summary = artifact.manifest, version.summary
+    manifest = stored(repository.content, repository.registry, version).manifest
+    summary = state.published(repository.index, version)["summary"]
+    model = state.model_named(repository.index, version.name)
+    assert model is not None
     provenance = manifest.provenance
     datasets = provenance.get("datasets") or {}
     framework = str(summary.get("framework") or "")
@@ -49,16 +54,15 @@ def start(version: Version) -> str:
         "tags": sorted({*manifest.taxonomy.values()}) or None,
         "datasets": [str(item.get("reference", name)) for name, item in sorted(datasets.items())] or None,
         "base_model": list(provenance.get("parents") or []) or None,
-        "metrics": sorted(version.metrics) or None,
+        "metrics": sorted(version.group("metrics")) or None,
     }
     shown = yaml.safe_dump(
         {key: value for key, value in fields.items() if value}, sort_keys=False, allow_unicode=True, width=120
     )
-    return "\n".join(["---", shown.rstrip(), "---", "", *_body(version, manifest, provenance)]) + "\n"
+    return "\n".join(["---", shown.rstrip(), "---", "", *_body(model, version, manifest, provenance)]) + "\n"
 
 
-def _body(version: Version, manifest: Any, provenance: Mapping[str, Any]) -> Iterable[str]:
-    model = version.catalog.model(version.model)
+def _body(model: ModelRow, version: VersionRow, manifest: Manifest, provenance: Mapping[str, Any]) -> Iterable[str]:
     what = model.description or "… what it is for, in a few sentences."
     load = f'model = Catalog.open().load("{version.ref}")'
     yield from (f"# {model.title or model.name}", "", what, "")
@@ -71,9 +75,10 @@ def _body(version: Version, manifest: Any, provenance: Mapping[str, Any]) -> Ite
     yield from ("## What it is made of", "")
     yield from (_part(component, manifest.description.get(component.name, {})) for component in manifest.components)
     yield from ("", "## How it was trained", "", *_training(provenance), "- …", "", "## Results", "")
-    if version.metrics:
+    metrics = version.group("metrics")
+    if metrics:
         yield from ("| Metric | Value |", "|---|---|")
-        yield from (f"| {key} | {value:g} |" for key, value in sorted(version.metrics.items()))
+        yield from (f"| {key} | {value:g} |" for key, value in sorted(metrics.items()))
         yield ""
     yield from ("… on what data, against what.", "", "## Limits", "")
     yield "… where it must not be used, and what it does not know."

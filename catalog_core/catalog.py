@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from catalog_core import state
 from catalog_core.errors import (
     CatalogError,
     InvalidInput,
     NotFound,
 )
-from catalog_core.handles import Model, Page, Version, read_models, read_versions
+from catalog_core.handles import Model, Version, version_published
 from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
+from catalog_core.page import Page
 from catalog_core.values import FLAGS, check_flags, check_limit, check_seconds, refuse_pickle
 
 if TYPE_CHECKING:
@@ -227,13 +229,13 @@ class Catalog:
         check_flags(deleted=deleted)
         check_name(name)
         self.repository.refresh()
-        found = read_models(self, "WHERE name = ?", (name,))
-        if not found or (found[0].deleted and not deleted):
+        row = state.model_named(self.repository.index, name)
+        if row is None or (row.deleted and not deleted):
             raise self._no_model(name)
-        return found[0]
+        return Model(self, row)
 
     def _no_model(self, name: str) -> NotFound:
-        names = [row[0] for row in self.repository.index.rows("SELECT name FROM models WHERE deleted = 0")]
+        names = state.model_names(self.repository.index)
         return NotFound(
             f"there is no model {name!r} in {self.name}",
             hint=nearest(name, names) or ("it is empty" if not names else "catalog list shows all"),
@@ -244,15 +246,15 @@ class Catalog:
         """Models by name, a page of at most `limit` (1 to a million), behind the name `after`."""
         check_limit(limit)
         self.repository.refresh()
-        found = read_models(self, "WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?", (after, limit + 1))
-        items = found[:limit]
+        found = state.models_after(self.repository.index, after, limit + 1)
+        items = [Model(self, row) for row in found[:limit]]
         more = (lambda: self.models(limit=limit, after=items[-1].name)) if len(found) > limit else None
         return Page(items, more, items[-1].name if more else None)
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model that are not deleted, newest first."""
         model = self.model(name)
-        return read_versions(self, "versions v WHERE model = ? AND deleted = 0 ORDER BY number DESC", (model._id,))
+        return [Version(self, row) for row in state.versions_of(self.repository.index, model.row)]
 
     def version(self, ref: str | Reference | Version, *, deleted: bool = False) -> Version:
         """The version a reference points at; a bare name is the newest one that is neither deleted nor archived. Of a
@@ -274,34 +276,30 @@ class Catalog:
                 f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}",
                 hint=f"Catalog.open({parsed.catalog!r})",
             )
+        index = self.repository.index
         if parsed.alias is not None:
-            rows = self._found("AND a.alias = ?", parsed.name, parsed.alias, source="JOIN aliases a ON a.model = m.id")
+            row = state.version_called(index, parsed.name, parsed.alias)
         elif parsed.number is not None:
-            rows = self._found("AND v.number = ?", parsed.name, parsed.number)
+            row = state.version_numbered(index, parsed.name, parsed.number)
         elif parsed.digest is not None:
-            end = parsed.digest + "g"  # behind all digests that begin so
-            rows = self._found("AND v.manifest >= ? AND v.manifest <= ?", parsed.name, parsed.digest, end)
+            row = state.version_with_digest(index, parsed.name, parsed.digest)
         else:
-            rows = self._found("AND v.deleted = 0 AND v.stage <> 'archived'", parsed.name)
-        if not rows or (rows[0].deleted and not deleted):
-            raise self._no_version(parsed, deleted=bool(rows))
-        return rows[0]
+            row = state.version_newest(index, parsed.name)
+        if row is None or (row.deleted and not deleted):
+            raise self._no_version(parsed, deleted=row is not None)
+        return Version(self, row)
 
     def _held(self, version: Version, *, deleted: bool = False) -> Version:
         """What has the bytes of a handle here: the version itself; else, where the handle is of another catalog or its
         number was given away by a failover, one of the same digest. Never another one that is called the same."""
+        index, found = self.repository.index, None
         if self._is_own(version):
-            found = self._found("AND v.number = ? AND v.manifest = ?", version.model, version.number, version.digest)
-        else:
-            found = []
-        found = found or read_versions(
-            self, "versions v WHERE v.manifest = ? ORDER BY v.deleted > 0, v.name <> ?, v.number DESC LIMIT 1",
-            (version.digest, version.model),
-        )  # fmt: skip
-        if found and (deleted or not found[0].deleted):
-            return found[0]
-        if found:
-            raise self._no_version(parse_reference(found[0].ref), deleted=True)
+            found = state.version_same(index, version.model, version.number, version.digest)
+        found = found or state.version_holding(index, version.digest, version.model)
+        if found is not None and (deleted or not found.deleted):
+            return Version(self, found)
+        if found is not None:
+            raise self._no_version(parse_reference(found.ref), deleted=True)
         if self._is_own(version):
             raise NotFound(
                 f"{version.ref} of {self.name} is not {version.digest} any more, and nothing else here is",
@@ -322,20 +320,9 @@ class Catalog:
         parsed = parse_reference(ref)
         return self.version(parsed.without_component()), parsed.component
 
-    def _found(self, which: str, *values: Any, source: str = "") -> list[Version]:
-        """The newest version of the model `values[0]` that meets a condition on `v` (and `source`), if there is one."""
-        same = "AND v.number = a.number" if source else ""
-        return read_versions(
-            self, f"models m {source} JOIN versions v ON v.model = m.id {same}"
-            f" WHERE m.name = ? {which} ORDER BY v.number DESC LIMIT 1",
-            values,
-        )  # fmt: skip
-
-    def _version(self, name: str, number: int) -> Version:
-        return self._found("AND v.number = ?", name, number)[0]
-
     def _no_version(self, ref: Reference, *, deleted: bool) -> NotFound:
-        if not self.repository.index.rows("SELECT 1 FROM models WHERE name = ?", (ref.name,)):
+        model = state.model_named(self.repository.index, ref.name)
+        if model is None:
             return self._no_model(ref.name)
         if deleted:
             return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
@@ -364,12 +351,9 @@ class Catalog:
             exc.hint = query_sql.keys_called(exc.field, self.repository.index) or exc.hint
             raise
         statement = query_sql.compile(parsed, limit=limit, cursor=cursor, index=self.repository.index)
-        page = query_sql.page(
-            statement,
-            self.repository.index,
-            lambda source, ids: {version._id: version for version in read_versions(self, source, ids)},
-            lambda following: self.search(text, limit=limit, cursor=following),
-        )
+        rows, following = query_sql.run(statement, self.repository.index)
+        more = None if following is None else lambda: self.search(text, limit=limit, cursor=following)
+        page = Page([Version(self, row) for row in rows], more, following)
         if not page and cursor is None:
             page.notes = query_sql.unmatched(parsed, self.repository.index)
         return page
@@ -473,14 +457,15 @@ class Catalog:
             hint = f"Catalog.open({str(target)!r})" if isinstance(target, (str, os.PathLike)) else "Catalog.open(place)"
             raise InvalidInput(f"copy needs an open catalog as target, not a {type(target).__name__}", hint=hint)
         version = self.version(ref)
-        return transfer.copy(version, target, check_name(name or version.model))
+        name = check_name(name or version.model)
+        return version_published(target, name, transfer.copy(self.repository, version.row, target.repository, name))
 
     def pin(self, ref: str | Version) -> Pin:
         """Fetch a version of a remote catalog into the cache and keep it there, to be used with CATALOG_OFFLINE set.
         Raises `NotFound`, `InvalidInput` (a local catalog), `IntegrityError`, `BackendError`, `NoSpace`."""
         from catalog_core import maintain
 
-        return maintain.pin(self.repository, self.version(ref))
+        return maintain.pin(self.repository, self.version(ref).row)
 
     def unpin(self, ref: str | Version) -> bool:
         """Let the files of a version leave the cache again; whether it was pinned."""
@@ -508,7 +493,7 @@ class Catalog:
         versions = [self.version(ref)] if name is None or name.selector else self.versions(name.name)[::-1]
         if not versions:
             raise NotFound(f"{ref} has no versions", reference=str(ref))
-        return bundle.export(self, versions, Path(path))
+        return bundle.export(self.repository, [version.row for version in versions], Path(path))
 
     def import_(
         self,
@@ -539,7 +524,7 @@ class Catalog:
             return [foreign.import_(self, place, chosen, spec, unsafe=unsafe, **about)]
         if about:
             raise InvalidInput(f"a bundle says all itself; {', '.join(about)} cannot be given")
-        return bundle.import_(self, place, chosen)
+        return [version_published(self, *one) for one in bundle.import_(self.repository, place, chosen)]
 
     # -- history, checks, care ----------------------------------------------------------------------------------
 
@@ -574,13 +559,7 @@ class Catalog:
             moment = moment.replace(tzinfo=UTC)
         seconds = moment.timestamp()
         index = self.repository.index
-        rows = index.rows("SELECT max(position) FROM events WHERE time <= ?", (seconds,))
-        position = -1 if rows[0][0] is None else int(rows[0][0])
-        if index.time / 1000 > time.time():  # behind an entry with a wrong time only its own tells an entry's
-            own = "json_extract(CAST(data AS TEXT), '$.time') <= ?"
-            rows = index.rows(f"SELECT max(position) FROM entries WHERE {own}", (seconds * 1000,))
-            position = max(position, -1 if rows[0][0] is None else rows[0][0])
-        return position
+        return state.position_at(index, seconds, own=index.time / 1000 > time.time())
 
     def as_of(self, name: str, moment: str | datetime) -> dict[str, Any]:
         """A model as it stood at a past moment (see `resolve_time`): title, aliases, versions with stage, tags and
@@ -591,25 +570,27 @@ class Catalog:
         self.repository.refresh()
         position = self.resolve_time(moment)
         past = self.repository.index.as_of(name, position)
-        if not past.rows("SELECT 1 FROM models"):
+        model = state.model_named(past, name)
+        if model is None:
             raise NotFound(f"{name!r} did not exist at {moment}", reference=name)
-        return show.state(past)
+        return show.past(model, state.versions_of(past, model)[::-1])
 
     def compare(self, first: str | Version, second: str | Version) -> Comparison:
         """Two versions side by side: metadata, metrics, files, and tensor by tensor; see `compare.Comparison`. A
         `Version` of another catalog is read there."""
         from catalog_core import compare
 
-        one, two = (
-            (ref.catalog if isinstance(ref, Version) else self).version(ref, deleted=True) for ref in (first, second)
-        )
-        return compare.compare(one, two, one.artifact, two.artifact, self.progress)
+        def side(ref: str | Version) -> compare.Side:
+            catalog = ref.catalog if isinstance(ref, Version) else self
+            return compare.Side(catalog.repository, catalog.version(ref, deleted=True).row)
+
+        return compare.compare(side(first), side(second), self.progress)
 
     def lineage(self, ref: str | Version) -> Lineage:
         """The parents and children of a version and theirs, as a tree; see `lineage.Lineage`."""
         from catalog_core import lineage
 
-        return lineage.lineage(self.version(ref, deleted=True))
+        return lineage.lineage(self.repository, self.version(ref, deleted=True).row)
 
     def verify(self, ref: str | Version, *, trust: bool = False) -> Report:
         """Run the checks of a stored version in a fresh process; a `verify.Report`. What would run its author's code is
@@ -648,7 +629,7 @@ class Catalog:
             raise InvalidInput(
                 f"{ref.ref} is no version of {self.name!r}", hint=f"erase {version.ref!r} by its reference"
             )
-        return maintain.erase(self.repository, version, reason)
+        return maintain.erase(self.repository, version.row, reason)
 
     # -- replicas -----------------------------------------------------------------------------------------------
 

@@ -40,8 +40,7 @@ def check(backend: Any, index: Index) -> None:
         if found is None:
             return
         index.compared = _now(), time.monotonic(), found
-        with index.cache():
-            index.db.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (json.dumps(index.compared),))
+        index.note("clock", json.dumps(index.compared))
     if abs(found) > AHEAD:
         raise InvalidInput(
             f"this machine's clock is {told(abs(found))} {'ahead of' if found > 0 else 'behind'} that of the store "

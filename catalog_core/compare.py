@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core import tensors
-from catalog_core.artifact import StoredArtifact
+from catalog_core import state, tensors
+from catalog_core.artifact import StoredArtifact, stored
 
 if TYPE_CHECKING:
-    from catalog_core.handles import Version
+    from catalog_core.repository import Repository
     from catalog_core.staging import Progress
+    from catalog_core.state import VersionRow
 
 
 @attrs.frozen
@@ -61,19 +62,26 @@ class Comparison:
         return show.html(self)
 
 
-def compare(
-    one: Version, two: Version, first: StoredArtifact, second: StoredArtifact, progress: Progress | None = None
-) -> Comparison:
+@attrs.frozen
+class Side:
+    """A version, and the repository that has it."""
+
+    repository: Repository
+    version: VersionRow
+
+
+def compare(one: Side, two: Side, progress: Progress | None = None) -> Comparison:
     """The differences from `one` to `two`. Reads only the tensors whose stored bytes differ."""
     found: list[Difference] = []
-    a, b = one.summary, two.summary
+    first, second = (stored(side.repository.content, side.repository.registry, side.version) for side in (one, two))
+    a, b = (state.published(side.repository.index, side.version)["summary"] for side in (one, two))
     for key in ("framework", "algorithm", "parameters", "components", "entry_points"):
         if a.get(key) != b.get(key):
             found.append(Difference("metadata", key, "changed", a.get(key), b.get(key)))
-    for kind in ("tags", "metrics", "params", "taxonomy"):
-        found += _mapping(
-            kind.removesuffix("s") if kind != "params" else "parameter", getattr(one, kind), getattr(two, kind)
-        )
+    for kind, called in (("tags", "tag"), ("metrics", "metric")):
+        found += _mapping(called, one.version.group(kind), two.version.group(kind))
+    found += _mapping("parameter", state.params(one.version, a), state.params(two.version, b))
+    found += _mapping("taxonomy", one.version.group("taxonomy"), two.version.group("taxonomy"))
     same = 0
     files = [_files(first), _files(second)]
     found += _mapping("file", {n: f[1] for n, f in files[0].items()}, {n: f[1] for n, f in files[1].items()})
@@ -87,8 +95,8 @@ def compare(
         for artifact in (first, second)
     ]
     shared = sum(length for digest, length in chunks[1].items() if digest in chunks[0])
-    apart = one.catalog.id != two.catalog.id
-    names = [f"{version.catalog.name}:{version.ref}" if apart else version.ref for version in (one, two)]
+    apart = one.repository.id != two.repository.id
+    names = [f"{side.repository.name}:{side.version.ref}" if apart else side.version.ref for side in (one, two)]
     return Comparison(names[0], names[1], tuple(found), same, shared, sum(chunks[1].values()))
 
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 import attrs
 
-from catalog_core import durable
+from catalog_core import durable, remembered, state
 from catalog_core.cache import Cache
 from catalog_core.digests import digest_of, digest_of_parts
 from catalog_core.errors import BlobMissing, IntegrityError, InvalidInput
@@ -78,11 +78,11 @@ class Content:
         if digest in self.memory:
             return self.memory[digest]
         key = self.index.key(digest)
-        rows = self.index.rows("SELECT data FROM inlined WHERE key = ?", (key,))
-        if rows:
+        carried = state.inlined(self.index, key)
+        if carried is not None:
             import base64
 
-            data = base64.b64decode(rows[0][0])
+            data = base64.b64decode(carried)
         elif self.remote is not None:
             return self._remote_blob(digest, what)
         else:
@@ -154,8 +154,7 @@ class Content:
             return
         todo = list(chunks)
         if self.policy == "first-use" and stamp:
-            rows = self.index.rows("SELECT digest FROM trusted WHERE key = ? AND stamp = ?", (key, stamp))
-            trusted = {row[0] for row in rows}
+            trusted = remembered.trusted(self.index, key, stamp)
             todo = [chunk for chunk in chunks if chunk.digest not in trusted]
         if not todo:
             return
@@ -182,11 +181,7 @@ class Content:
         if self.policy == "first-use" and settled and self.index.path is not None and key not in self.overlay:
             if self.remote is not None and self.remote.cache is not None:
                 self.remote.cache.settle(mapped.path)
-            with self.index.cache():
-                self.index.db.execute("DELETE FROM trusted WHERE key = ? AND stamp <> ?", (key, stamp))
-                self.index.db.executemany(
-                    "INSERT OR IGNORE INTO trusted VALUES (?, ?, ?)", [(key, stamp, chunk.digest) for chunk in todo]
-                )
+            remembered.trust(self.index, key, stamp, [chunk.digest for chunk in todo])
 
 
 def new_file(path: Path, what: str) -> BinaryIO:

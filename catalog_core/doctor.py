@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import attrs
 
-from catalog_core import clock, config, platform, plugins
+from catalog_core import clock, config, platform, plugins, state
 from catalog_core.backends import connect, places
 from catalog_core.branches import notices
 from catalog_core.digests import parse
@@ -78,16 +78,12 @@ def _times(backend: Any) -> tuple[str, str]:
     try:
         index.follow(backend.journal)
         limit = time.time() + AHEAD
-        rows = index.rows(
-            "SELECT e.position, e.data FROM entries e JOIN events v ON v.position = e.position WHERE v.time > ?"
-            " ORDER BY e.position LIMIT 1",
-            (limit,),
-        )
+        found = state.first_after(index, limit)
         if index.time / 1000 <= limit:
             return "passed", ""
-        entry = parse(rows[0][1]) if rows else {}
+        entry = parse(found[1]) if found else {}
         who = ", ".join(dict.fromkeys(clean(str(intent["actor"])) for intent in entry.get("intents", ())))
-        at = f"journal entry {rows[0][0]} (by {who})" if rows else "the newest journal entry"
+        at = f"journal entry {found[0]} (by {who})" if found else "the newest journal entry"
         return "warned", (
             f"{at} was written by a clock that was {clock.told(index.time / 1000 - time.time())} ahead: times from "
             "there on are shown as now until then; nothing else depends on them"

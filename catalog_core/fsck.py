@@ -6,11 +6,11 @@ newest one is torn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core import state
 from catalog_core.codec import read_artifact
 from catalog_core.content import Content
 from catalog_core.digests import digest_of, digest_of_stream, parse
@@ -18,6 +18,7 @@ from catalog_core.errors import CatalogError, IntegrityError, InvalidInput
 from catalog_core.events import read_entry
 from catalog_core.index import Index
 from catalog_core.layout import read_layout
+from catalog_core.state import Deletion
 
 if TYPE_CHECKING:
     from catalog_core.records import Manifest
@@ -67,17 +68,16 @@ def fsck(repository: Repository, progress: Progress | None = None) -> Findings:
     if index.head is None or index.head.position < readable - 1:  # this machine never got so far
         index = _index_of(repository, readable)
     check = _Check(repository, index, problems)
-    versions = list(_versions(index))
-    for number, (ref, manifest, layout) in enumerate(versions):
-        check.version(ref, manifest, layout)
+    there = (one for one in Deletion if one is not Deletion.COLLECTED)
+    versions = state.stored(index, *there)
+    for number, stored in enumerate(versions):
+        check.version(stored.ref, stored.manifest, stored.layout)
         if progress:
             progress(number + 1, len(versions))
-    for what, digest in index.rows(
-        "SELECT 'card of ' || name, card FROM models WHERE card IS NOT NULL UNION ALL"
-        " SELECT v.name || '@' || v.number || ' attachment ' || a.name, a.digest FROM attachments a"
-        " JOIN versions v ON v.id = a.version WHERE v.deleted <> 2"
-    ):
-        check.alone(what, digest)
+    for name, digest in state.cards(index):
+        check.alone(f"card of {name}", digest)
+    for ref, name, digest in state.attachments(index):
+        check.alone(f"{ref} attachment {name}", digest)
     check.overlong()
     if index is not repository.index:
         index.close()
@@ -129,13 +129,6 @@ def _index_of(repository: Repository, stop: int) -> Index:
         with index:
             index.catch_up(repository.backend.journal, stop)
     return index
-
-
-def _versions(index: Index) -> Iterator[tuple[str, str, str]]:
-    for name, number, manifest, layout in index.rows(
-        "SELECT name, number, manifest, layout FROM versions WHERE deleted <> 2 ORDER BY id"
-    ):
-        yield f"{name}@{number}", manifest, layout
 
 
 class _Check:

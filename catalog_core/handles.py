@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from catalog_core import callers, folders
+from catalog_core import callers, folders, state
 from catalog_core.errors import Conflict, InvalidInput, NotFound, PublishedNotReplicated
 from catalog_core.names import check_alias, check_key, check_name, check_together, nearest
-from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, typed, when
+from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, when
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,40 +23,17 @@ if TYPE_CHECKING:
     from catalog_core.records import Check, Manifest
     from catalog_core.repository import Published
     from catalog_core.show import Event
+    from catalog_core.state import Deletion, ModelRow, VersionRow
     from catalog_core.verify import Report
 
-Item = TypeVar("Item")
-
-
 TOGETHER = 200  # attachments in one entry
-ROOM = 500  # ids in one statement
-WITH_MODEL = 3  # `deleted` of a version that went with its model
-FIELDS = ("title", "description", "owner")  # of a model
-
-
-def read_versions(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> list[Version]:
-    """The versions that `FROM {source}` selects as `v`, with all that may change of them, at one position."""
-    index = catalog.repository.index
-    with index.reading():
-        rows = index.rows(f"SELECT {Version.COLUMNS}, v.model FROM {source}", params)
-        ids = [row[0] for row in rows]
-        fields: dict[int, list[Sequence[Any]]] = {}
-        for version, *field in _among(index, "SELECT version, key, text, number, flag FROM fields", "version", ids):
-            fields.setdefault(version, []).append(field)
-        attached: dict[int, dict[str, tuple[str, int]]] = {}
-        for version, name, digest, size in _among(index, "SELECT * FROM attachments", "version", ids):
-            attached.setdefault(version, {})[name] = digest, size
-        aliases = _aliases_of(index, {row[-1] for row in rows})
-    return [
-        Version(catalog, row[:-1], fields.get(row[0], ()), attached.get(row[0], {}), aliases.get(row[-1], {}))
-        for row in rows
-    ]
 
 
 def version_published(catalog: Catalog, name: str, published: Published) -> Version:
     """The version that was published just now. Raises `PublishedNotReplicated`, with it, where a replica is behind."""
-    source = "models m JOIN versions v ON v.model = m.id WHERE m.name = ? AND v.number = ?"
-    (version,) = read_versions(catalog, source, (name, published.number))
+    row = state.version_numbered(catalog.repository.index, name, published.number)
+    assert row is not None
+    version = Version(catalog, row)
     if published.behind is not None:
         raise PublishedNotReplicated(
             f"{version.ref} is published, and not on every replica yet: {published.behind.__cause__}",
@@ -66,40 +43,9 @@ def version_published(catalog: Catalog, name: str, published: Published) -> Vers
     return version
 
 
-def read_models(catalog: Catalog, source: str, params: Iterable[Any] = ()) -> list[Model]:
-    """The models that `FROM models {source}` selects, with their aliases, at one position."""
-    index = catalog.repository.index
-    with index.reading():
-        rows = index.rows(f"SELECT {Model.COLUMNS} FROM models {source}", params)
-        aliases = _aliases_of(index, [row[0] for row in rows])
-    return [Model(catalog, row, aliases.get(row[0], {})) for row in rows]
-
-
-def _aliases_of(index: Index, models: Iterable[int]) -> dict[int, dict[str, int]]:
-    """Alias → number, by model."""
-    found: dict[int, dict[str, int]] = {}
-    for model, alias, number in _among(index, "SELECT model, alias, number FROM aliases", "model", models):
-        found.setdefault(model, {})[alias] = number
-    return found
-
-
-def _among(index: Index, select: str, column: str, ids: Iterable[int]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table that belong to `ids`, in the order of `column` and the one behind it: a statement for each
-    `ROOM` ids, not for each id."""
-    wanted = list(ids)
-    for start in range(0, len(wanted), ROOM):
-        part = wanted[start : start + ROOM]
-        yield from index.rows(f"{select} WHERE {column} IN ({','.join('?' * len(part))}) ORDER BY 1, 2", part)
-
-
 def _deleted(index: Index, name: str) -> str | None:
     """A hint that names the deleted versions of a model that can be restored, the newest first; None without any."""
-    numbers = index.rows(
-        "SELECT v.number FROM versions v JOIN models m ON m.id = v.model WHERE m.name = ? AND v.deleted IN (1, ?)"
-        " ORDER BY v.number DESC LIMIT 4",
-        (name, WITH_MODEL),
-    )
-    refs = [f"{name}@{number}" for (number,) in numbers]
+    refs = [f"{name}@{number}" for number in state.restorable(index, name, limit=4)]
     if not refs:
         return None
     which = f"{', '.join(refs[:3])}{' …' if len(refs) > 3 else ''} {'is' if len(refs) == 1 else 'are'} deleted"
@@ -123,73 +69,63 @@ class Version(Handle):
     It belongs to its catalog and its digest: no method looks its name up again. What others change meanwhile it does
     not show, and a change made on top of that is a `Conflict`; `catalog.version(version)` gives it as it is now."""
 
-    __slots__ = (
-        "_aliases",
-        "_attached",
-        "_fields",
-        "_id",
-        "_layout",
-        "_position",
-        "_published",
-        "author",
-        "catalog",
-        "deleted",
-        "digest",
-        "model",
-        "number",
-        "size",
-        "stage",
-        "time",
-    )
+    __slots__ = ("_published", "catalog", "row")
     kind = "version"
-    COLUMNS = (
-        "v.id, v.name, v.number, v.manifest, v.layout, v.stage, v.author, v.created, v.size, v.deleted, v.position"
-    )
-    ROW = (
-        "_id", "model", "number", "digest", "_layout", "stage", "author", "time", "size", "deleted", "_position",
-    )  # fmt: skip
     WAYS: ClassVar[Mapping[str, str]] = {
         "stage": 'promote("production")', "tags": 'tag("key", "value")', "metrics": 'annotate("key", 0.5)',
         "aliases": 'alias("name")', "attachments": 'attach("name", path)', "deleted": "delete(), or restore()",
     }  # fmt: skip
     catalog: Catalog
-    model: str
-    number: int
-    digest: str
-    stage: str
-    author: str
-    time: float
-    size: int
-    deleted: int
-    _id: int
-    _layout: str
-    _position: int
-    _fields: Iterable[Sequence[Any]]
-    _attached: Mapping[str, tuple[str, int]]
-    _aliases: Mapping[str, int]
+    row: VersionRow
     _published: Mapping[str, Any] | None
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        row: Sequence[Any],
-        fields: Iterable[Sequence[Any]],
-        attached: Mapping[str, tuple[str, int]],
-        aliases: Mapping[str, int],
-    ) -> None:
-        self._set(
-            catalog=catalog,
-            _fields=fields,  # rows of the index: key, text, number, flag
-            _attached=attached,  # name → digest, size
-            _aliases=aliases,  # of the model: alias → number
-            _published=None,  # the event, once somebody asks
-            **dict(zip(self.ROW, row, strict=True)),
-        )
+    def __init__(self, catalog: Catalog, row: VersionRow) -> None:
+        self._set(catalog=catalog, row=row, _published=None)  # the last: the event, once somebody asks
+
+    @property
+    def model(self) -> str:
+        """The name of its model."""
+        return self.row.name
+
+    @property
+    def number(self) -> int:
+        """Its number: 1 for the first version of a model."""
+        return self.row.number
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its manifest, as `sha256:…`; so of all that it consists of."""
+        return self.row.digest
+
+    @property
+    def stage(self) -> str:
+        """How far it is promoted."""
+        return self.row.stage
+
+    @property
+    def author(self) -> str:
+        """Who published it."""
+        return self.row.author
+
+    @property
+    def time(self) -> float:
+        """When it was published, in seconds since 1970 as its entry says; see `created`."""
+        return self.row.time
+
+    @property
+    def size(self) -> int:
+        """The bytes of its files."""
+        return self.row.size
+
+    @property
+    def deleted(self) -> Deletion:
+        """Whether it is deleted, and how."""
+        return self.row.deleted
 
     @property
     def ref(self) -> str:
         """`name@number`."""
-        return f"{self.model}@{self.number}"
+        return self.row.ref
 
     @property
     def created(self) -> datetime:
@@ -199,18 +135,16 @@ class Version(Handle):
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the publish event says: framework, algorithm, parameters, components, verification."""
-        return Fixed(self._event_of_publish().get("summary", {}))
+        return Fixed(self._event_of_publish()["summary"])
 
     def _event_of_publish(self) -> Mapping[str, Any]:
         """The event that published this version; the journal is asked once."""
         if self._published is None:
-            self._set(_published=self.catalog.repository.index.published(self._position, self.model, self.number))
+            self._set(_published=state.published(self.catalog.repository.index, self.row))
         return self._published or {}
 
     def _field(self, kind: str) -> dict[str, Any]:
-        begin = f"{kind}."
-        found = {key.removeprefix(begin): typed(*value) for key, *value in self._fields if key.startswith(begin)}
-        return Fixed(found, f"version.{self.WAYS[kind]}" if kind in self.WAYS else PUBLISHED)
+        return Fixed(self.row.group(kind), f"version.{self.WAYS[kind]}" if kind in self.WAYS else PUBLISHED)
 
     @property
     def description(self) -> str | None:
@@ -231,9 +165,7 @@ class Version(Handle):
     @property
     def params(self) -> dict[str, Any]:
         """Hyperparameters, captured and given; None for one that was given as None."""
-        none = self.summary.get("none")
-        names = [name for name in none if type(name) is str] if isinstance(none, list) else []
-        return Fixed({**dict.fromkeys(names), **self._field("params")})
+        return Fixed(state.params(self.row, self.summary))
 
     @property
     def taxonomy(self) -> dict[str, Any]:
@@ -243,7 +175,7 @@ class Version(Handle):
     @property
     def aliases(self) -> list[str]:
         """The aliases that point here."""
-        return sorted(alias for alias, number in self._aliases.items() if number == self.number)
+        return sorted(alias for alias, number in self.row.aliases.items() if number == self.number)
 
     @property
     def artifact(self) -> StoredArtifact:
@@ -251,7 +183,7 @@ class Version(Handle):
         from catalog_core.artifact import stored
 
         repository = self.catalog.repository
-        return stored(repository.content, repository.registry, self.digest, self._layout, self.ref)
+        return stored(repository.content, repository.registry, self.row)
 
     @property
     def manifest(self) -> Manifest:
@@ -277,11 +209,8 @@ class Version(Handle):
     def _check_standing(self, index: Index) -> None:
         """Raise `Conflict` where the journal has another version of this number: what this one was given went to
         another one when a failover abandoned the branch that it stood in."""
-        rows = index.rows(
-            "SELECT v.manifest FROM models m JOIN versions v ON v.model = m.id WHERE m.name = ? AND v.number = ?",
-            (self.model, self.number),
-        )
-        now = rows[0][0] if rows else None
+        found = state.standing(index, self.model, self.number)
+        now = found and found[0]
         if now != self.digest:
             raise Conflict(
                 f"{self.ref} is {now or 'nothing'} by now; this handle is of {self.digest}",
@@ -303,7 +232,7 @@ class Version(Handle):
 
     def alias(self, name: str) -> Version:
         """Point alias `name` here. Raises `Conflict` if it moved since this handle was read."""
-        return self._changed(self._event("alias.set", alias=check_alias(name), seen=self._aliases.get(name)))
+        return self._changed(self._event("alias.set", alias=check_alias(name), seen=self.row.aliases.get(name)))
 
     def promote(self, stage: str) -> Version:
         """Move to another stage. Raises `Rejected` for an unknown one, `Conflict` if it changed since this handle was
@@ -352,17 +281,18 @@ class Version(Handle):
     @property
     def attachments(self) -> dict[str, int]:
         """Files that came later, not part of what the version is: name → size in bytes."""
-        sizes = {name: size for name, (_, size) in self._attached.items()}
+        sizes = {name: size for name, (_, size) in self.row.attachments.items()}
         return Fixed(sizes, f"version.{self.WAYS['attachments']}")
 
     def attachment(self, name: str) -> bytes:
         """The checked bytes of an attachment. Raises `NotFound` with the nearest names."""
         self._check_attached(name)
-        return self.catalog.repository.content.blob(self._attached[name][0], f"attachment {name} of {self.ref}")
+        return self.catalog.repository.content.blob(self.row.attachments[name][0], f"attachment {name} of {self.ref}")
 
     def _check_attached(self, name: str) -> None:
-        if check_name(name, "attachment") not in self._attached:
-            hint = nearest(name, self._attached) or f"it has {', '.join(self._attached) or 'none'}"
+        have = self.row.attachments
+        if check_name(name, "attachment") not in have:
+            hint = nearest(name, have) or f"it has {', '.join(have) or 'none'}"
             raise NotFound(f"{self.ref} has no attachment {name!r}", hint=hint, reference=self.ref)
 
     def attach(self, name: str, source: bytes | str | os.PathLike[str]) -> Version:
@@ -383,7 +313,7 @@ class Version(Handle):
                 f"{source} is no file or folder", hint="attach(name, path); a text goes as text.encode()"
             )
         added = [key for key, _ in files]
-        check_together([*added, *(key for key in self._attached if key not in added)], "attachment")
+        check_together([*added, *(key for key in self.row.attachments if key not in added)], "attachment")
         same = {"model": self.model, "number": self.number}
         for start in range(0, len(files), TOGETHER):
             items = []
@@ -402,7 +332,7 @@ class Version(Handle):
         """A model card to be completed by a person, made of what is known of this version."""
         from catalog_core.card import start
 
-        return start(self)
+        return start(self.catalog.repository, self.row)
 
     def delete(self) -> Version:
         """Hide the version; `restore` brings it back until its bytes are collected."""
@@ -413,8 +343,8 @@ class Version(Handle):
 
         def restored(index: Index) -> list[dict[str, Any]]:
             self._check_standing(index)
-            sql = "SELECT 1 FROM versions v JOIN models m ON m.id = v.model WHERE m.name = ? AND v.number = ?"
-            if not index.rows(f"{sql} AND v.deleted > 0", (self.model, self.number)):
+            found = state.standing(index, self.model, self.number)
+            if found is None or not found[2]:
                 raise InvalidInput(f"{self.ref} is not deleted", hint=_deleted(index, self.model))
             return [self._event("version.restored")]
 
@@ -465,53 +395,68 @@ class Model(Handle):
     """A name with versions: `name`, `title`, `description`, `owner`, `aliases`, and `newest` (the highest number that
     is not deleted, or None), all as they were when it was looked up."""
 
-    __slots__ = (
-        "_aliases",
-        "_id",
-        "card_digest",
-        "catalog",
-        "deleted",
-        "description",
-        "name",
-        "newest",
-        "owner",
-        "time",
-        "title",
-        "updated",
-    )
+    __slots__ = ("catalog", "row")
     kind = "model"
-    COLUMNS = (
-        "id, name, title, description, owner, created, updated, deleted, card,"
-        " (SELECT max(number) FROM versions v WHERE v.model = models.id AND v.deleted = 0)"
-    )
-    ROW = (
-        "_id", "name", "title", "description", "owner", "time", "updated", "deleted", "card_digest", "newest",
-    )  # fmt: skip
     WAYS: ClassVar[Mapping[str, str]] = {
-        **{name: f'update({name}="…")' for name in FIELDS},
+        **{name: f'update({name}="…")' for name in state.FIELDS},
         "card": "set_card(text)", "card_data": "set_card(text)", "aliases": 'unalias("name"), or version.alias("name")',
         "deleted": "delete(), or restore()",
     }  # fmt: skip
     catalog: Catalog
-    name: str
-    title: str | None
-    description: str | None
-    owner: str | None
-    time: float
-    updated: float
-    deleted: int
-    card_digest: str | None
-    newest: int | None
-    _id: int
-    _aliases: Mapping[str, int]
+    row: ModelRow
 
-    def __init__(self, catalog: Catalog, row: Sequence[Any], aliases: Mapping[str, int]) -> None:
-        self._set(catalog=catalog, _aliases=aliases, **dict(zip(self.ROW, row, strict=True)))
+    def __init__(self, catalog: Catalog, row: ModelRow) -> None:
+        self._set(catalog=catalog, row=row)
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.row.name
+
+    @property
+    def title(self) -> str | None:
+        """A title for people."""
+        return self.row.title
+
+    @property
+    def description(self) -> str | None:
+        """A sentence or two, for full-text search."""
+        return self.row.description
+
+    @property
+    def owner(self) -> str | None:
+        """Whom to ask."""
+        return self.row.owner
+
+    @property
+    def time(self) -> float:
+        """When its first version was published, in seconds since 1970."""
+        return self.row.time
+
+    @property
+    def updated(self) -> float:
+        """When its newest version was published or its fields were set, in seconds since 1970."""
+        return self.row.updated
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is deleted."""
+        return self.row.deleted
+
+    @property
+    def newest(self) -> int | None:
+        """The highest number that is not deleted."""
+        return self.row.newest
+
+    @property
+    def card_digest(self) -> str | None:
+        """The digest of its card."""
+        return self.row.card
 
     @property
     def aliases(self) -> dict[str, int]:
         """Alias → number."""
-        return Fixed(self._aliases, "version.alias(name), or model.unalias(name)")
+        return Fixed(self.row.aliases, "version.alias(name), or model.unalias(name)")
 
     @property
     def versions(self) -> list[Version]:
@@ -543,9 +488,9 @@ class Model(Handle):
 
         told = given("update", None, pair, values)
         for key in told:
-            if key not in FIELDS:
-                hint = nearest(key, FIELDS) if isinstance(key, str) else None
-                raise InvalidInput(f"a model has no {key!r}", hint=hint or f"it has {', '.join(FIELDS)}")
+            if key not in state.FIELDS:
+                hint = nearest(key, state.FIELDS) if isinstance(key, str) else None
+                raise InvalidInput(f"a model has no {key!r}", hint=hint or f"it has {', '.join(state.FIELDS)}")
         seen = {key: getattr(self, key) for key in told}
         self.catalog.repository.commit(event("model.updated", model=self.name, set=told, seen=seen))
         return self.catalog.model(self.name, deleted=True)
@@ -565,11 +510,12 @@ class Model(Handle):
         """Remove an alias. Raises `NotFound` with the nearest, `Conflict` if it moved since this handle was read."""
         from catalog_core.events import event
 
-        if check_alias(name) not in self._aliases and name not in self.catalog.model(self.name, deleted=True)._aliases:
-            have = f"it has {', '.join(self._aliases) or 'none'}"
-            raise NotFound(f"{self.name} has no alias {name!r}", hint=nearest(name, self._aliases) or have)
-        seen = self._aliases.get(name)
-        self.catalog.repository.commit(event("alias.set", model=self.name, alias=name, number=None, seen=seen))
+        seen = self.row.aliases
+        if check_alias(name) not in seen and name not in self.catalog.model(self.name, deleted=True).aliases:
+            have = f"it has {', '.join(seen) or 'none'}"
+            raise NotFound(f"{self.name} has no alias {name!r}", hint=nearest(name, seen) or have)
+        gone = event("alias.set", model=self.name, alias=name, number=None, seen=seen.get(name))
+        self.catalog.repository.commit(gone)
         return self.catalog.model(self.name, deleted=True)
 
     def delete(self) -> Model:
@@ -584,8 +530,7 @@ class Model(Handle):
         from catalog_core.events import event
 
         def restored(index: Index) -> list[dict[str, Any]]:
-            hidden = "SELECT 1 FROM models m WHERE name = ? AND (deleted OR EXISTS (SELECT 1 FROM versions v"
-            if not index.rows(f"{hidden} WHERE v.model = m.id AND v.deleted = {WITH_MODEL}))", (self.name,)):
+            if not state.model_is_deleted(index, self.name):
                 raise InvalidInput(f"{self.name} is not deleted", hint=_deleted(index, self.name))
             return [event("model.restored", model=self.name)]
 
@@ -616,61 +561,6 @@ class Model(Handle):
 
     def __repr__(self) -> str:
         return f"<Model {self.name} {f'newest @{self.newest}' if self.newest else 'without versions'}>"
-
-    def _repr_html_(self) -> str:
-        from catalog_core import show
-
-        return show.html(self)
-
-    def __rich__(self) -> Any:
-        from catalog_core import show
-
-        return show.rich(self)
-
-
-class Page(Sequence[Item], Generic[Item]):
-    """One page of a listing. `next` fetches the following page, or is None on the last; `cursor` is what
-    `search(cursor=…)`, or `models(after=…)`, takes to go on there, also in another process; `notes` may say why a
-    search found nothing."""
-
-    kind = "page"
-
-    def __init__(self, items: list[Item], following: Any = None, cursor: str | None = None) -> None:
-        self._items = items
-        self._following = following
-        self.cursor = cursor
-        self.notes: tuple[str, ...] = ()
-
-    @property
-    def next(self) -> Page[Item] | None:
-        """The following page, or None."""
-        return self._following() if self._following else None
-
-    @overload
-    def __getitem__(self, at: int) -> Item: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Item]: ...
-    def __getitem__(self, at: int | slice) -> Item | list[Item]:
-        return self._items[at]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
-
-    def to_pandas(self) -> Any:
-        """The page as a pandas DataFrame, a row an item."""
-        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
-
-        from catalog_core import show
-
-        return pd.DataFrame([show.record(item) for item in self._items])
-
-    def __repr__(self) -> str:
-        if not self._items:
-            return f"<Page of 0{''.join(f'; {note}' for note in self.notes)}>"
-        return f"<Page of {len(self)}: {', '.join(map(repr, self._items[:5]))}{' …' if len(self) > 5 else ''}>"
 
     def _repr_html_(self) -> str:
         from catalog_core import show

@@ -12,7 +12,7 @@ from typing import Any
 from catalog_core import forks
 from catalog_core.digests import digest_of, parse
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, UpgradeRequired
-from catalog_core.events import SWEEPS, Entry, read_entry, summary_of
+from catalog_core.events import SWEEPS, Entry, read_entry
 from catalog_core.interfaces.backend import Head, Journal
 from catalog_core.platform import cache_dir, others_can_change, own_folder
 from catalog_core.reducer import STATE, TABLES, Reducer, erased
@@ -264,10 +264,18 @@ class Index:
             if not cannot_write(exc):
                 raise
 
-    def looked(self) -> None:
-        """Note that the journal was asked for news just now."""
+    def note(self, key: str, value: str | float) -> None:
+        """Remember a value for all processes of this user, as `meta` gives it; it may be lost."""
         with self.cache():
-            self.db.execute("INSERT OR REPLACE INTO meta VALUES ('looked', ?)", (clock.time(),))
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def copy(self) -> Index:
+        """The same state in memory, to try things on."""
+        trial = Index(None, self.place)
+        with self.lock:
+            self.db.backup(trial.db)
+        trial.load_head()
+        return trial
 
     def follow(self, journal: Journal, stop: int | None = None) -> Stopped | None:
         """Catch up in a transaction of its own; in memory where the file cannot be written. Return why an entry cannot
@@ -433,16 +441,6 @@ class Index:
         """The events of an entry, those of all its intents one after the other."""
         entry = parse(self.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
         return [event for intent in entry["intents"] for event in intent["events"]]
-
-    def published(self, position: int, model: str, number: int) -> Mapping[str, Any]:
-        """The event that published a version."""
-        rows = self.rows(
-            "SELECT ordinal FROM events WHERE position = ? AND model = ? AND number = ? AND type = 'version.published'"
-            " AND rejected IS NULL",
-            (position, model, number),
-        )
-        event = self.event(position, rows[0][0])
-        return {**event, "summary": summary_of(event)} if "summary" in event else event
 
     def as_of(self, model: str, position: int) -> Index:
         """The state of one model at a past position, computed by the same reducer in memory."""

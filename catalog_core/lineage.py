@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core import state
 from catalog_core.errors import CatalogError
 from catalog_core.layout import read_layout
+from catalog_core.values import when
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
-    from catalog_core.handles import Version
+    from catalog_core.repository import Repository
+    from catalog_core.state import VersionRow
 
 MAX_DEPTH = 100
 MAX_RELATIVES = 1000
@@ -90,13 +92,19 @@ def _drawn(relatives: tuple[Relative, ...], before: str) -> Iterator[tuple[str, 
         yield from _drawn(item.relatives, before + ("   " if last else "│  "))
 
 
-def lineage(version: Version) -> Lineage:
+def lineage(repository: Repository, version: VersionRow) -> Lineage:
     """The tree of a version, from what the publish events in this catalog say. A copy's parents are looked for among
     the copies of the same catalog; no other catalog is asked."""
-    family = _Family(version.catalog)
+    family = _Family(repository)
     parents = family.grow(version, family.parents, set())
     children = family.grow(version, family.children, set())
     return Lineage(version.ref, parents, children, family.whole)
+
+
+def _parts(ref: str) -> tuple[str, int] | None:
+    """The name and number of a reference; None of one that has no number."""
+    name, _, number = ref.rpartition("@")
+    return (name, int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
 Name = tuple[str, str]  # of a version, for all time: id of the catalog where it was published first, reference there
@@ -106,10 +114,11 @@ Edges = Callable[[Name], list[Name]]
 class _Family:
     """Who names whom, looked up where the tree goes."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._index = repository.index
         self.whole = True
-        self._own = str(catalog.id)
+        self._own = repository.id
         self._chunks: dict[str, Mapping[str, int] | None] = {}
         self._left = MAX_RELATIVES
         self._shared_left = MAX_SHARED
@@ -118,26 +127,17 @@ class _Family:
 
     def _name(self, ref: str) -> Name:
         """The name of what is called `ref` here: where a copy comes from, else `ref` itself."""
-        model, _, number = ref.rpartition("@")
-        rows = self.catalog.repository.index.rows(
-            "SELECT o.catalog, o.ref FROM versions v JOIN origins o ON o.version = v.id"
-            " WHERE v.name = ? AND v.number = ?",
-            (model, number),
-        )
-        return rows[0] if rows else (self._own, ref)
+        called = _parts(ref)
+        return (called and state.origin(self._index, *called)) or (self._own, ref)
 
     def _refs(self, name: Name) -> list[str]:
         """What the versions of that name are called here, the oldest first."""
-        rows = self.catalog.repository.index.rows(
-            "SELECT v.id, v.name, v.number FROM origins o JOIN versions v ON v.id = o.version"
-            " WHERE o.catalog = ? AND o.ref = ?",
-            name,
-        )
-        if name[0] == self._own and self._name(name[1]) == name:
-            model, _, number = name[1].rpartition("@")
-            lookup = "SELECT id, name, number FROM versions WHERE name = ? AND number = ?"
-            rows += self.catalog.repository.index.rows(lookup, (model, number))
-        return [f"{model}@{number}" for _, model, number in sorted(set(rows))]
+        found = set(state.copies(self._index, name))
+        called = _parts(name[1])
+        if called and name[0] == self._own and self._name(name[1]) == name:
+            itself = state.row_of(self._index, *called)
+            found |= {itself} if itself else set()
+        return [f"{model}@{number}" for _, model, number in sorted(found)]
 
     def _named(self, child: Name, parent: str) -> Name:
         """Whom a version means by `parent`: a copy keeps the names that its parents had where it comes from."""
@@ -146,38 +146,28 @@ class _Family:
     def _parents(self, name: Name) -> list[Name]:
         found: dict[Name, None] = {}
         for ref in self._refs(name):
-            model, _, number = ref.rpartition("@")
-            for (parent,) in self.catalog.repository.index.rows(
-                "SELECT p.ref FROM versions v JOIN parents p ON p.version = v.id WHERE v.name = ? AND v.number = ?"
-                " ORDER BY p.ordinal",
-                (model, number),
-            ):
+            for parent in state.parents(self._index, *(_parts(ref) or (ref, 0))):
                 found[self._named(name, parent)] = None
         found.pop(name, None)
         return list(found)
 
     def _children(self, name: Name) -> list[Name]:
         refs = {name[1], *self._refs(name)}
-        rows = self.catalog.repository.index.rows(
-            "SELECT p.ref, v.name, v.number, o.catalog, o.ref FROM parents p JOIN versions v ON v.id = p.version"
-            f" LEFT JOIN origins o ON o.version = v.id WHERE p.ref IN ({', '.join('?' * len(refs))})"
-            " ORDER BY v.id LIMIT ?",
-            (*sorted(refs), 2 * MAX_RELATIVES + 1),
-        )
+        rows = state.children(self._index, refs, 2 * MAX_RELATIVES + 1)
         self.whole = self.whole and len(rows) <= 2 * MAX_RELATIVES
         found: dict[Name, None] = {}
-        for parent, model, number, catalog, ref in rows:
-            child = (catalog, ref) if catalog else (self._own, f"{model}@{number}")
+        for parent, model, number, origin in rows:
+            child = origin or (self._own, f"{model}@{number}")
             if child != name and self._named(child, parent) == name:
                 found[child] = None
         return list(found)
 
-    def grow(self, start: Version, edges: Edges, seen: set[Name]) -> tuple[Relative, ...]:
+    def grow(self, start: VersionRow, edges: Edges, seen: set[Name]) -> tuple[Relative, ...]:
         """The relatives of a version along `edges`, each followed once."""
         return self._grow(self._name(start.ref), start, edges, seen, 0)
 
     def _grow(
-        self, name: Name, version: Version | None, edges: Edges, seen: set[Name], depth: int
+        self, name: Name, version: VersionRow | None, edges: Edges, seen: set[Name], depth: int
     ) -> tuple[Relative, ...]:
         seen.add(name)
         found = []
@@ -198,26 +188,25 @@ class _Family:
             found.append(relative)
         return tuple(found)
 
-    def _relative(self, name: Name) -> tuple[Relative, Version | None]:
+    def _relative(self, name: Name) -> tuple[Relative, VersionRow | None]:
         refs = self._refs(name)
         if not refs and name[0] != self._own:
             return Relative(name[1], "elsewhere", catalog=name[0]), None
-        ref = refs[-1] if refs else name[1]
-        try:
-            version = self.catalog.version(ref, deleted=True)
-        except CatalogError:
+        called = _parts(refs[-1] if refs else name[1])
+        version = called and state.version_numbered(self._index, *called)
+        if not version:
             return Relative(name[1], "unknown"), None
-        summary = version.summary
+        summary = state.published(self._index, version)["summary"]
         relative = Relative(
             version.ref,
             "deleted" if version.deleted else "here",
             str(summary.get("framework", "")),
             str(summary.get("algorithm", "")),
-            version.created.isoformat(),
+            when(version.time).isoformat(),
         )
         return relative, version
 
-    def _shared(self, child: Version, parent: Version) -> tuple[int | None, int | None]:
+    def _shared(self, child: VersionRow, parent: VersionRow) -> tuple[int | None, int | None]:
         """The bytes of the child, and how many of them the parent has too; None where a layout cannot be read."""
         if self._shared_left <= 0:
             return None, None
@@ -227,10 +216,10 @@ class _Family:
             return None, None
         return sum(mine.values()), sum(length for digest, length in mine.items() if digest in theirs)
 
-    def _layout(self, version: Version) -> Mapping[str, int] | None:
+    def _layout(self, version: VersionRow) -> Mapping[str, int] | None:
         if version.ref not in self._chunks:
             try:
-                data = self.catalog.repository.content.blob(version._layout, f"layout of {version.ref}")
+                data = self._repository.content.blob(version.layout, f"layout of {version.ref}")
                 chunks = {c.digest: c.length for parts in read_layout(data).values() for c in parts}
                 self._chunks[version.ref] = chunks
             except CatalogError:  # erased, collected, or out of reach

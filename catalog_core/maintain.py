@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core import clock, durable
+from catalog_core import clock, durable, remembered, state
+from catalog_core.artifact import stored as artifact_of
 from catalog_core.branches import awaited
 from catalog_core.cache import Pin
 from catalog_core.errors import CatalogError, Conflict, IntegrityError, InvalidInput, NotReplicated, Rejected
 from catalog_core.events import event
 from catalog_core.layout import Layout, read_layout
+from catalog_core.state import Deletion, VersionRow
 
 if TYPE_CHECKING:
-    from catalog_core.handles import Version
     from catalog_core.records import Manifest
     from catalog_core.repository import Repository
 
@@ -56,40 +57,33 @@ def _layout_of(repository: Repository, ref: str, digest: str) -> Layout:
         ) from exc
 
 
-def _versions(repository: Repository, where: str) -> Iterator[tuple[str, str, str]]:
-    for name, number, manifest, layout in repository.index.rows(
-        f"SELECT name, number, manifest, layout FROM versions WHERE {where} ORDER BY id"
-    ):
-        yield f"{name}@{number}", manifest, layout
-
-
-def pin(repository: Repository, version: Version) -> Pin:
+def pin(repository: Repository, version: VersionRow) -> Pin:
     """Fetch all that a version needs into the cache, checked, and keep it there."""
     cache, content = repository.cache, repository.content
     if cache is None:
         raise InvalidInput(f"{repository.url} is a local catalog: there is nothing to fetch", reference=version.ref)
-    artifact = version.artifact
+    artifact = artifact_of(content, repository.registry, version)
     chunks = [chunk for parts in artifact.layout.values() for chunk in parts]
     content.fetch(chunks, version.ref, keep=True)
     for digest in {chunk.digest for chunk in chunks if not content.lies_alone(chunk)}.union(artifact.manifest.notes):
         data = content.blob(digest, version.ref)
-        inlined = repository.index.rows("SELECT 1 FROM inlined WHERE key = ?", (repository.index.key(digest),))
+        inlined = state.is_inlined(repository.index, repository.index.key(digest))
         if not inlined and cache.path(digest) is None:  # its disk is full
             cache.add(digest, lambda file, data=data: durable.write_all(file, data))  # type: ignore[misc]
-    needed = {version.digest, version._layout, *[chunk.digest for chunk in chunks]}
+    needed = {version.digest, version.layout, *[chunk.digest for chunk in chunks]}
     kept = Pin(version.ref, repository.url, frozenset(needed))
     cache.pin(kept)
     return kept
 
 
-def _needed(repository: Repository, besides: Version | None = None) -> set[str]:
+def _needed(repository: Repository, besides: VersionRow | None = None) -> set[str]:
     """The digests that versions which are not deleted, cards and attachments need; `besides` does not count."""
     index = repository.index
-    apart = -1 if besides is None else besides._id
-    known = {row[0] for row in index.rows("SELECT layout FROM expanded")}
-    live = list(_versions(repository, f"deleted = 0 AND id <> {apart}"))
-    fresh = {layout: ref for ref, _, layout in live if layout not in known}
-    needed = {digest for _, manifest, layout in live for digest in (manifest, layout)}
+    apart = -1 if besides is None else besides.id
+    known = remembered.expanded(index)
+    live = state.stored(index, Deletion.NOT, besides=apart)
+    fresh = {one.layout: one.ref for one in live if one.layout not in known}
+    needed = {digest for one in live for digest in (one.manifest, one.layout)}
     for start in range(0, len(fresh), BATCH):
         part = list(fresh.items())[start : start + BATCH]
         edges = [
@@ -99,24 +93,10 @@ def _needed(repository: Repository, besides: Version | None = None) -> set[str]:
             for chunk in chunks
         ]
         needed |= {key for _, key in edges}
-        with index.cache():
-            index.db.executemany("INSERT OR IGNORE INTO edges VALUES (?, ?)", edges)
-            index.db.executemany("INSERT OR IGNORE INTO expanded VALUES (?)", [(layout,) for layout, _ in part])
-    needed |= {
-        row[0]
-        for row in index.rows(
-            "SELECT e.key FROM edges e JOIN versions v ON v.layout = e.layout WHERE v.deleted = 0 AND v.id <> ?",
-            (apart,),
-        )
-    }
-    needed |= {row[0] for row in index.rows("SELECT card FROM models WHERE card IS NOT NULL")}
-    needed |= {
-        row[0]
-        for row in index.rows(
-            "SELECT digest FROM attachments a JOIN versions v ON v.id = a.version WHERE v.deleted <> 2 AND v.id <> ?",
-            (apart,),
-        )
-    }
+        remembered.note_edges(index, [layout for layout, _ in part], edges)
+    needed |= remembered.needed(index, apart)
+    needed.update(card for _, card in state.cards(index))
+    needed.update(digest for _, _, digest in state.attachments(index, apart))
     return needed
 
 
@@ -179,13 +159,13 @@ def gc(repository: Repository, grace: float, dry_run: bool) -> Collected:
 def _gone(repository: Repository, doomed: set[str]) -> list[list[Any]]:
     """The deleted versions that lose a blob: they can no longer be restored."""
     result: list[list[Any]] = []
-    for ref, manifest, layout in _versions(repository, "deleted IN (1, 3)"):
+    for one in state.stored(repository.index, Deletion.ALONE, Deletion.WITH_MODEL):
         try:
-            chunks = [chunk for parts in _layout_of(repository, ref, layout).values() for chunk in parts]
+            chunks = [chunk for parts in _layout_of(repository, one.ref, one.layout).values() for chunk in parts]
         except CatalogError:
             chunks = []
-        if doomed & {manifest, layout, *[chunk.pack or chunk.digest for chunk in chunks]}:
-            name, _, number = ref.partition("@")
+        if doomed & {one.manifest, one.layout, *[chunk.pack or chunk.digest for chunk in chunks]}:
+            name, _, number = one.ref.partition("@")
             result.append([name, int(number)])
     return result
 
@@ -205,7 +185,7 @@ def _at_head(repository: Repository, head: Any, told: dict[str, Any]) -> tuple[i
         return exc.position, exc
 
 
-def erase(repository: Repository, version: Version, reason: str) -> Erased:
+def erase(repository: Repository, version: VersionRow, reason: str) -> Erased:
     """Take the content of a version away for good. Its blobs are deleted, as far as no other version needs them; its
     manifest, attachments and files of weights may not come back, by any way. (What any model may have, its graph or
     environment, may.) The event that says so, with its `reason`, stays."""
@@ -216,19 +196,20 @@ def erase(repository: Repository, version: Version, reason: str) -> Erased:
     for _ in range(20):
         repository.refresh(force=True)
         head = index.head
-        artifact = version.artifact
-        attached = {row[0] for row in index.rows("SELECT digest FROM attachments WHERE version = ?", (version._id,))}
+        artifact = artifact_of(repository.content, repository.registry, version)
+        now = state.versions_by_id(index, [version.id])[0]
+        attached = {digest for digest, _ in now.attachments.values()}
         stored = {digest: {c.pack or c.digest for c in chunks} for digest, chunks in artifact.layout.items()}
-        mine = {version.digest, version._layout, *attached}.union(*stored.values())
+        mine = {version.digest, version.layout, *attached}.union(*stored.values())
         doomed = mine - _needed(repository, besides=version)
         banned = (attached | {version.digest}) & doomed
         banned |= {digest for digest in _weights(artifact.manifest) if stored.get(digest, mine) & doomed}
-        lasting = sum(bool(index.rows("SELECT 1 FROM inlined WHERE key = ?", (index.key(one),))) for one in doomed)
+        lasting = sum(state.is_inlined(index, index.key(digest)) for digest in doomed)
         keys = sorted(map(index.key, doomed))
         found = [info for info in map(blobs.stat, keys) if info is not None]
-        gone = [pair for pair in _gone(repository, doomed) if pair != [version.model, version.number]]
+        gone = [pair for pair in _gone(repository, doomed) if pair != [version.name, version.number]]
         told = event(
-            "blobs.erased", keys=keys, digests=sorted(banned), versions=[[version.model, version.number], *gone],
+            "blobs.erased", keys=keys, digests=sorted(banned), versions=[[version.name, version.number], *gone],
             reason=reason,
         )  # fmt: skip
         blobs.delete(_strays(repository, doomed, banned))  # now: once it is told, somebody may store under such a key

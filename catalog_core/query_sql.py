@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,11 +12,11 @@ import attrs
 
 from catalog_core.errors import InvalidInput, InvalidQuery
 from catalog_core.events import STAGES
-from catalog_core.handles import Page, Version
 from catalog_core.index import Index
 from catalog_core.names import nearest
 from catalog_core.query import Both, Compare, Either, Field, Has, Node, Not, Query, words
 from catalog_core.reducer import GROUPS
+from catalog_core.state import VersionRow, versions_by_id
 from catalog_core.values import check_limit
 
 COLUMN = {
@@ -230,28 +230,16 @@ def _leading(node: Node) -> _Source:
     return _Source("fields l CROSS JOIN versions v ON v.id = l.version", "l.version", (test,))
 
 
-def page(
-    statement: Statement, index: Index, read: Callable[[str, Sequence[int]], Mapping[int, Version]],
-    following: Callable[[str], Page[Version]],
-) -> Page[Version]:  # fmt: skip
-    """Run a statement; the page, whose versions `read` gives by id for `versions v WHERE …`, and how to get the next
-    one."""
+def run(statement: Statement, index: Index) -> tuple[list[VersionRow], str | None]:
+    """The versions of a page, and the cursor of the next one; None behind the last."""
     with index.reading():
         rows = index.rows(statement.sql, statement.params)
-        ids = [row[-1] for row in rows[: statement.limit]]
-        found: dict[int, Version] = {}
-        for start in range(0, len(ids), 500):
-            part = ids[start : start + 500]
-            found.update(read(f"versions v WHERE v.id IN ({','.join('?' * len(part))})", part))
-    if not ids:
-        return Page([])
-    more = token = None
-    shown = statement.shown + len(ids)
-    if len(rows) > statement.limit and (statement.total is None or shown < statement.total):
-        text = json.dumps([shown, *rows[statement.limit - 1]])
-        token = base64.urlsafe_b64encode(text.encode()).decode()
-        more = lambda: following(token)  # noqa: E731
-    return Page([found[number] for number in ids], more, token)
+        found = versions_by_id(index, [row[-1] for row in rows[: statement.limit]])
+    shown = statement.shown + len(found)
+    if len(rows) <= statement.limit or (statement.total is not None and shown >= statement.total):
+        return found, None
+    text = json.dumps([shown, *rows[statement.limit - 1]])
+    return found, base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def unmatched(query: Query, index: Index) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from catalog_core.digests import digest_of, parse
+from catalog_core import state
+from catalog_core.digests import digest_of
 from catalog_core.errors import BackendError, CatalogError, IntegrityError
 from catalog_core.interfaces.store import Replicated
 from catalog_core.values import check_actor
@@ -199,12 +200,7 @@ class Reading:
         chain = self.backend.journal.line().chain
         record = next((record for record in chain if record.position < index.head.position), chain[-1])
         record = next((one for one in chain if one.number > index.epoch), record)
-        refs = [
-            f"{name}@{number}"
-            for name, number in index.rows(
-                "SELECT name, number FROM versions WHERE position > ? ORDER BY position", (record.position,)
-            )
-        ]
+        refs = state.refs_after(index, record.position)
         versions = f" with {', '.join(refs[:5])}{' …' if len(refs) > 5 else ''}" if refs else ""
         told = (
             f"epoch {record.number} of {self.url} (by {record.actor}) leaves out entries that this machine has seen: "
@@ -238,8 +234,8 @@ class Reading:
         head = self.backend.journal.head()
         if head is None or self.index.head is None or head.position >= self.index.head.position:
             return False
-        rows = self.index.rows("SELECT data FROM entries WHERE position = ?", (head.position + 1,))
-        return bool(rows) and parse(rows[0][0])["previous"] == head.digest
+        following = state.entry(self.index, head.position + 1)
+        return following is not None and following["previous"] == head.digest
 
     def _catch_up(self, now: float) -> None:
         index = self.index
@@ -263,16 +259,13 @@ class Reading:
             assert self.follower is not None
             self.follower.restore()
         if self.max_staleness > 0 and index.head is not None:
-            index.looked()
+            index.note("looked", time.time())
 
     def forget_erased(self) -> None:
         """Take what was erased out of this machine's cache."""
         if self.cache is None or not self.index.erases:
             return
-        for position, ordinal in self.index.rows(
-            "SELECT position, ordinal FROM events WHERE type = 'blobs.erased' AND rejected IS NULL AND position > ?",
-            (self._forgot,),
-        ):
+        for position, ordinal in state.places(self.index, "blobs.erased", after=self._forgot):
             for key in self.index.event(position, ordinal)["keys"]:
                 self.cache.drop(key.partition("~")[0])
             self._forgot = position

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from catalog_core import writer
+from catalog_core import state, writer
 from catalog_core.branches import Branches, Found
-from catalog_core.digests import canonical, parse
+from catalog_core.digests import canonical
 from catalog_core.errors import BlobMissing, NotFound, NotReplicated, Rejected, UpgradeRequired
 from catalog_core.events import Intent, event, write_entry
 from catalog_core.index import Index
@@ -94,7 +94,7 @@ def _publishes(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _came(index: Index, found: Found, position: int) -> Sequence[Mapping[str, Any]] | None:
     """The events of an intent that the entry at `position` brought back; None where it dropped it."""
-    entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
+    entry = state.entry(index, position) or {"intents": ()}
     same = found.stored["id"], found.stored["actor"]
     return next((intent["events"] for intent in entry["intents"] if (intent["id"], intent["actor"]) == same), None)
 
@@ -112,7 +112,7 @@ def _adapted(
         if new["type"] == "model.deleted" and not take:
             _check_seen(index, branches, found, str(model))
         if new["type"] == "alias.set" and new["seen"] == "any" and not take:
-            others = _others(index, branches, found, "type = 'alias.set' AND model = ?", (model,))
+            others = _others(index, branches, found, "alias.set", str(model))
             if any(event["alias"] == new["alias"] for event in others):
                 if result:  # the version comes without the alias
                     continue
@@ -124,9 +124,9 @@ def _adapted(
                 code="erasure",
             )
         if new["type"] == "version.published":
-            rows = index.rows("SELECT newest FROM models WHERE name = ?", (old["model"],))
             taken = [now for (name, _), now in given.items() if name == model]
-            new["number"] = given[old["model"], old["number"]] = max([rows[0][0] if rows else 0, *taken]) + 1
+            number = max([state.given_number(index, old["model"]), *taken]) + 1
+            new["number"] = given[old["model"], old["number"]] = number
         elif isinstance(model, str) and isinstance(number, int):
             new["number"] = given.get((model, number)) or called(found.epoch, model, number)
         if new["type"] == "alias.set" and isinstance(new["seen"], int) and not take:
@@ -139,15 +139,10 @@ def _adapted(
     return result
 
 
-def _others(
-    index: Index, branches: Branches, found: Found, where: str, params: Sequence[Any]
-) -> Iterator[Mapping[str, Any]]:
+def _others(index: Index, branches: Branches, found: Found, kind: str, model: str) -> Iterator[Mapping[str, Any]]:
     """The events of the present journal that whoever made the intent did not know."""
-    for position, ordinal in index.rows(
-        f"SELECT position, ordinal FROM events WHERE {where} AND rejected IS NULL AND position > ?",
-        (*params, found.shared),
-    ):
-        entry = parse(index.rows("SELECT data FROM entries WHERE position = ?", (position,))[0][0])
+    for position, ordinal in state.places(index, kind, after=found.shared, model=model):
+        entry = state.entry(index, position) or {"intents": ()}
         ids = [intent["id"] for intent in entry["intents"] for _ in intent["events"]]
         if ids[ordinal] not in branches.places:
             yield index.event(position, ordinal)
@@ -155,7 +150,7 @@ def _others(
 
 def _check_seen(index: Index, branches: Branches, found: Found, model: str) -> None:
     """Raise `Rejected` where a model has versions that were not there for whoever deleted it."""
-    others = _others(index, branches, found, "type = 'version.published' AND model = ?", (model,))
+    others = _others(index, branches, found, "version.published", model)
     new = [f"{model}@{event['number']}" for event in others]
     if new:
         raise Rejected(f"{model} was deleted before {', '.join(new)} came", code="seen")
@@ -167,15 +162,12 @@ def _present(index: Index, item: Mapping[str, Any]) -> Any:
     if item["type"] == "alias.set":
         return "any"
     if item["type"] == "stage.set":
-        sql = "SELECT stage FROM versions WHERE name = ? AND number = ?"
-        rows = index.rows(sql, (model, item["number"]))
-        return rows[0][0] if rows else None
+        version = state.standing(index, model, item["number"])
+        return version and version[1]
+    present = state.model_named(index, model)
     if item["type"] == "card.set":
-        rows = index.rows("SELECT card FROM models WHERE name = ?", (model,))
-        return rows[0][0] if rows else None
-    rows = index.rows("SELECT title, description, owner FROM models WHERE name = ?", (model,))
-    present = dict(zip(("title", "description", "owner"), rows[0], strict=True)) if rows else {}
-    return {key: present.get(key) for key in item["set"]}
+        return present and present.card
+    return {key: getattr(present, key, None) if key in state.FIELDS else None for key in item["set"]}
 
 
 def _refs(events: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -210,7 +202,7 @@ def reconcile(
     _drop(repository, sorted(dropped))
     called = _Called(branches)
     result: list[Void] = []
-    trial = index if apply else _copy_of(index)
+    trial = index if apply else index.copy()
     try:
         for found in branches.found:
             known = index.seen(found.stored["id"], found.stored["actor"])
@@ -249,15 +241,6 @@ def _ids(given: Iterable[str], known: set[str]) -> set[str]:
             raise NotFound(f"{begin!r} is the id of {len(matching) or 'no'} void intents", hint="catalog reconcile")
         result.add(matching[0])
     return result
-
-
-def _copy_of(index: Index) -> Index:
-    """The same state in memory, to try things on."""
-    trial = Index(None, index.place)
-    with index.lock:
-        index.db.backup(trial.db)
-    trial.load_head()
-    return trial
 
 
 def _void(found: Found, outcome: Outcome, becomes: tuple[str, ...] = (), why: str | None = None) -> Void:
@@ -355,7 +338,7 @@ def _carry(repository: Repository, branches: Branches, part: str, digest: str) -
     """Let the primary have a blob that a void branch relies on; whether any part has it."""
     index, blobs = repository.index, repository.backend.blobs
     key = index.key(digest)
-    if index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)) or blobs.stat(key) is not None:
+    if state.is_inlined(index, key) or blobs.stat(key) is not None:
         return True
     for store in branches.beginning_with(part):
         for info in list(store.list(blob_key(digest))):  # a sweep of that branch may have given it another key

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from catalog_core import redact
+from catalog_core import redact, state
 from catalog_core.digests import digest_of_stream
 from catalog_core.epochs import identity, line_of, read_epochs, write_epoch
 from catalog_core.errors import BlobMissing, CatalogError, Conflict, InvalidInput, NotFound
@@ -95,8 +95,8 @@ def replicas(repository: Repository, *, blobs: bool = True) -> list[Replica]:
 
 
 def _lag(repository: Repository, position: int) -> float:
-    rows = repository.index.rows("SELECT min(time) FROM events WHERE position = ?", (position + 1,))
-    return 0.0 if rows[0][0] is None else max(time.time() - rows[0][0], 0.0)
+    since = state.time_of(repository.index, position + 1)
+    return 0.0 if since is None else max(time.time() - since, 0.0)
 
 
 def audit(repository: Repository, *, deep: bool = False, mend: bool = False, progress: Progress | None = None) -> Audit:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from catalog_core import state
 from catalog_core.digests import digest_of_parts
 from catalog_core.errors import Conflict, NotReplicated, ReadOnly, Rejected
 from catalog_core.events import FORMAT, Intent, event, new_id, relies_on
@@ -158,8 +159,7 @@ class Repository(Reading):
         numbers: list[int] = []
 
         def events(index: Any) -> list[dict[str, Any]]:
-            rows = index.rows("SELECT newest FROM models WHERE name = ?", (name,))
-            numbers.append(rows[0][0] + 1 if rows else 1)
+            numbers.append(state.given_number(index, name) + 1)
             same = {"model": name, "number": numbers[-1]}
             more = {key: value for key, value in about.items() if value}
             published = event(

@@ -14,7 +14,8 @@ import attrs
 from catalog_core import redact
 from catalog_core.index import Index
 from catalog_core.shown import clean
-from catalog_core.values import typed, when
+from catalog_core.state import ModelRow, VersionRow, history
+from catalog_core.values import when
 
 
 @attrs.frozen
@@ -63,41 +64,24 @@ class Event:
 def events(index: Index, name: str | None, limit: int, after: int | None = None) -> list[Event]:
     """The last `limit` events of a model, or of all, oldest first; or the first ones behind the position `after`, with
     all of their last entry."""
-    where, params = ("model = ?", [name]) if name else ("1", [])
-    columns = "SELECT position, time, actor, type, model, number, ordinal, rejected FROM events"
-    if after is None:
-        rows = index.rows(f"{columns} WHERE {where} ORDER BY id DESC LIMIT ?", [*params, limit])[::-1]
-    else:
-        first = f"SELECT position FROM events WHERE {where} AND position > ? ORDER BY position LIMIT ?"
-        rows = index.rows(
-            f"{columns} WHERE {where} AND position > ? AND position <= (SELECT max(position) FROM ({first}))"
-            " ORDER BY position, ordinal", [*params, after, *params, after, limit],
-        )  # fmt: skip
     told = functools.lru_cache(1)(index.events_at)  # those of one entry come together: it is read once
     return [
         Event(position, when(seconds), actor, kind, model, number, told(position)[ordinal], rejected)
-        for position, seconds, actor, kind, model, number, ordinal, rejected in rows
+        for position, ordinal, seconds, actor, kind, model, number, rejected in history(index, name, limit, after)
     ]
 
 
-def state(past: Index) -> dict[str, Any]:
-    """A model in a past state: title, aliases, versions."""
-    name, title, description, owner = past.rows("SELECT name, title, description, owner FROM models")[0]
-    versions = []
-    for number, stage, manifest, created, identity in past.rows(
-        "SELECT number, stage, manifest, created, id FROM versions WHERE deleted = 0 ORDER BY number"
-    ):
-        fields: dict[str, dict[str, Any]] = {"tags": {}, "metrics": {}}
-        for key, *value in past.rows("SELECT key, text, number, flag FROM fields WHERE version = ?", (identity,)):
-            group, _, rest = key.partition(".")
-            fields.setdefault(group, {})[rest] = typed(*value)
-        versions.append(
-            {"number": number, "stage": stage, "digest": manifest, "created": when(created).isoformat(), **fields}
-        )
-    aliases = dict(past.rows("SELECT alias, number FROM aliases ORDER BY alias"))
+def past(model: ModelRow, versions: Iterable[VersionRow]) -> dict[str, Any]:
+    """A model as it stood: title, aliases, versions."""
+    told = []
+    for row in versions:
+        groups = {"tags": row.group("tags"), "metrics": row.group("metrics")}
+        groups |= {kind: values for kind in ("params", "taxonomy") if (values := row.group(kind))}
+        created = when(row.time).isoformat()
+        told.append({"number": row.number, "stage": row.stage, "digest": row.digest, "created": created, **groups})
     return {
-        "name": name, "title": title, "description": description, "owner": owner, "aliases": aliases,
-        "versions": versions,
+        "name": model.name, "title": model.title, "description": model.description, "owner": model.owner,
+        "aliases": dict(sorted(model.aliases.items())), "versions": told,
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from catalog_core import durable
+from catalog_core import durable, remembered, state
 from catalog_core.digests import digest_of, digest_of_parts, digest_of_stream
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Backend
@@ -166,7 +166,7 @@ class Writer:
                 if len(self.index.held) < 10_000:
                     self.index.held.add(key)
             return True
-        if self.index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+        if state.is_inlined(self.index, key):
             return True
         info = self.backend.blobs.stat(key) if can.local else None
         return info is not None and info.size == size
@@ -175,10 +175,10 @@ class Writer:
         """Where a chunk lies already, in the catalog or in this draft."""
         if digest in self._placed and self._placed[digest].length == length:
             return self._placed[digest]
-        rows = self.index.rows("SELECT key, offset, length FROM chunks WHERE digest = ?", (digest,))
-        if not rows or rows[0][2] != length:
+        found = remembered.chunk(self.index, digest)
+        if found is None or found[2] != length:
             return None
-        pack, offset, _ = rows[0]
+        pack, offset, _ = found
         size = self._size(self.index.key(pack))
         if size is None or size < offset + length:
             return None
@@ -272,9 +272,7 @@ class Writer:
 
     def _whole(self, source: Source, digests: list[str]) -> str:
         """The digest of a file of which all chunks were known: known too, or computed."""
-        listing = digest_of("\n".join(digests).encode())
-        rows = self.index.rows("SELECT digest FROM files WHERE chunks = ?", (listing,))
-        return rows[0][0] if rows else digest_of_parts(source.parts)
+        return remembered.file_of(self.index, digests) or digest_of_parts(source.parts)
 
     def _upload(
         self, source: Source, pieces: list[list[memoryview]], pool: ThreadPoolExecutor
@@ -338,8 +336,7 @@ class Writer:
             if chunks[0].digest != digest or any(chunk.pack for chunk in chunks)
         }
         if pieces:
-            with self.index.cache():
-                remember_layout(self.index, pieces)
+            remembered.note_layout(self.index, pieces)
 
     def blobs(self) -> set[str]:
         """The digests of the blobs that this draft's layout names."""
@@ -350,17 +347,6 @@ class Writer:
         for path in self.staged.values():
             path.unlink(missing_ok=True)
         self.staged.clear()
-
-
-def remember_layout(index: Index, layout: Layout) -> None:
-    """Enter the chunks of a layout into the index's cache, inside a transaction."""
-    for digest, chunks in layout.items():
-        index.db.executemany(
-            "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)",
-            [(c.digest, c.pack or c.digest, c.offset, c.length) for c in chunks],
-        )
-        listing = digest_of("\n".join(c.digest for c in chunks).encode())
-        index.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (listing, digest))
 
 
 def _length(piece: Sequence[memoryview]) -> int:

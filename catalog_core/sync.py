@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from catalog_core import forks
+from catalog_core import forks, state
 from catalog_core.branches import awaited
 from catalog_core.epochs import read_epochs, write_epoch
 from catalog_core.errors import (
@@ -29,6 +29,7 @@ from catalog_core.errors import (
     NotFound,
     NotReplicated,
 )
+from catalog_core.events import SWEEPS
 from catalog_core.interfaces.store import BlobInfo, ObjectStore, Replicated
 from catalog_core.journal import StoreJournal, entry_key
 from catalog_core.layout import read_layout
@@ -81,15 +82,12 @@ def relied(repository: Repository, first: int, last: int, *, strict: bool = True
 
     def note(digest: str, size: int | None, ref: str) -> None:
         key = index.key(digest)
-        if not index.is_erased(digest) and not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+        if not index.is_erased(digest) and not state.is_inlined(index, key):
             found.setdefault(key, (size, ref))
 
-    for name, number, manifest, layout in index.rows(  # 2: its blobs were swept
-        "SELECT name, number, manifest, layout FROM versions WHERE position BETWEEN ? AND ? AND deleted <> 2",
-        (first, last),
-    ):
-        ref = f"{name}@{number}"
-        note(manifest, None, ref)
+    for stored in state.stored_between(index, first, last):
+        ref, layout = stored.ref, stored.layout
+        note(stored.manifest, None, ref)
         note(layout, None, ref)
         try:
             data = repository.content.blob(layout, f"layout of {ref}")
@@ -105,30 +103,20 @@ def relied(repository: Repository, first: int, last: int, *, strict: bool = True
             continue  # these are the right bytes, and nobody can load the version: it must not keep the others back
         for chunk in (chunk for chunks in files.values() for chunk in chunks):
             note(chunk.pack or chunk.digest, chunk.length if chunk.pack is None else None, ref)
-    for position, ordinal in index.rows(
-        "SELECT position, ordinal FROM events WHERE type IN ('card.set', 'attachment.set') AND rejected IS NULL"
-        " AND position BETWEEN ? AND ?",
-        (first, last),
-    ):
+    for position, ordinal in state.places(index, "card.set", "attachment.set", after=first - 1, until=last):
         event = index.event(position, ordinal)
         digest = event["digest"]
         if digest is None:
             continue
-        kept = "SELECT 1 FROM models WHERE card = ? UNION SELECT 1 FROM attachments WHERE digest = ?"
-        swept = index.rows("SELECT 1 FROM swept WHERE digest = ? AND position > ?", (digest, position))
-        if not swept or index.rows(kept, (digest, digest)):
+        if not state.was_swept(index, digest, position) or state.is_card_or_attachment(index, digest):
             note(digest, event.get("size"), f"{event['model']} ({event['type']})")
     return found
 
 
 def _sweeps(repository: Repository, first: int, last: int) -> Iterator[Mapping[str, Any]]:
     """The sweeps and erasures among these entries."""
-    for position, ordinal in repository.index.rows(
-        "SELECT position, ordinal FROM events WHERE type IN ('blobs.swept', 'blobs.erased') AND rejected IS NULL"
-        " AND position BETWEEN ? AND ?",
-        (first, last),
-    ):
-        yield repository.index.event(position, ordinal)
+    for place in state.places(repository.index, *SWEEPS, after=first - 1, until=last):
+        yield repository.index.event(*place)
 
 
 def restore(repository: Repository) -> None:

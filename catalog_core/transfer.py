@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from catalog_core import state
+from catalog_core.artifact import stored
 from catalog_core.codec import check_door, manifest_of, read_artifact
 from catalog_core.content import ComponentReader
 from catalog_core.digests import canonical
 from catalog_core.errors import IntegrityError
 from catalog_core.events import event, relies_on
-from catalog_core.handles import Version, version_published
 from catalog_core.layout import SMALL, Chunk, Layout, write_layout
 from catalog_core.reducer import relatives
 from catalog_core.repository import Published, Repository
 from catalog_core.staging import Source, Writer
+from catalog_core.state import VersionRow
+from catalog_core.values import when
 
 if TYPE_CHECKING:
-    from catalog_core.catalog import Catalog
     from catalog_core.content import Content
     from catalog_core.index import Index
     from catalog_core.interfaces.backend import Head
@@ -46,19 +48,16 @@ class Arrival:
     card: tuple[str, Any] | None = None
 
 
-def about(version: Version) -> dict[str, Any]:
+def about(repository: Repository, version: VersionRow) -> dict[str, Any]:
     """What is said of a version elsewhere: its present tags and metrics, what was captured, and its origin, which is
     where it was published before any copy."""
-    published = version.catalog.repository.index.published(version._position, version.model, version.number)
+    published = state.published(repository.index, version)
     origin = {
-        "catalog": version.catalog.id, "ref": version.ref, "digest": version.digest, "author": version.author,
-        "time": version.created.isoformat(),
+        "catalog": repository.id, "ref": version.ref, "digest": version.digest, "author": version.author,
+        "time": when(version.time).isoformat(),
     }  # fmt: skip
-    told = {
-        "text": published.get("text"), "tags": version.tags, "metrics": version.metrics,
-        "params": {key: value for key, value in version.params.items() if value is not None},  # `summary` names them
-        "taxonomy": version.taxonomy, "summary": {"origin": origin, **published.get("summary", {})},
-    }  # fmt: skip
+    groups = {kind: version.group(kind) for kind in ("tags", "metrics", "params", "taxonomy")}
+    told = {"text": published.get("text"), **groups, "summary": {"origin": origin, **published["summary"]}}
     return {key: value for key, value in told.items() if value}
 
 
@@ -68,15 +67,15 @@ def view(content: Content, chunk: Chunk, what: str) -> memoryview:
     return ComponentReader(content, {}, {"chunk": (chunk.digest, chunk.length)}, layout, what).view("chunk")
 
 
-def copy(version: Version, target: Catalog, name: str) -> Version:
-    """Publish `version` in `target` as the next version of `name`, with its present tags and metrics; what an earlier
-    copy of the same version published is returned as it is. Chunks that `target` holds are not written again, nor
-    fetched from a remote catalog where they are near."""
-    content = version.catalog.repository.content
-    artifact = version.artifact
+def copy(source: Repository, version: VersionRow, target: Repository, name: str) -> Published:
+    """Publish a version of `source` in `target` as the next version of `name`, with its present tags and metrics; what
+    an earlier copy of the same version published is returned as it is. Chunks that `target` holds are not written
+    again, nor fetched from a remote catalog where they are near."""
+    content = source.content
+    artifact = stored(content, source.registry, version)
 
     def files(writer: Writer) -> Files:
-        near = content.remote is not None and target.repository.content.remote is None
+        near = content.remote is not None and target.content.remote is None
         for digest, chunks in artifact.layout.items():
             cuts = list(accumulate(chunk.length for chunk in chunks))
             if content.remote is None:
@@ -88,46 +87,41 @@ def copy(version: Version, target: Catalog, name: str) -> Version:
             parts = (
                 view(content, chunk, version.ref)
                 if held is None
-                else view(target.repository.content, held, version.ref)
+                else view(target.content, held, version.ref)
                 for chunk, held in ((chunk, here[chunk]) for chunk in chunks)
             )
             yield digest, list(parts), cuts[:-1]
 
     manifest = content.blob(version.digest, f"manifest of {version.ref}")
-    return arrive(Arrival(version.ref, version.digest, manifest, version.size, files, about(version)), target, name)
+    told = about(source, version)
+    return arrive(Arrival(version.ref, version.digest, manifest, version.size, files, told), target, name)
 
 
-def arrive(arrival: Arrival, target: Catalog, name: str, others: Collection[int] = ()) -> Version:
+def arrive(arrival: Arrival, target: Repository, name: str, others: Collection[int] = ()) -> Published:
     """Publish what arrives as the next version of `name`, in one intent; see `copy`. `others` are numbers of `name` at
     which other versions arrived. Raises `IntegrityError` where a file is not what its digest says."""
-    repository = target.repository
-    repository.check_writable()
+    target.check_writable()
 
     def store() -> Published:
-        repository.refresh(force=True)
-        there = next((number for number in _there(arrival, repository, name) if number not in others), None)
+        target.refresh(force=True)
+        there = next((number for number in _there(arrival, target, name) if number not in others), None)
         if there is not None:
             return Published(there, None)
-        writer = Writer(repository.backend, repository.index, repository.progress)
+        writer = Writer(target.backend, target.index, target.progress)
         try:
-            return _publish(arrival, repository, name, writer)
+            return _publish(arrival, target, name, writer)
         finally:
             writer.discard()
 
-    return version_published(target, name, repository.storing(store, arrival.ref))
+    return target.storing(store, arrival.ref)
 
 
 def _there(arrival: Arrival, target: Repository, name: str) -> Iterator[int]:
     """The versions of `name` that are what arrives: of its origin, or its origin itself. Another one of the same digest
     is none: each has its own tags, metrics and aliases."""
     _, origin = relatives(arrival.about.get("summary", {}))
-    rows = target.index.rows(
-        "SELECT v.number, o.catalog, o.ref FROM versions v LEFT JOIN origins o ON o.version = v.id"
-        " WHERE v.name = ? AND v.manifest = ? AND v.deleted = 0 ORDER BY v.number",
-        (name, arrival.digest),
-    )
-    for number, catalog, ref in rows:
-        if origin is None or origin in ((catalog, ref), (target.id, f"{name}@{number}")):
+    for number, other in state.same_bytes(target.index, name, arrival.digest):
+        if origin is None or origin in (other, (target.id, f"{name}@{number}")):
             yield number
 
 
@@ -163,15 +157,13 @@ def followers(arrival: Arrival, index: Index, same: Mapping[str, Any], checked: 
         event("attachment.set", **same, name=key, digest=digest, size=len(data), **relies_on([digest], checked))
         for key, (digest, data) in arrival.attachments.items()
     ]
-    rows = index.rows("SELECT alias FROM aliases a JOIN models m ON m.id = a.model WHERE m.name = ?", (name,))
-    taken = {alias for (alias,) in rows}
+    has = state.model_named(index, name)
+    taken = has.aliases if has else {}
     listed += [event("alias.set", **same, alias=alias, seen=None) for alias in arrival.aliases if alias not in taken]
-    rows = index.rows("SELECT title, description, owner, card FROM models WHERE name = ?", (name,))
-    has = dict(zip(("title", "description", "owner", "card"), rows[0] if rows else (None,) * 4, strict=True))
-    fill = {key: value for key, value in arrival.model.items() if value is not None and has[key] is None}
+    fill = {key: value for key, value in arrival.model.items() if value is not None and getattr(has, key, None) is None}
     if fill:
         listed.append(event("model.updated", model=name, set=fill, seen={}))
-    if arrival.card and has["card"] is None:
+    if arrival.card and (has is None or has.card is None):
         digest = arrival.card[0]
         listed.append(event("card.set", model=name, digest=digest, seen=None, **relies_on([digest], checked)))
     return listed

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from catalog_core import clock
+from catalog_core import clock, state
 from catalog_core.errors import IntegrityError, InvalidInput, PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
 from catalog_core.index import Index, cannot_write
@@ -113,7 +113,7 @@ def _place(backend: Backend, index: Index, blobs: Mapping[str, bytes]) -> tuple[
             stored[key] = data
         elif len(data) <= INLINE and len(data) * 2 <= room:
             room -= len(data) * 2
-            if not index.rows("SELECT 1 FROM inlined WHERE key = ?", (key,)):
+            if not state.is_inlined(index, key):
                 inlined[key] = base64.b64encode(data).decode()
         else:
             backend.blobs.put(key, io.BytesIO(data), len(data))

@@ -103,12 +103,12 @@ def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) ->
 
 def _told(version: Version, before: int) -> dict[str, Any]:
     """A version for programs; where it was there at the position `before`, no byte of it is new."""
-    return record(version) | ({"new_bytes": 0} if version._position <= before else {})
+    return record(version) | ({"new_bytes": 0} if version.row.position <= before else {})
 
 
 def _line(version: Version, before: int, begin: str = "") -> str:
     """A version for people, likewise."""
-    new = "there already" if version._position <= before else f"{size(version.summary['new_bytes'])} new"
+    new = "there already" if version.row.position <= before else f"{size(version.summary['new_bytes'])} new"
     return f"{begin}{version.ref}  {size(version.size)}, {new}  {version.digest}"
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from catalog_core.digests import parse
 from catalog_core.errors import BlobMissing, InvalidName, NotFound
 from catalog_core.interfaces.backend import Backend, Head
+from catalog_core.state import given_number
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -104,7 +105,7 @@ def _model(catalog: Catalog, name: str) -> dict[str, Any]:
         bare = catalog.version(name).number
     except NotFound:
         bare = None
-    newest: int = catalog.repository.index.rows("SELECT newest FROM models WHERE name = ?", (name,))[0][0]  # ever given
+    newest = given_number(catalog.repository.index, name)
     return {
         "title": model.title, "description": model.description, "owner": model.owner, "card": model.card_digest,
         "created": round(model.time * 1000), "updated": round(model.updated * 1000), "deleted": bool(model.deleted),
@@ -116,7 +117,7 @@ def _model(catalog: Catalog, name: str) -> dict[str, Any]:
 def _version(catalog: Catalog, ref: str) -> dict[str, Any]:
     version = catalog.version(ref, deleted=True)
     return {
-        "manifest": version.digest, "layout": version._layout, "size": version.size, "author": version.author,
+        "manifest": version.digest, "layout": version.row.layout, "size": version.size, "author": version.author,
         "created": round(version.time * 1000), "stage": version.stage, "deleted": DELETED[version.deleted],
         "summary": dict(version.summary), "tags": version.tags, "metrics": version.metrics, "params": version.params,
         "taxonomy": version.taxonomy, "attachments": version.attachments,

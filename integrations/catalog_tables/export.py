@@ -19,7 +19,8 @@ from catalog_tables.schema import OF_VERSION, SCHEMA, TABLES, create
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
-    from catalog_core.handles import Model, Page, Version
+    from catalog_core.handles import Model, Version
+    from catalog_core.page import Page
 
 PAGE = 1000
 OF_EACH_VERSION = ("model.deleted", "model.restored")

@@ -144,10 +144,7 @@ def test_what_is_there_is_returned_and_what_collides_gets_a_number(
 
 
 def said(catalog: Catalog, name: str) -> list[tuple[Any, ...]]:
-    return [
-        (v.tags, v.metrics, v.aliases, catalog.repository.index.published(v._position, v.model, v.number).get("text"))
-        for v in catalog.versions(name)[::-1]
-    ]
+    return [(v.tags, v.metrics, v.aliases, v.description) for v in catalog.versions(name)[::-1]]
 
 
 def test_two_versions_of_one_digest_are_two_elsewhere(tmp_path: Path, target: Catalog) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -117,7 +118,8 @@ def test_a_number_that_went_to_another_version_is_not_changed_through_an_old_han
     with Catalog.open(place / "c") as catalog:
         version = catalog.save("m", {"w": np.zeros(1)})
         stranger = catalog.version("m@1")
-        object.__setattr__(stranger, "digest", "sha256:" + "0" * 64)  # what the handle saw under this number
+        other = attrs.evolve(stranger.row, digest="sha256:" + "0" * 64)
+        object.__setattr__(stranger, "row", other)  # what the handle saw under this number
         for change in (
             lambda: stranger.tag(a=1), lambda: stranger.annotate(a=1), lambda: stranger.promote("tested"),
             lambda: stranger.alias("x"), lambda: stranger.attach("note", b"x"), lambda: stranger.delete(),

@@ -360,17 +360,13 @@ def test_sql_matches_what_a_plain_evaluator_matches(index: Index, node: Node, ra
     """Page by page, whichever condition the search is led by (`RARE` decides)."""
     parsed = query.parse(written(node))
     found: list[int] = []
-    cursors: list[str | None] = [None]
+    cursor: str | None = ""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(query_sql, "RARE", rare)
-        while cursors and len(found) <= len(ROWS):
-            statement = query_sql.compile(parsed, limit=limit, cursor=cursors.pop(), index=index)
-            page = query_sql.page(
-                statement, index, lambda source, ids: {number: number for number in ids}, cursors.append
-            )
-            found += page
-            if len(page) == limit:
-                _ = page.next
+        while cursor is not None and len(found) <= len(ROWS):
+            statement = query_sql.compile(parsed, limit=limit, cursor=cursor or None, index=index)
+            page, cursor = query_sql.run(statement, index)
+            found += [row.id for row in page]
     assert found == [row["id"] for row in reversed(ROWS) if matches(node, row)]
 
 

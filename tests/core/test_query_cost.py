@@ -55,8 +55,7 @@ def steps(index: Index, text: str) -> int:
         cursor = None
         for _ in range(2):
             statement = query_sql.compile(query.parse(text), limit=PAGE, cursor=cursor, index=index)
-            page = query_sql.page(statement, index, lambda source, ids: dict.fromkeys(ids), lambda token: token)  # type: ignore[arg-type, return-value]
-            cursor = page.cursor
+            _, cursor = query_sql.run(statement, index)
             if cursor is None:
                 break
     finally:

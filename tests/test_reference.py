@@ -101,7 +101,7 @@ def test_the_python_page_names_all_that_is_public() -> None:
     for module in modules:
         names += [f"{module.__name__}.{name}" for name, value in vars(module).items()
                   if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")]  # fmt: skip
-    for name in ("catalog.Catalog", "draft.Draft", "handles.Version", "handles.Model", "handles.Page",
+    for name in ("catalog.Catalog", "draft.Draft", "handles.Version", "handles.Model", "page.Page",
                  "compare.Comparison", "compare.Difference", "verify.Report", "verify.Check", "fsck.Findings",
                  "maintain.Collected", "artifact.Components", "session.Session", "show.Event",
                  "testing.contract", "testing.memory", "testing.faults", "tensors"):  # fmt: skip

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.digests import parse
-from catalog_core.events import summary_of
 from catalog_core.values import typed
 
 if TYPE_CHECKING:
@@ -207,6 +205,8 @@ def standing(index: Index, name: str, number: int) -> tuple[str, str, Deletion] 
 
 def published(index: Index, version: VersionRow) -> Mapping[str, Any]:
     """The event that published a version; its `summary` is there in any case."""
+    from catalog_core.events import summary_of
+
     rows = index.rows(
         "SELECT ordinal FROM events WHERE position = ? AND model = ? AND number = ? AND type = 'version.published'"
         " AND rejected IS NULL",
@@ -351,6 +351,8 @@ Place = tuple[int, int]  # of an event: the position of its entry, and which one
 
 def entry(index: Index, position: int) -> Mapping[str, Any] | None:
     """What an entry says; None where there is none."""
+    from catalog_core.digests import parse
+
     rows = index.rows("SELECT data FROM entries WHERE position = ?", (position,))
     found: Mapping[str, Any] | None = parse(rows[0][0]) if rows else None
     return found

@@ -507,8 +507,9 @@ class Catalog:
         """Publish what an exported file holds, under its own name or `name`, and return the versions, oldest first.
         Each gets the next number; what an earlier import or copy of the same version published is returned as it is,
         another version of the same digest is not. All of the file is checked before anything is published. A file or
-        folder in the `format` of another program, which is found out where it is not told, becomes one version; nothing
-        in it is run or unpickled, unless `unsafe` lets a process of its own convert what could not be read otherwise.
+        folder in the `format` of another program, which is found out where it is not told, becomes one version, or one
+        for each that it serves; nothing in it is run or unpickled, unless `unsafe` lets a process of its own convert
+        what could not be read otherwise. What is known and not read is kept as it is, with a line that says so.
         `about` (see `prepare`) is what is known of it beside; what it says of itself counts more. Raises `NotFound`,
         `InvalidInput`, `IntegrityError` (a damaged or forged file), `MissingPlugin`, `SerializationError`,
         `NotTrusted`, `UpgradeRequired`, `ReadOnly`, `NoSpace`."""
@@ -521,7 +522,7 @@ class Catalog:
         place, chosen = Path(path), None if name is None else check_name(name)
         spec = foreign.spec_for(self, place, format)
         if spec is not None:
-            return [foreign.import_(self, place, chosen, spec, unsafe=unsafe, **about)]
+            return foreign.import_(self, place, chosen, spec, unsafe=unsafe, **about)
         if about:
             raise InvalidInput(f"a bundle says all itself; {', '.join(about)} cannot be given")
         return [version_published(self, *one) for one in bundle.import_(self.repository, place, chosen)]

@@ -341,7 +341,9 @@ class Draft:
         absent = [(file, told) for file, at in files.items() if (told := pointers.pointer(at, file)) is not None]
         said = [f"{file} is {told[0]}, and that is what is kept; {told[1]}" for file, told in absent[:1]]
         spec = self._repository.registry.format_of(path) if kind == FILES and not _any_bytes(path) else None
-        if spec is not None and not absent:
+        if spec is not None and not absent and spec.instead is not None:
+            said.append(f"{path.name} is kept as bytes: it is {spec.instead}")
+        elif spec is not None and not absent:
             said.append(
                 f"{path.name} is kept as bytes, which nothing here loads as a model; "
                 f"`catalog import {path.name}` (catalog.import_) reads it as {spec.name}"
@@ -527,7 +529,10 @@ class Draft:
 
 
 def _any_bytes(path: Path) -> bool:
-    """Whether it is a `.bin`, as people call bytes of every kind, without the beginning of a model of torch."""
+    """Whether it is an archive, which may hold anything, or a `.bin`, as people call bytes of every kind, without the
+    beginning of a model of torch."""
+    if path.is_file() and path.suffix in (".zip", ".tar", ".gz", ".tgz"):
+        return True
     if path.suffix != ".bin" or not path.is_file():
         return False
     with path.open("rb") as file:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from catalog_core.specs import FormatSpec
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
+    from catalog_core.draft import Draft
     from catalog_core.handles import Version
 
 BUNDLE = "bundle"  # the catalog's own: a file with versions and their history (catalog_core.bundle)
@@ -25,40 +27,55 @@ MAX_INSIDE, MAX_SEEN, MAX_DEEP = 20, 2000, 5  # of what is looked for in a folde
 log = logging.getLogger("catalog_core")
 
 
-def import_(catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *, unsafe: bool, **about: Any) -> Version:
-    """Publish what a reader finds at `path`; `about` is what is known beside. Raises what the reader and `Catalog.save`
-    raise."""
+def import_(
+    catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, *, unsafe: bool, **about: Any
+) -> list[Version]:
+    """Publish what a reader finds at `path`, one version or several, oldest first; `about` is what is known beside.
+    Nothing is published before all of it was read and checked. Raises what the reader and `Catalog.save` raise."""
     if spec.reader is None:
         raise InvalidInput(f"the format {spec.name!r} is written only")
     read = catalog.repository.registry.load(spec.reader, spec.extra)
-    with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path)):
-        found: Foreign = read(path, Path(scratch), unsafe)
-        for note in found.notes:
-            log.warning("%s: %s", path.name, note)
-        chosen = check_name(name or found.name or path.stem)
-        check_together([check_name(key, "attachment") for key in found.attachments], "attachment")
-        about = joined(about, found.about)
-        imported = redact.tree({"format": spec.name, "name": path.name, **found.provenance})
-        for key in ("tags", "params"):
-            if key in found.about:
-                about[key] = {**about[key], **redact.tree(found.about[key])}
-        about["provenance"] = {**about.get("provenance", {}), "imported": imported}
-        try:
-            draft = catalog.prepare(chosen, components=found.components, **about)
-        except (CatalogError, MemoryError) as exc:
-            if "example" not in found.about:
-                raise
-            log.warning("%s: its example does not run, and is left out: %s", path.name, str(exc) or "out of memory")
-            for key in ("example", "baseline"):
-                about.pop(key, None)
-            draft = catalog.prepare(chosen, components=found.components, **about)
-        with draft:
-            version = draft.save()
-        for key, content in found.attachments.items():
-            version = version.attach(key, content)
-        if found.card is not None and version.catalog.model(chosen).card is None:  # one that is there stays
-            version.catalog.model(chosen).set_card(found.card)
-            version = catalog.version(version)
+    with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path)), ExitStack() as open_:
+        result: Foreign | Sequence[Foreign] = read(path, Path(scratch), unsafe)
+        found = [result] if isinstance(result, Foreign) else list(result)
+        if spec.instead is not None:
+            log.warning("%s: kept as it is: it is %s", path.name, spec.instead)
+        drafts = [open_.enter_context(_draft(catalog, path, name, spec, one, dict(about))) for one in found]
+        return [_published(draft.save(), one) for draft, one in zip(drafts, found, strict=True)]
+
+
+def _draft(
+    catalog: Catalog, path: Path, name: str | None, spec: FormatSpec, found: Foreign, about: dict[str, Any]
+) -> Draft:
+    """What was found, prepared; without its example where that does not run."""
+    for note in found.notes:
+        log.warning("%s: %s", path.name, note)
+    chosen = check_name(name or found.name or path.stem.partition(":")[0])  # "gan:v3", as W&B has it
+    check_together([check_name(key, "attachment") for key in found.attachments], "attachment")
+    about = joined(about, found.about)
+    imported = redact.tree({"format": spec.name, "name": path.name, **found.provenance})
+    for key in ("tags", "params"):
+        if key in found.about:
+            about[key] = {**about[key], **redact.tree(found.about[key])}
+    about["provenance"] = {**about.get("provenance", {}), "imported": imported}
+    try:
+        return catalog.prepare(chosen, components=found.components, **about)
+    except (CatalogError, MemoryError) as exc:
+        if "example" not in found.about:
+            raise
+        log.warning("%s: its example does not run, and is left out: %s", path.name, str(exc) or "out of memory")
+        for key in ("example", "baseline"):
+            about.pop(key, None)
+        return catalog.prepare(chosen, components=found.components, **about)
+
+
+def _published(version: Version, found: Foreign) -> Version:
+    """A version with its attachments; its card becomes that of a model which has none."""
+    for key, content in found.attachments.items():
+        version = version.attach(key, content)
+    if found.card is not None and version.catalog.model(version.model).card is None:  # one that is there stays
+        version.catalog.model(version.model).set_card(found.card)
+        version = version.catalog.version(version)
     return version
 
 
@@ -119,7 +136,8 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
         raise NotFound(f"{path} does not exist")
     spec = catalog.repository.registry.format_of(path)
     if spec is None and (path.is_dir() or not bundle.resembles(path)):
-        known = ", ".join(sorted(catalog.repository.registry.formats)) or "none is installed"
+        formats = catalog.repository.registry.formats.values()
+        known = ", ".join(sorted(each.name for each in formats if each.instead is None)) or "none is installed"
         inside = _inside(catalog, path) if path.is_dir() else []
         if inside:
             more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""

@@ -11,7 +11,6 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,13 +211,10 @@ class Registry:
         return self.formats[name]
 
     def format_of(self, path: Path) -> FormatSpec | None:
-        """The format of a file or folder, by the marks of those that can be read; None where none fits."""
-        folder = path.is_dir()
-        for spec in self.formats.values():
-            marks = [mark for mark in spec.marks if mark.startswith("*.") != folder]
-            if spec.reader and any(
-                next(path.glob(mark), None) is not None if folder else fnmatch(path.name, mark) for mark in marks
-            ):
+        """The format of a file or folder, by the marks of those that can be read, then of those that are only known;
+        None where none fits."""
+        for spec in sorted(self.formats.values(), key=lambda spec: spec.instead is not None):
+            if spec.reader and spec.fits(path):
                 return spec
         return None
 

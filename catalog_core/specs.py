@@ -6,6 +6,9 @@ hint of `MissingPlugin`, and `api` the version of the interface that the plug-in
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
+from pathlib import Path
+
 import attrs
 
 API = 1
@@ -75,14 +78,17 @@ class RuntimeSpec:
 @attrs.frozen
 class FormatSpec:
     """A format in which other programs keep models. `marks` say what it looks like: one that begins with `*.` is the
-    end of a file's name (`*.onnx`), others are patterns as of `pathlib.Path.glob` that match inside a folder of this
-    format (`MLmodel`, `*/1/model.onnx`); where several formats match, the first that is installed reads it.
+    end of a file's name (`*.onnx`), one that ends with `/` is a folder's name (`*.mlpackage/`), others are patterns as
+    of `pathlib.Path.glob` that match inside a folder of this format (`MLmodel`, `*/1/model.onnx`); of marks with
+    spaces between them each must match. Where several formats match, the first that is installed reads it.
     `reader` ("package.module:function") is called with `(path: Path, scratch: Path, unsafe: bool)` and returns a
     `records.Foreign`: scratch is an empty folder of its own, removed after the import; unless unsafe it must not run or
     unpickle anything that it finds. `writer` is called with `(version: handles.Version, folder: Path)` and fills the
     new, empty folder. Either may be None. `packer`, where there is one, is called with `(folder: Path, file: Path)` and
     makes one file of what was written: for an export to a path that ends in `.zip`. `whole` is called with
-    `(catalog: catalog.Catalog, path: Path)`: it writes the whole catalog to one file, or brings that up to date."""
+    `(catalog: catalog.Catalog, path: Path)`: it writes the whole catalog to one file, or brings that up to date.
+    `instead` is for a format that is known and not read: what it is, and what to import in its place ("a model of X:
+    import Y"). Its files are kept as they are, and this is said; a format that is read comes before it."""
 
     name: str
     marks: tuple[str, ...] = ()
@@ -92,6 +98,20 @@ class FormatSpec:
     api: int = API
     packer: str | None = None
     whole: str | None = None
+    instead: str | None = None
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file or folder looks like one of the marks."""
+        folder = path.is_dir()
+
+        def has(part: str) -> bool:
+            if part.endswith("/"):
+                return folder and fnmatch(path.name, part[:-1])
+            if part.startswith("*."):
+                return not folder and fnmatch(path.name, part)
+            return folder and next(path.glob(part), None) is not None
+
+        return any(all(has(part) for part in mark.split(" ")) for mark in self.marks)
 
 
 @attrs.frozen

@@ -59,7 +59,7 @@ def catalog_register_formats() -> Iterable[FormatSpec]:
     yield FormatSpec(
         "ads",
         ("runtime.yaml", "*.zip"),
-        "catalog_ads.reader:read",
+        "catalog_ads.reader:imported",
         "catalog_ads.writer:write",
         packer="catalog_ads.archive:pack",
     )

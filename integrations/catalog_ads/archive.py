@@ -134,6 +134,15 @@ def pack(folder: Path, file: Path) -> None:
                 shutil.copyfileobj(source, target, BLOCK)
 
 
+def names_of(file: Path) -> set[str]:
+    """The names of a zip file's members, without their folders; the two that an artifact has, where it is broken."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return {SCORE, RUNTIME}  # and `unpack` says what is wrong
+
+
 def unpack(file: Path, target: Path) -> Path:
     """Unpack a zip file into the empty folder `target`; return the folder that holds `score.py`: that, or the only
     folder in it. Raises `SerializationError` for one that is broken, too large, or would write elsewhere."""

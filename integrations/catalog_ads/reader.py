@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from catalog_ads.archive import (
     check_manifest,
     digest,
     files_of,
+    names_of,
     read_json,
     unpack,
 )
@@ -23,11 +25,12 @@ from catalog_ads.runtime import flat_runtime, read_runtime
 from catalog_ads.writer import DESCRIPTION, EXAMPLE, FORMAT, HYPERPARAMETERS, NO_PACK
 from catalog_core import examples, tensors
 from catalog_core.about import DETAILS, taxonomy_of
-from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotTrusted, SerializationError
+from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, NotFound, NotTrusted, SerializationError
 from catalog_core.names import check_component, check_file, check_name
 from catalog_core.records import Foreign, Stored
 from catalog_core.values import check_tags, check_value
 from catalog_doors import files as door
+from catalog_doors import packed
 from catalog_doors.look import PICKLED, Looked, look
 
 MAX_EXAMPLE = 1 << 30
@@ -35,6 +38,14 @@ ASIDE = frozenset(
     [SCORE, RUNTIME, MANIFEST, HYPERPARAMETERS, schema.INPUT, schema.OUTPUT, introspection.RESULTS, "requirements.txt"]
 )
 MODELS = frozenset(door.ORDER) - {"npy", "npz"}  # arrays beside a model are none
+
+
+def imported(path: Path, scratch: Path, unsafe: bool) -> Foreign | list[Foreign]:
+    """What lies at `path`, read as an artifact of ADS; a zip file that has nothing of ADS as the archive that it is."""
+    if not path.is_dir() and names_of(path).isdisjoint((SCORE, RUNTIME)):
+        with suppress(NotFound):
+            return packed.read(path, scratch, unsafe)
+    return read(path, scratch, unsafe)
 
 
 def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:

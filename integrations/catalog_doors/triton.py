@@ -9,14 +9,15 @@ from typing import Any
 from catalog_core.errors import InvalidInput, NotFound, SerializationError
 from catalog_core.records import Foreign
 from catalog_doors import calls, example, text
-from catalog_doors.files import MODELS, model, rest
+from catalog_doors.files import MODELS, Found, model, rest
 from catalog_doors.look import Looked, look, tree
 
 CONFIG = "config.pbtxt"
 
 
-def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
-    """The highest version becomes components; inputs and outputs of the configuration go into the provenance."""
+def read(path: Path, scratch: Path, unsafe: bool) -> list[Foreign]:
+    """Each version that the server serves, the highest last; inputs and outputs of the configuration go into the
+    provenance."""
     folder = _model(path)
     looked = look(tree(folder))
     told = text.pbtxt(looked.text(CONFIG), CONFIG)
@@ -25,25 +26,35 @@ def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     if not versions:
         raise NotFound(f"{folder.name} has no version folder", hint=f"{folder.name}/1/model.onnx")
     served = _served(folder.name, versions, told)
-    chosen = f"{served[-1]}/"
+    found = [_one(looked, number, told, scratch, unsafe) for number in served]
+    left = [str(number) for number in versions if number not in served]
+    if left:
+        found[-1].notes.append(f"version {', '.join(map(str, served))} was taken; left behind: {', '.join(left)}")
+    return [_told(each, looked, folder.name, number, told) for each, number in zip(found, served, strict=True)]
+
+
+def _one(looked: Looked, number: int, told: Mapping[str, list[Any]], scratch: Path, unsafe: bool) -> Found:
+    """The model of one version, with the files that are no version's."""
+    chosen = f"{number}/"
     found = model(looked, scratch, unsafe, "model", _main(looked, chosen, told))
-    if len(versions) > 1:
-        left = ", ".join(str(number) for number in versions if number != served[-1])
-        more = f" (the server serves {', '.join(map(str, served))})" if len(served) > 1 else ""
-        found.notes.append(f"version {served[-1]} was taken; left behind: {left}{more}")
     calls.by(found, _signatures(told), f"{CONFIG} (TF_SIGNATURE_DEF)")
-    others = [name for name in looked.files if _is_number(name.partition("/")[0]) and not name.startswith(chosen)]
+    others = [file for file in looked.files if _is_number(file.partition("/")[0]) and not file.startswith(chosen)]
     rest(found, looked, scratch, leave=others)
+    return found
+
+
+def _told(found: Found, looked: Looked, name: str, number: int, told: Mapping[str, list[Any]]) -> Foreign:
+    """What was found, with what the configuration says of it."""
     runs = {key: str(told[key][0]) for key in ("platform", "backend") if told.get(key)}
     signature = {f"{kind}s": [_tensor(item) for item in told.get(kind, [])] for kind in ("input", "output")}
-    named = next((item for item in told.get("name", []) if isinstance(item, str)), folder.name)
+    named = next((item for item in told.get("name", []) if isinstance(item, str)), name)
     batch = {key: told[key][0] for key in ("max_batch_size",) if told.get(key) and isinstance(told[key][0], int)}
     example.zeros(found, _inputs(told.get("input", []), signature["inputs"], batch.get("max_batch_size", 0) > 0))
     return found.foreign(
         looked,
         name=named,
         tags=text.tags({f"triton_{key}": value for key, value in runs.items()}),
-        provenance={"version": served[-1], **runs, **batch, "signature": text.plain(signature, CONFIG)},
+        provenance={"version": number, **runs, **batch, "signature": text.plain(signature, CONFIG)},
     )
 
 

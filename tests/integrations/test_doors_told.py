@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
 from catalog_core import Catalog  # noqa: E402
-from catalog_core.errors import NotFound, SerializationError  # noqa: E402
+from catalog_core.errors import CatalogError, NotFound, SerializationError  # noqa: E402
 
 X = np.random.default_rng(0).random((20, 3))
 Y = (X[:, 0] > 0.5).astype(int)
@@ -108,21 +108,33 @@ def triton(folder: Path, policy: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("policy", "number"),
+    ("policy", "numbers"),
     [
-        ("", 10),
-        ("version_policy: { latest: { num_versions: 2 }}", 10),
-        ("version_policy: { all: { }}", 10),
-        ("version_policy: { specific: { versions: [1, 2] }}", 2),
-        ("version_policy { specific { versions: 1 } }", 1),
+        ("", [10]),
+        ("version_policy: { latest: { num_versions: 2 }}", [2, 10]),
+        ("version_policy: { all: { }}", [1, 2, 10]),
+        ("version_policy: { specific: { versions: [1, 2] }}", [1, 2]),
+        ("version_policy { specific { versions: 1 } }", [1]),
     ],
 )
-def test_triton_says_which_version_is_served(catalog: Catalog, tmp_path: Path, policy: str, number: int) -> None:
-    (version,) = catalog.import_(triton(tmp_path / "adds", policy))
-    assert version.manifest.provenance["imported"]["version"] == number
-    (component,) = [part for part in version.manifest.components if part.serializer == "onnx"]
-    reader = version.artifact.reader(component)
-    assert [bytes(reader.view(file)) for file in reader.files] == [added(number)]
+def test_triton_says_which_versions_are_served(
+    catalog: Catalog, tmp_path: Path, policy: str, numbers: list[int]
+) -> None:
+    versions = catalog.import_(triton(tmp_path / "adds", policy))
+    assert [version.manifest.provenance["imported"]["version"] for version in versions] == numbers
+    assert [version.ref for version in versions] == [f"adds@{at}" for at in range(1, len(numbers) + 1)]
+    for version, number in zip(versions, numbers, strict=True):
+        (component,) = [part for part in version.manifest.components if part.serializer == "onnx"]
+        reader = version.artifact.reader(component)
+        assert [bytes(reader.view(file)) for file in reader.files] == [added(number)]
+
+
+def test_nothing_is_published_where_one_of_several_versions_is_broken(catalog: Catalog, tmp_path: Path) -> None:
+    folder = triton(tmp_path / "adds", "version_policy: { all: { }}")
+    (folder / "10" / "model.onnx").write_bytes(added(10)[:-20])
+    with pytest.raises(CatalogError):
+        catalog.import_(folder)
+    assert not catalog.models()
 
 
 def test_a_version_of_triton_that_is_not_there_is_said(catalog: Catalog, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ WRITTEN = {"DFT": (1, 2)}
 # Which inputs must not be empty when the graph runs: onnxruntime divides by their sizes, or reads behind them.
 FILLED = {
     "Conv": (1,), "ConvTranspose": (0, 1), "InstanceNormalization": (0,), "SkipLayerNormalization": (0, 1),
-    "SkipSimplifiedLayerNormalization": (0, 1),
+    "SkipSimplifiedLayerNormalization": (0, 1), "GRU": (0,), "LSTM": (0,), "FeatureVectorizer": (0,),
 }  # fmt: skip
 # Attributes that say the same; in early opsets of some operators.
 SHAPES = {

@@ -289,6 +289,32 @@ def test_an_input_that_is_empty_when_it_runs_is_an_error() -> None:
         made.run(x=np.ones((1, 2, 1, 0), np.float32))
 
 
+@pytest.mark.parametrize("empty", [0, 1, 2])
+@pytest.mark.parametrize(("operator", "gates"), [("GRU", 3), ("LSTM", 4)])
+def test_a_recurrent_network_with_nothing_to_read_is_an_error(operator: str, gates: int, empty: int) -> None:
+    """onnxruntime 1.32 calls std::terminate for each of a GRU, and for an LSTM of an empty batch."""
+    shape = [3, 2, 4]
+    constants = {
+        "w": np.ones((1, gates * 5, 0 if empty == 2 else 4), np.float32),
+        "r": np.ones((1, gates * 5, 5), np.float32),
+    }
+    made = opened(model([node(operator, "x", "w", "r", hidden_size=5)], constants))
+    if empty != 2:
+        assert made.run(x=np.ones(shape, np.float32))["y"].shape == (3, 1, 2, 5)
+    shape[empty] = 0
+    with pytest.raises(InvalidInput, match="out of data bounds"):
+        made.run(x=np.ones(shape, np.float32))
+
+
+def test_rows_that_are_none_are_not_joined() -> None:
+    """onnxruntime 1.32 calls std::terminate."""
+    vectorizer = node("FeatureVectorizer", "x", "x", domain="ai.onnx.ml", inputdimensions=[4, 4])
+    made = opened(model([vectorizer]))
+    assert made.run(x=np.ones((5, 4), np.float32))["y"].shape == (5, 8)
+    with pytest.raises(InvalidInput, match="out of data bounds"):
+        made.run(x=np.ones((0, 4), np.float32))
+
+
 # -- tensors ---------------------------------------------------------------------------------------------------------
 
 

@@ -231,10 +231,12 @@ class Catalog:
         self.repository.refresh()
         row = state.model_named(self.repository.index, name)
         if row is None or (row.deleted and not deleted):
-            raise self._no_model(name)
+            raise self._no_model(name, deleted=row is not None)
         return Model(self, row)
 
-    def _no_model(self, name: str) -> NotFound:
+    def _no_model(self, name: str, *, deleted: bool = False) -> NotFound:
+        if deleted:
+            return NotFound(f"{name} is deleted", hint=f"catalog restore {name}", reference=name)
         names = state.model_names(self.repository.index)
         return NotFound(
             f"there is no model {name!r} in {self.name}",
@@ -548,7 +550,7 @@ class Catalog:
         if isinstance(moment, str):
             try:
                 if moment.startswith("#"):
-                    return min(int(moment[1:]), self.position)
+                    return self._entry_at(int(moment[1:]))
                 moment = datetime.fromisoformat(moment)
             except ValueError as exc:
                 raise InvalidInput(
@@ -561,6 +563,11 @@ class Catalog:
         seconds = moment.timestamp()
         index = self.repository.index
         return state.position_at(index, seconds, own=index.time / 1000 > time.time())
+
+    def _entry_at(self, position: int) -> int:
+        if not 0 <= position <= self.position:
+            raise NotFound(f"there is no entry #{position}; the newest is #{self.position}", hint="catalog history")
+        return position
 
     def as_of(self, name: str, moment: str | datetime) -> dict[str, Any]:
         """A model as it stood at a past moment (see `resolve_time`): title, aliases, versions with stage, tags and

@@ -10,6 +10,7 @@ import attrs
 
 from catalog_core import state, tensors
 from catalog_core.artifact import StoredArtifact, stored
+from catalog_core.shown import counted
 
 if TYPE_CHECKING:
     from catalog_core.repository import Repository
@@ -48,7 +49,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         return (
-            f"<Comparison {self.first} {self.second}: {len(self.differences)} differences, {self.same} tensors equal>"
+            f"<Comparison {self.first} {self.second}: {counted(len(self.differences), 'difference')},"
+            f" {counted(self.same, 'tensor')} equal>"
         )
 
     def __rich__(self) -> Any:

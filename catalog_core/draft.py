@@ -170,8 +170,9 @@ class Draft:
             chosen = self._formats.get(name, [""])[0]
             spec = self._path_spec(obj, chosen) if isinstance(obj, Path) else None
             if isinstance(obj, Path) and spec is None:
-                components.append(self._stage_path(name, obj))
-                described[name] = Description()
+                staged = self._stage_path(name, obj)
+                components.append(staged)
+                described[name] = self._read_back(staged, obj)
                 continue
             if spec is None and not chosen:
                 spec = registry.find_serializer(obj)
@@ -319,22 +320,28 @@ class Draft:
             self._as_bytes += self._unread(path, kind, found.files)
         directory = ComponentDirectory(self._writer, self._temporary)
         directory.files = dict(result)
-        component = _component(name, kind, directory, found.meta)
-        if kind not in (FILES, "safetensors") and path.is_file():
-            self._read_back(component, path)
-        return component
+        return _component(name, kind, directory, found.meta)
 
-    def _read_back(self, component: Component, path: Path) -> None:
-        """Load a file that was given by its path and is staged as it is: what its format cannot load is not published.
-        Raises `SerializationError`."""
+    def _read_back(self, component: Component, path: Path) -> Description:
+        """Load a file that was given by its path and is staged as it is, and describe it: what its format cannot load
+        is not published. Raises `SerializationError`."""
+        if component.serializer == FILES or not path.is_file():
+            return Description()
+        artifact = self._artifact(Manifest((component,)))
         try:
-            self._artifact(Manifest((component,))).load(component.name)
+            serializer = self._repository.registry.serializer(component.serializer)
+            if hasattr(serializer, "describe_stored"):
+                found: Description = serializer.describe_stored(artifact.reader(component))
+            else:
+                found = serializer.describe(artifact.load(component.name))
+            return found
         except NotTrusted as exc:
             callers.warn(f"{path.name} will load with trust=True only: {exc.message}")
         except MissingPlugin:
-            return  # it is checked where it can be loaded
+            pass  # it is checked where it can be loaded
         except SerializationError as exc:
             raise SerializationError(f"{path.name} cannot be loaded: {exc.message}", hint=exc.hint) from exc
+        return Description()
 
     def _unread(self, path: Path, kind: str, files: Mapping[str, Path]) -> list[str]:
         """What is to be said of a path that is kept as bytes, where these are those of a model, or stand for others."""
@@ -353,6 +360,8 @@ class Draft:
     def _stage_stored(self, name: str, stored: Stored) -> Component:
         """Keep the files as they are; what the serializer makes of them is run, and described."""
         staged = self._stage_path(name, stored.folder)
+        if stored.folder.is_file():
+            self._read_back(staged, stored.folder)
         kept = evolve(staged, serializer=stored.serializer, meta={**stored.meta, **staged.meta})
         try:
             self._objects[name] = self._artifact(Manifest((kept,))).load(name)

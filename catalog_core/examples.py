@@ -13,6 +13,7 @@ from catalog_core.columns import columns, is_frame, unpacked
 from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
 from catalog_core.records import EntryPoint, TensorSpec
+from catalog_core.shown import counted
 
 Steps = tuple[str, ...]
 Names = Callable[[str], list[str]]  # the inputs of a step; none where they are not known
@@ -62,7 +63,7 @@ def _named(example: Any, entries: Mapping[str, Steps], names: Names) -> dict[str
     wanted = names(next(iter(entries.values()))[0]) if entries else []
     if wanted and len(wanted) < len(values):
         first = next(iter(entries))
-        raise InvalidInput(f"the example has {len(values)} arrays, and {first!r} takes {', '.join(wanted)}")
+        raise InvalidInput(f"the example has {counted(len(values), 'array')}, and {first!r} takes {', '.join(wanted)}")
     if not wanted:
         wanted = ["input"] if len(values) == 1 else [f"input_{number}" for number in range(len(values))]
     return _arrays(dict(zip(wanted, values, strict=False)))

@@ -11,6 +11,7 @@ import attrs
 from catalog_core import state
 from catalog_core.errors import CatalogError
 from catalog_core.layout import read_layout
+from catalog_core.shown import counted
 from catalog_core.values import when
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Lineage:
         return found
 
     def __repr__(self) -> str:
-        return f"<Lineage {self.ref}: {len(self.parents)} parents, {len(self.children)} children>"
+        children = f"{len(self.children)} {'child' if len(self.children) == 1 else 'children'}"
+        return f"<Lineage {self.ref}: {counted(len(self.parents), 'parent')}, {children}>"
 
     def __rich__(self) -> Any:
         from catalog_core import show

@@ -44,9 +44,19 @@ def check_name(name: object, kind: str = "model name") -> str:
         raise InvalidName(f"{kind} must be text with at least one character, not {_shown(name)}")
     if len(name) > MAX_NAME:
         raise InvalidName(f"{kind} {_shown(name)} has {len(name)} characters; {MAX_NAME} are allowed")
+    if kind == "model name" and (told := _version_of(name)) is not None:
+        raise InvalidName(f"{_shown(name)} names a version, and a model is meant here", hint=f"its name alone: {told}")
     for segment in name.split("/"):
         _check_segment(segment, name, kind)
     return name
+
+
+def _version_of(text: str) -> str | None:
+    """The name of the model of a reference to a version; None of what is no such reference."""
+    name, at, selector = text.partition("@")
+    if not at or not selector:
+        return None
+    return name if all(_SEGMENT.match(segment) for segment in name.split("/")) else None
 
 
 def check_component(name: object) -> str:

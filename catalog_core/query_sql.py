@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -260,7 +260,22 @@ def unmatched(query: Query, index: Index) -> tuple[str, ...]:
             alone = compile(Query(where=node), limit=1, cursor=None, index=index)
             if not index.rows(alone.sql, alone.params):
                 found.append(_none_has(node, index))
+        elif isinstance(node, Compare) and node.operator == "~":
+            found += _no_word(node, index)
     return tuple(found)
+
+
+def _no_word(node: Compare, index: Index) -> Iterator[str]:
+    """Of a full text, the words that are nowhere; with the beginning that would find something."""
+    for word in words(str(node.value)):
+        for text, told in ((word, ""), (f"{word.rstrip('*')}*", f"; {word}* finds what begins so")):
+            alone = compile(Query(where=attrs.evolve(node, value=text)), limit=1, cursor=None, index=index)
+            if index.rows(alone.sql, alone.params):
+                if told:
+                    yield f"no version has the word {word!r}{told}"
+                break
+        else:
+            yield f"no version has a word that begins with {word.rstrip('*')!r}"
 
 
 def keys_called(name: str | None, index: Index) -> str | None:

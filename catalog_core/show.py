@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html as escaping
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from catalog_core import redact
 from catalog_core.index import Index
 from catalog_core.shown import clean
 from catalog_core.state import ModelRow, VersionRow, history
+from catalog_core.tabular import described, laid_out, right
 from catalog_core.values import when
 
 
@@ -186,11 +187,6 @@ def table(items: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
     return [clean(headings[n]) for n in used], [[clean(row[n]) for n in used] for row in rows]
 
 
-def right(cells: Iterable[str]) -> bool:
-    """Whether a column holds numbers and sizes, which stand at the right."""
-    return all(re.fullmatch(r"[-\d.,e+]*( [kMGT]?B)?", cell) for cell in cells)
-
-
 def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
     """Title, lines and rows of anything that is shown."""
     title, described, rows = _named_parts(item)
@@ -212,28 +208,30 @@ def _named_parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
 def rich(item: Any) -> Any:
     """A rich renderable."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    title, described, rows = _parts(item)
-    parts: list[Any] = [Text(title, style="bold", overflow="fold")]
-    if described:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column()
-        grid.add_column(overflow="fold")
-        for label, words in described:
-            grid.add_row(Text(label, style="dim"), Text(words))
-        parts.append(grid)
+    title, pairs, rows = _parts(item)
     headings, cells = table(rows)
+    parts: list[Any] = [Text(title, style="bold", overflow="fold")]
+    if pairs:
+        parts.append(_Lines(lambda columns: described(pairs, columns)))
     if headings:
-        listing = Table(box=None, pad_edge=False)
-        for heading, column in zip(headings, zip(*cells, strict=True), strict=True):
-            side: Any = "right" if right(column) else "left"
-            listing.add_column(heading, justify=side, overflow="fold")
-        for row in cells:
-            listing.add_row(*map(Text, row))
-        parts.append(listing)
+        parts.append(_Lines(lambda columns: laid_out(headings, cells, columns), "bold"))
     return Group(*parts)
+
+
+@attrs.frozen
+class _Lines:
+    """Lines for rich, made for the width of their place; the first one in a style of its own."""
+
+    made: Callable[[int], Iterator[str]]
+    first: str = ""
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        for number, line in enumerate(self.made(options.max_width)):
+            yield Text(line, style="" if number else self.first, no_wrap=True, overflow="ignore")
 
 
 def html(item: Any) -> str:

@@ -22,3 +22,8 @@ def clean_json(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 tensor`, `2,000 tensors`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -18,6 +18,7 @@ from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import manifest_to_json
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.records import Check
+from catalog_core.shown import counted
 
 TIMEOUT = 300.0
 MAX_TOLD = 5000  # characters of all checks that a version keeps
@@ -58,7 +59,7 @@ class Report:
         return kept
 
     def __repr__(self) -> str:
-        return f"<Report {'passed' if self.passed else 'failed'}: {len(self.checks)} checks>"
+        return f"<Report {'passed' if self.passed else 'failed'}: {counted(len(self.checks), 'check')}>"
 
     def __rich__(self) -> Any:
         from catalog_core import show

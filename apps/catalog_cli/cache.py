@@ -10,6 +10,7 @@ from catalog_core import platform
 from catalog_core.cache import Cache, parse_size
 from catalog_core.errors import NotFound
 from catalog_core.show import size
+from catalog_core.shown import counted
 
 
 def _cache() -> Cache:
@@ -26,7 +27,8 @@ def cache_command(ctx: click.Context) -> None:
     """Show how much is cached, and what is pinned."""
     if ctx.invoked_subcommand is None:
         found = _cache().usage()
-        full = f"{size(found.bytes)} of {size(found.limit)} in {found.files:,} files, {size(found.pinned_bytes)} pinned"
+        full = f"{size(found.bytes)} of {size(found.limit)} in {counted(found.files, 'file')}"
+        full += f", {size(found.pinned_bytes)} pinned"
         put(ctx, found, lines=[f"{found.place}: {full}", *[f"pinned: {pin}" for pin in found.pins]])
 
 
@@ -37,7 +39,7 @@ def cache_command(ctx: click.Context) -> None:
 def trim_command(ctx: click.Context, to: str | None) -> None:
     """Remove what was not used for longest; what is pinned stays."""
     count, freed = _cache().trim(None if to is None else parse_size(to, "--to"))
-    put(ctx, {"files": count, "bytes": freed}, lines=[f"removed {count:,} files, {size(freed)}"])
+    put(ctx, {"files": count, "bytes": freed}, lines=[f"removed {counted(count, 'file')}, {size(freed)}"])
 
 
 @cache_command.command("verify")
@@ -56,7 +58,8 @@ def verify_command(ctx: click.Context) -> None:
 def pin_command(ctx: click.Context, ref: str) -> None:
     """Fetch REF and keep it, to be used with CATALOG_OFFLINE=1."""
     pin = opened(ctx).pin(ref)
-    put(ctx, {"ref": pin.ref, "files": len(pin.digests)}, lines=[f"pinned {pin.ref}: {len(pin.digests):,} files"])
+    files = len(pin.digests)
+    put(ctx, {"ref": pin.ref, "files": files}, lines=[f"pinned {pin.ref}: {counted(files, 'file')}"])
 
 
 @cache_command.command("unpin")

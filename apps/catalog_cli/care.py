@@ -10,6 +10,7 @@ from catalog_cli.output import json_option, notify, opened, put, put_table, refe
 from catalog_core import config, doctor, platform, plugins, redact
 from catalog_core.catalog import Catalog
 from catalog_core.show import size
+from catalog_core.shown import counted
 
 
 @click.command("verify")
@@ -45,7 +46,8 @@ def fsck_command(ctx: click.Context, replicas: bool, deep: bool, mend: bool) -> 
     if deep or mend:
         raise click.UsageError("--deep and --mend go with --replicas")
     found = catalog.fsck(progress=catalog.progress)
-    read = f"{found.entries:,} entries, {found.versions:,} versions, {found.blobs:,} blobs, {size(found.bytes)} read"
+    entries = f"{found.entries:,} {'entry' if found.entries == 1 else 'entries'}"
+    read = f"{entries}, {counted(found.versions, 'version')}, {counted(found.blobs, 'blob')}, {size(found.bytes)} read"
     lines = [p.message if p.message.startswith(p.what) else f"{p.what}: {p.message}" for p in found.problems]
     count = len(lines)
     put(ctx, found, lines=[*lines, f"{read}: {f'{count} problem' + 's' * (count > 1) if lines else 'clean'}"])
@@ -59,7 +61,7 @@ def _audit(ctx: click.Context, catalog: Catalog, deep: bool, mend: bool) -> None
     rest = found.blobs - found.proven - len(found.flaws)
     told = f"; of {rest:,} only the size is known (--deep reads them)" if rest else ""
     count = f"{len(lines)} problem{'s' * (len(lines) > 1)}" if lines else "clean"
-    lines.append(f"{found.blobs:,} blobs asked for, {found.proven:,} proven by checksums{told}: {count}")
+    lines.append(f"{counted(found.blobs, 'blob')} asked for, {found.proven:,} proven by checksums{told}: {count}")
     if found.flaws and not mend:
         lines.append("catalog fsck --replicas --mend brings the good bytes from another part")
     put(ctx, found, lines=lines)
@@ -76,7 +78,7 @@ def gc_command(ctx: click.Context, grace: float, dry_run: bool) -> None:
     """Collect blobs that no version needs, and what killed writers left behind."""
     result = opened(ctx).gc(grace=grace, dry_run=dry_run)
     verb = "would collect" if dry_run else "collected"
-    what = f"{result.blobs:,} blobs, {size(result.bytes)}, {result.temporaries} temporaries"
+    what = f"{counted(result.blobs, 'blob')}, {size(result.bytes)}, {counted(result.temporaries, 'temporary file')}"
     put(ctx, result, lines=[f"{verb} {what}"])
 
 

@@ -11,6 +11,7 @@ import click
 from catalog_cli.output import json_option, opened, pairs, parsed, put, reference
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.show import size, text
+from catalog_core.shown import counted
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -27,7 +28,16 @@ def alias_command(ctx: click.Context, ref: str, name: str, remove: bool) -> None
     """Point the alias NAME at REF."""
     catalog = opened(ctx)
     if remove:
-        model = catalog.model(parsed(catalog, ref).name).unalias(name)
+        named = parsed(catalog, ref)
+        model = catalog.model(named.name)
+        if named.selector is not None:
+            version, at = catalog.version(named), model.aliases.get(name)
+            if at is not None and at != version.number:
+                raise InvalidInput(
+                    f"{model.name}@{name} is version {at}, not {version.number}",
+                    hint=f"to remove it: catalog alias {model.name} {name} --remove",
+                )
+        model = model.unalias(name)
         put(ctx, model, lines=[f"{model.name}@{name} removed"])
     else:
         version = catalog.version(ref).alias(name)
@@ -110,13 +120,14 @@ def card_command(ctx: click.Context, name: str, file: Path | None, start: bool) 
 
 
 def _newest(catalog: Catalog, name: str) -> Version:
-    """The version of a reference; the newest of a bare name."""
-    if "@" in name:
+    """The version of a reference; of a bare name whose versions are all archived, the newest of these."""
+    try:
         return catalog.version(name)
-    versions = catalog.versions(name)
-    if not versions:
-        raise NotFound(f"{name} has no versions", reference=name)
-    return versions[0]
+    except NotFound:
+        archived = catalog.versions(name) if parsed(catalog, name).selector is None else []
+        if not archived:
+            raise
+        return archived[0]
 
 
 @click.command("update")
@@ -230,7 +241,7 @@ def erase_command(ctx: click.Context, ref: str, reason: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Erase {version.ref} ({size(version.size)}) for good?", abort=True)
     done = catalog.erase(version, reason)
-    lines = [f"erased {done.ref}: {done.blobs:,} blobs, {size(done.bytes)}"]
+    lines = [f"erased {done.ref}: {counted(done.blobs, 'blob')}, {size(done.bytes)}"]
     if done.shared:
         lines.append(f"{done.shared:,} blobs stay: other versions need them")
     if done.in_journal:

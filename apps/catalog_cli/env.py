@@ -9,6 +9,7 @@ import click
 from catalog_cli.group import Group
 from catalog_cli.output import json_option, opened, put, reference
 from catalog_core import recreate
+from catalog_core.shown import counted
 
 
 @click.group("env", cls=Group)
@@ -44,4 +45,5 @@ def show_command(ctx: click.Context, ref: str) -> None:
 def create_command(ctx: click.Context, ref: str, folder: Path, trust: bool) -> None:
     """Install it into a new virtual environment, FOLDER."""
     listed = recreate.create(opened(ctx).artifact(ref), folder, trust=trust)
-    put(ctx, {"folder": str(folder), "requirements": listed}, lines=[f"{folder}: {len(listed):,} distributions"])
+    done = f"{folder}: {counted(len(listed), 'distribution')}"
+    put(ctx, {"folder": str(folder), "requirements": listed}, lines=[done])

@@ -12,6 +12,7 @@ from catalog_core.errors import NotFound
 from catalog_core.handles import Model, Version
 from catalog_core.names import Reference, parse_reference
 from catalog_core.show import size
+from catalog_core.shown import counted
 
 MOST = 1_000_000  # rows of one listing (values.check_limit)
 
@@ -124,7 +125,7 @@ def compare_command(ctx: click.Context, first: str, second: str) -> None:
         return
     put_table(ctx, comparison.rows(), "no differences")
     shared = f"{size(comparison.shared_bytes)} of {size(comparison.total_bytes)} shared"
-    say(f"{comparison.same} tensors equal, {shared}")
+    say(f"{counted(comparison.same, 'tensor')} equal, {shared}")
 
 
 def _anywhere(ctx: click.Context, catalog: Catalog, ref: str) -> Version:

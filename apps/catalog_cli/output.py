@@ -9,15 +9,13 @@ import re
 import shutil
 import sys
 import threading
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from catalog_core import config, redact
+from catalog_core import config, redact, tabular
 from catalog_core.catalog import UNMOUNTED, Catalog
 from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import InvalidInput, NotFound
@@ -176,14 +174,15 @@ def put(ctx: click.Context, item: Any, *, lines: Iterable[str] | None = None) ->
         say_json(item if isinstance(item, (dict, list)) else show.record(item))
         return
     if lines is None:
-        pairs = show.lines(item)
-        widest = max((len(label) for label, _ in pairs), default=0)
-        lines = [f"{label:{widest}}  {text}" for label, text in pairs]
+        lines = tabular.described(show.lines(item), _columns())
     for line in lines:
         say(line)
 
 
-LEAST = 8  # columns of the terminal that a column of a table gets; where there is less room, each row is a paragraph
+
+def _columns() -> int | None:
+    """How wide the terminal is; None where it is none."""
+    return max(shutil.get_terminal_size().columns, 8) if sys.stdout.isatty() else None
 
 
 def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
@@ -199,76 +198,8 @@ def put_table(ctx: click.Context, items: Sequence[Any], empty: str) -> None:
         say(empty)
         return
     headings, rows = show.table(items)
-    columns = max(shutil.get_terminal_size().columns, LEAST) if sys.stdout.isatty() else None
-    for line in laid_out([heading.upper() for heading in headings], rows, columns):
+    for line in tabular.laid_out([heading.upper() for heading in headings], rows, _columns()):
         say(line)
-
-
-def laid_out(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None) -> Iterator[str]:
-    """The lines of a table, none wider than `columns` of a terminal (None: as wide as it comes). No letter is lost."""
-    from catalog_core import show
-
-    cells = list(zip(headings, *rows, strict=True))
-    widths = [max(map(width, column)) for column in cells]
-    room = None if columns is None else columns - 2 * (len(widths) - 1)
-    if columns is not None and room is not None and sum(widths) > room:
-        if room < LEAST * len(widths):
-            yield from _paragraphs(headings, rows, columns)
-            return
-        while sum(widths) > room:
-            widths[widths.index(max(widths))] -= 1
-    sides = [show.right(column[1:]) for column in cells]
-    for row in (headings, *rows):
-        parts = [folded(text, room) for text, room in zip(row, widths, strict=True)]
-        for line in zip_longest(*parts, fillvalue=""):
-            yield "  ".join(_padded(*part) for part in zip(line, widths, sides, strict=True)).rstrip()
-
-
-def _paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        if number:
-            yield ""
-        for heading, text in zip(headings, row, strict=True):
-            if text:
-                first, *others = folded(f"{heading}: {text}", columns - 2)
-                yield from (first, *(f"  {line}" for line in others))
-
-
-def folded(text: str, room: int) -> list[str]:
-    """The text in lines of at most `room` (2 or more) columns of the terminal, broken at blanks where it has some."""
-    if width(text) <= room:
-        return [text]
-    lines: list[str] = []
-    line = ""
-    for number, word in enumerate(text.split(" ")):
-        longer = f"{line} {word}" if number else word
-        if width(longer) <= room:
-            line = longer
-            continue
-        if line:
-            lines.append(line)
-        line = ""
-        for letter in word:
-            if width(line + letter) > room:
-                lines.append(line)
-                line = ""
-            line += letter
-    return [*lines, line] if line else lines
-
-
-def width(text: str) -> int:
-    """Columns of the terminal that a text takes: letters of East Asian scripts take two, marks on letters none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def _padded(text: str, room: int, right: bool) -> str:
-    blanks = " " * max(0, room - width(text))
-    return blanks + text if right else text + blanks
 
 
 def parsed(catalog: Catalog, text: str) -> Reference:

@@ -11,6 +11,7 @@ from catalog_cli.group import Group
 from catalog_cli.output import json_option, notify, opened, put, say
 from catalog_core.errors import BackendError
 from catalog_core.show import record, size
+from catalog_core.shown import counted
 from catalog_core.sync import Synced, replicated
 
 
@@ -51,7 +52,7 @@ def _say(ctx: click.Context, done: list[Synced], dry_run: bool, position: int) -
     verb = "would copy" if dry_run else "copied"
     lines = []
     for step in done:
-        what = f"{step.entries:,} entries, {step.blobs:,} blobs, {size(step.bytes)}"
+        what = f"{step.entries:,} entries, {counted(step.blobs, 'blob')}, {size(step.bytes)}"
         more = f", {'would delete' if dry_run else 'deleted'} {step.deleted:,} swept blobs" if step.deleted else ""
         known = step.entries or step.deleted
         lines.append(f"{step.part}: {verb} {what}{more}" if known else f"{step.part}: is at entry {position}")

@@ -105,7 +105,10 @@ class Serializer(Protocol):
         names takes `filling.OPTIONS` too, and gives them to `filling.fill`."""
 
     def describe(self, obj: Any) -> Description:
-        """Framework, algorithm, hyperparameters, parameters, tensors; missing pieces are empty, never an error."""
+        """Framework, algorithm, hyperparameters, parameters, tensors; missing pieces are empty, never an error.
+
+        `describe_stored(reader: Reader)` may be there too: the same of files, told without loading them. It raises
+        `SerializationError` where they are not of the format."""
 
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run one method of a live or loaded object on named arrays, without gradients; outputs by name, as NumPy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,6 +25,10 @@ def torch_module() -> Any:
     except ImportError as exc:
         raise MissingPlugin(f"torch cannot be imported: {exc}", hint="pip install torch, or as_='numpy'") from exc
     return torch
+
+
+def _bytes(reader: Reader, name: str, start: int, length: int) -> bytes:
+    return bytes(reader.view(name, start, length))
 
 
 class SafetensorsSerializer:
@@ -100,6 +105,18 @@ class SafetensorsSerializer:
         version = sys.modules["torch"].__version__ if torch else np.__version__
         count = sum(math.prod(shape) for _, shape in shapes.values())
         return Description("torch" if torch else "numpy", str(version), "", {}, count, shapes)
+
+    def describe_stored(self, reader: Reader) -> Description:
+        """The same of files, by their headers; the library's version is not known. Raises `SerializationError`."""
+        frameworks: set[str] = set()
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for name, size in reader.files.items():
+            header = tensors.parse_header(partial(_bytes, reader, name), size)
+            frameworks.add("torch" if header.metadata.get("format") == "pt" else "numpy")
+            shapes |= {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
+        count = sum(math.prod(shape) for _, shape in shapes.values())
+        framework = frameworks.pop() if len(frameworks) == 1 else ""
+        return Description(framework, "", "", {}, count, shapes)
 
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> NoReturn:
         """Arrays cannot be called."""

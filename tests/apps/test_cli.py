@@ -67,6 +67,10 @@ def test_every_command_answers_and_json_parses(run, tmp_path: Path) -> None:
         (("show", "calo/gam"), "calo/gan"),
         (("show", "../etc"), "not allowed"),
         (("show", "calo/gan@bset"), "best"),
+        (("list", "calo/gan@1"), "its name alone: calo/gan"),
+        (("save", "calo/gan@2", "weights.bin"), "its name alone: calo/gan"),
+        (("show", "calo/gan", "--as-of", "#999"), "there is no entry #999; the newest is #"),
+        (("show", "calo/gan", "--as-of", "#-1"), "there is no entry #-1"),
         (("annotate", "calo/gan@1", "auc=nan"), "finite"),
         (("annotate", "calo/gan@1", "auc=high"), "number"),
         (("save", "x", "nowhere.bin"), "does not exist"),
@@ -241,3 +245,32 @@ def test_a_warning_is_a_note_without_a_line_of_code(run, tmp_path: Path) -> None
     done = run("save", "old", "old.pkl")
     assert done.returncode == 0 and done.stderr.startswith("note: old@1: old.pkl is kept as bytes")
     assert "catalog import old.pkl" in done.stderr and ".py:" not in done.stderr
+
+
+def test_an_alias_of_another_version_stays(run) -> None:
+    assert run("save", "calo/gan", "weights.bin").returncode == 0
+    done = run("alias", "calo/gan@2", "best", "--remove")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "calo/gan@best is version 1, not 2" in done.stderr
+    assert run("alias", "calo/gan@1", "best", "--remove").returncode == 0
+
+
+def test_a_deleted_model_says_so(run) -> None:
+    run("delete", "calo/gan")
+    for arguments in (("show", "calo/gan"), ("list", "calo/gan"), ("download", "calo/gan", "out")):
+        done = run(*arguments)
+        assert "calo/gan is deleted" in done.stderr and "catalog restore calo/gan" in done.stderr, arguments
+
+
+def test_a_card_begins_with_the_version_that_a_bare_name_means(run) -> None:
+    run("save", "calo/gan", "weights.bin")
+    run("promote", "calo/gan@2", "archived")
+    assert 'load("calo/gan@1")' in run("card", "calo/gan", "--start").stdout
+    run("promote", "calo/gan@1", "archived")
+    assert 'load("calo/gan@2")' in run("card", "calo/gan", "--start").stdout
+
+
+def test_one_is_no_plural(run) -> None:
+    assert "1 version," in run("fsck").stdout
+    run("save", "calo/gan", "weights.bin")
+    assert "0 tensors equal" in run("compare", "calo/gan@1", "calo/gan@2").stdout

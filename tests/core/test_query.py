@@ -189,6 +189,9 @@ def test_an_unknown_field_offers_the_tags_and_metrics_that_are_called_so(memory:
         with pytest.raises(InvalidQuery) as caught:
             memory.search(text)
         assert sorted(str(caught.value.hint)) == sorted(f"did you mean {offered}?"), text
+    memory.save("calo/shower", {"w": np.zeros(2)}, description="a calibration net")
+    assert memory.search("calib").notes == ("no version has the word 'calib'; calib* finds what begins so",)
+    assert memory.search("net zebra*").notes == ("no version has a word that begins with 'zebra'",)
     notes = memory.search("metrics.acu > 0.9 and has(tags.taem)").notes
     assert notes == ("no version has metrics.acu; did you mean auc?", "no version has tags.taem; did you mean team?")
 

@@ -144,3 +144,29 @@ def test_a_graph_that_changes_while_it_is_prepared_is_refused(
     with pytest.raises(SerializationError, match="was changed after its example ran"):
         catalog.save("m", path, example={"x": X})
     assert len(catalog.models()) == 0
+
+
+def test_what_a_file_holds_is_described_as_the_live_object_was(catalog: Catalog, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    linear = pytest.importorskip("sklearn.linear_model")
+    model = linear.LogisticRegression(C=0.5).fit(np.arange(8.0).reshape(4, 2), [0, 1, 0, 1])
+    for name, obj in (("arrays", {"w": X}), ("tensors", {"w": torch.ones(2, 3)}), ("estimator", model)):
+        first = catalog.save(name, obj)
+        (file,) = catalog.download(first, tmp_path / name).iterdir()
+        second = catalog.save(name, file)
+        assert second.summary["parameters"] == first.summary["parameters"] > 0
+        told = {difference.name for difference in catalog.compare(first, second).differences}
+        if name != "tensors":  # such a file does not say whose they were
+            assert not told & {"framework", "algorithm", "parameters"}
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(2, 3)}, tmp_path / "hub.safetensors", metadata={"format": "pt"})
+    assert catalog.save("hub", tmp_path / "hub.safetensors").summary["framework"] == "torch"
+
+
+def test_a_broken_safetensors_file_is_not_published(catalog: Catalog, tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"x" * 100)
+    with pytest.raises(SerializationError, match="w.safetensors cannot be loaded: not a safetensors file"):
+        catalog.save("m", file)
+    assert not catalog.models()

@@ -192,7 +192,8 @@ class Registry:
         handled = sorted({module for spec in self.serializers.values() for module in spec.handles})
         raise MissingPlugin(
             f"no serializer takes a {type(obj).__module__}.{type(obj).__qualname__}",
-            hint=f"installed ones take objects of {', '.join(handled)}; a Path publishes files as they are",
+            hint=f"installed ones take objects of {', '.join(handled)}; serializer=… names one that takes it all the "
+            f"same ({', '.join(sorted(self.serializers))}); a Path publishes files as they are",
         )
 
     def serializer_for_suffix(self, files: Iterable[str]) -> str | None:

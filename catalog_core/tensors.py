@@ -121,7 +121,10 @@ def plan(tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[
         if name == "__metadata__":
             raise SerializationError("safetensors keeps the name '__metadata__' for itself", hint="rename the tensor")
         if dtype not in NAMES:
-            raise SerializationError(f"tensor {name!r}: safetensors has no dtype {dtype!r}")
+            raise SerializationError(
+                f"tensor {name!r}: safetensors has no dtype {dtype!r}",
+                hint=f"convert it, say with astype; it has {', '.join(NAMES)}",
+            )
     ordered = sorted(tensors, key=lambda item: (-NAMES[item[1]][1], item[0]))
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     at, spans = 0, []
@@ -213,7 +216,12 @@ def to_array(name: str, value: Any) -> Any:
     try:
         return check_array(name, np.asarray(value))
     except TypeError as exc:  # keys of JAX
-        raise SerializationError(f"{name!r} is no array of numbers: {exc}", hint="jax.random.key_data(key)") from exc
+        raise SerializationError(
+            f"{name!r} is no array of numbers: {exc}",
+            hint="serializer='pytree' keeps keys of JAX, else jax.random.key_data(key)",
+        ) from exc
+    except RuntimeError as exc:  # a buffer of JAX that was donated or deleted
+        raise SerializationError(f"{name!r} cannot be read: {exc}", hint="a copy that was taken before") from exc
 
 
 def check_array(name: str, value: Any) -> Any:
@@ -423,11 +431,51 @@ def fill(target: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         raise SerializationError(
             f"the stored tensors do not fit: {'; '.join(problems[:5])}", hint="nothing was changed"
         )
+    first = _overlapping(target)
+    before = {key: target[key].detach().clone() if is_torch(target[key]) else target[key].copy() for key in first}
+    for key in first:
+        _put(key, target[key], values[key])
+    wrong = [key for key in first if bytes(memory_of(target[key])) != bytes(memory_of(values[key]))]
+    if wrong:
+        for key in first:
+            _put(key, target[key], before[key])
+        raise SerializationError(
+            f"{wrong[0]} and another live tensor lie in one memory, and what is stored of them differs",
+            hint="nothing was changed",
+        )
     for key, value in values.items():
-        live = target[key]
-        if is_torch(live):
-            live.detach().copy_(value)
-        elif is_torch(value):
-            live[...] = numpy_view(memory_of(value), Entry(key, dtype_of(value), tuple(value.shape), 0, 0))
-        else:
-            live[...] = value
+        if key not in before:
+            _put(key, target[key], value)
+
+
+def _put(key: str, live: Any, value: Any) -> None:
+    if is_torch(live):
+        live.detach().copy_(value)
+    elif is_torch(value):
+        live[...] = numpy_view(memory_of(value), Entry(key, dtype_of(value), tuple(value.shape), 0, 0))
+    else:
+        live[...] = value
+
+
+def _overlapping(target: Mapping[str, Any]) -> list[str]:
+    """The live arrays whose memory may overlap that of another one; of those that are one array, the first."""
+    spans: dict[Any, tuple[str, int, int, str]] = {}
+    for key, live in target.items():
+        mark = identity(live)
+        if mark is None or mark in spans:
+            continue
+        torch = is_torch(live)
+        size = live.element_size() if torch else live.itemsize
+        steps = [step * size for step in live.stride()] if torch else live.strides
+        reach = [(count - 1) * step for count, step in zip(live.shape, steps, strict=True)]
+        at = live.data_ptr() if torch else live.__array_interface__["data"][0]
+        low, high = at + sum(r for r in reach if r < 0), at + sum(r for r in reach if r > 0) + size
+        spans[mark] = (str(live.device) if torch else "cpu", low, high, key)
+    found: dict[str, None] = {}
+    widest: tuple[str, int, int, str] = ("", 0, 0, "")
+    for span in sorted(spans.values()):
+        if span[0] == widest[0] and span[1] < widest[2]:
+            found |= {widest[3]: None, span[3]: None}
+        if span[0] != widest[0] or span[2] > widest[2]:
+            widest = span
+    return list(found)

@@ -19,6 +19,7 @@ from catalog_numpy import tree
 
 STRUCTURE = "structure.json"
 MAX_STRUCTURE = 64 << 20
+_METHODS = {"fry": "threefry2x32", "urbg": "unsafe_rbg"}  # of random keys, by the short names in their dtypes
 
 
 def jax_module() -> Any:
@@ -40,7 +41,9 @@ class PytreeSerializer:
         """Write a tree of arrays and plain values: what Python has for it, dataclasses, and nodes that JAX knows."""
         arrays, structure = tree.flatten(obj)
         if not arrays:
-            raise SerializationError(f"a {type(obj).__name__} holds no arrays")
+            raise SerializationError(
+                f"a {type(obj).__name__} holds no arrays", hint="publish its variables, parameters or state"
+            )
         if any(tensors.is_torch(value) for value in arrays.values()):
             raise SerializationError(
                 "a tree of torch tensors is written by 'safetensors'", hint="a dictionary of tensors"
@@ -49,7 +52,12 @@ class PytreeSerializer:
         static = [text for text in _statics(structure) if text]
         if static:
             callers.warn(f"not stored, since they hold no numbers: {', '.join(static)[:200]}")
-        meta: dict[str, Any] = {"arrays": "jax" if any(tree.is_jax(leaf) for _, leaf in tree.leaves(obj)) else "numpy"}
+        live = dict(tree.leaves(obj))
+        meta: dict[str, Any] = {"arrays": "jax" if any(map(tree.is_jax, live.values())) else "numpy"}
+        if meta["arrays"] == "jax":
+            numpy = sorted(name for name, leaf in live.items() if not tree.is_jax(leaf))
+            keys = {name: _method_of(name, leaf) for name, leaf in live.items() if tree.is_key(leaf)}
+            meta |= ({"numpy": numpy} if numpy else {}) | ({"keys": keys} if keys else {})
         shared = tensors.write(arrays, directory)
         if shared:
             meta["shared"] = shared
@@ -71,19 +79,15 @@ class PytreeSerializer:
             raise BackendError(f"NumPy arrays cannot be on {device!r}", hint="as_='jax'", backend="pytree")
         copy = bool(options.get("copy"))
         values = tensors.read(reader, tensors.numpy_maker(copy and jax is None), writable=False)
+        notes = _notes(reader.meta, values)
         if into is not None:
-            live = dict(tree.leaves(into))
-            if not live:
-                raise SerializationError(f"a {type(into).__name__} holds no arrays to fill")
-            return filling.fill(
-                into, live, values, lambda chosen: tensors.fill({key: live[key] for key in chosen}, chosen),
-                **filling.options_of(options),
-            )  # fmt: skip
+            return _filled(into, values, options)
         if like is not None:
-            return _alike(jax, like, values, device, filling.options_of(options))
+            return _alike(jax, like, values, notes[1], device, filling.options_of(options))
         if jax is not None:
             place = _place(jax, device)
-            values = {name: _to_jax(jax, name, value, place) for name, value in values.items()}
+            numpy, keys = ((), notes[1]) if options.get("as_") else notes
+            values = {n: v if n in numpy else _to_jax(jax, n, v, place, keys.get(n)) for n, v in values.items()}
         return tree.restore(structure, values, bool(options.get("trust")))
 
     def describe(self, obj: Any) -> Description:
@@ -136,14 +140,39 @@ def _statics(node: Any) -> list[str]:
     return [t for item in node for t in _statics(item)] if isinstance(node, list) else []
 
 
-def _to_jax(jax: Any, name: str, value: Any, place: Any) -> Any:
+def _method_of(name: str, key: Any) -> str:
+    """What makes random numbers of a key, by the name that JAX has for it. Raises `SerializationError`."""
+    method = jax_module().random.key_impl(key)
+    if not isinstance(method, str):
+        raise SerializationError(f"{name!r} is a random key of an unknown method", hint="jax.random.key_data(key)")
+    return method
+
+
+def _notes(meta: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, str]]:
+    """The arrays of a JAX tree that were NumPy's, and the random keys with their methods: a stranger may have written
+    it. Raises `SerializationError`."""
+    numpy, keys = meta.get("numpy", []), meta.get("keys", {})
+    good = isinstance(numpy, list) and isinstance(keys, dict) and all(isinstance(name, str) for name in numpy)
+    if not good or not {*numpy, *keys} <= values.keys() or not all(isinstance(text, str) for text in keys.values()):
+        raise SerializationError("what the manifest says of this component cannot be read")
+    return numpy, keys
+
+
+def _to_jax(jax: Any, name: str, value: Any, place: Any, method: str | None = None) -> Any:
     made = jax.device_put(value, place)
     if made.dtype != value.dtype:
         raise SerializationError(
             f"{name!r} is stored as {value.dtype.name}, and JAX makes {made.dtype.name} of it",
             hint='jax.config.update("jax_enable_x64", True), or as_="numpy"',
         )
-    return made
+    if method is None:
+        return made
+    try:
+        return jax.random.wrap_key_data(made, impl=method)
+    except (TypeError, ValueError) as exc:
+        raise SerializationError(
+            f"{name!r} is no random key of {method[:60]!r} for JAX: {exc}", hint='as_="numpy" gives its numbers'
+        ) from exc
 
 
 def _place(jax: Any, device: str | None) -> Any:
@@ -151,42 +180,104 @@ def _place(jax: Any, device: str | None) -> Any:
     try:
         return jax.devices("gpu" if kind == "cuda" else kind)[int(number or 0)] if device else None
     except (RuntimeError, ValueError, IndexError) as exc:
-        raise BackendError(f"JAX has no device {device!r}: {exc}", hint="device='cpu'", backend="pytree") from exc
+        there = dict.fromkeys([*jax.devices(), *jax.devices("cpu")])
+        named = [f"{'cuda' if d.platform in ('gpu', 'cuda') else d.platform}:{d.id}" for d in there]
+        why = "" if isinstance(exc, IndexError) else f": {' '.join(str(exc).split())[:200]}"
+        raise BackendError(
+            f"JAX has no device {device!r}{why}", hint=f"devices here: {', '.join(named)}", backend="pytree"
+        ) from exc
 
 
-def _alike(jax: Any, live: Any, values: Mapping[str, Any], device: str | None, options: Mapping[str, Any]) -> Any:
-    """A tree like `live` with the stored arrays in the places of its own; with `partial`, a `Filled` that holds it."""
-    places: dict[int, str] = {}
-    wanted: dict[str, Any] = {}
+def _filled(into: Any, values: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Fill the NumPy arrays of a live tree in place. Raises `SerializationError`: nothing was changed."""
+    live, again = dict(tree.leaves(into)), dict(tree.leaves(into))
+    if not live:
+        raise SerializationError(f"a {type(into).__name__} holds no arrays to fill")
+    name = next((name for name, leaf in live.items() if tree.is_jax(leaf)), None)
+    if name is not None:
+        raise SerializationError(
+            f"{name!r} is an array of JAX, which cannot be changed in place", hint="like=tree gives a new tree"
+        )
+    name = next((name for name, leaf in live.items() if not _is_one(leaf, again[name])), None)
+    if name is not None:
+        raise SerializationError(
+            f"{name!r} is made anew each time that the live object is asked for it, so that nothing can be filled in",
+            hint="like=tree gives a new tree",
+        )
+    return filling.fill(
+        into, live, values, lambda chosen: tensors.fill({key: live[key] for key in chosen}, chosen),
+        **filling.options_of(options),
+    )  # fmt: skip
+
+
+def _is_one(one: Any, two: Any) -> bool:
+    return one is two or not one.size or tensors.identity(one) == tensors.identity(two)
+
+
+def _alike(
+    jax: Any, live: Any, values: Mapping[str, Any], methods: Mapping[str, str], device: str | None,
+    options: Mapping[str, Any],
+) -> Any:  # fmt: skip
+    """A tree like `live` with the stored arrays in the places of its own; with `partial`, a `Filled` that holds it.
+    What the new tree holds is compared with what was stored."""
+    found, kind = jax.tree_util.tree_flatten_with_path(live)
+    leaves = [(tree.name_of(path), leaf) for path, leaf in found]
+    wanted = {n: leaf for n, leaf in leaves if tree.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)}
+    hidden = next((name for name, _ in tree.leaves(live) if name not in wanted), None)
+    if hidden is not None:
+        raise SerializationError(
+            f"{hidden!r} is inside of an object that JAX does not look into",
+            hint="register its class: jax.tree_util.register_dataclass, for one",
+        )
     chosen: dict[str, Any] = {}
-    for name, leaf in tree.leaves(live):
-        wanted[name] = np.asarray(leaf)
-        places.setdefault(id(leaf), name)
+    method_of = {id(values[name]): method for name, method in methods.items()}  # `rename` gives them other names
 
     def problems(target: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name in target:
-            old, new = (f"{v.dtype.name}{list(v.shape)}" for v in (stored[name], target[name]))
+        wrong: dict[str, str] = {}
+        first: dict[int, str] = {}
+        for name, leaf in target.items():
+            old, new = _kind(stored[name], method_of.get(id(stored[name]))), _kind(leaf, None)
+            other = first.setdefault(id(leaf), name)
             if old != new:
-                found[name] = f"{name} is {old}, in the live object {new}"
-        for name, leaf in tree.leaves(live):
-            first = places[id(leaf)]
-            if first != name and name in stored and first in stored and not _same(stored[first], stored[name]):
-                found[name] = f"{first!r} and {name!r} are one array in the live object, and two that are stored"
-        return found
+                wrong[name] = f"{name} is {old}, in the live object {new}"
+            elif not _same(stored[other], stored[name]):
+                wrong[name] = f"{other!r} and {name!r} are one array in the live object, and two that are stored"
+        return wrong
 
     done = filling.fill(None, wanted, values, chosen.update, problems=problems, what="arrays", **options)
     place = _place(jax, device)
 
-    def made(leaf: Any) -> Any:
-        name = places.get(id(leaf))
-        if name is None or name not in chosen:
+    def made(name: str, leaf: Any) -> Any:
+        if name not in chosen:
             return leaf
-        return _to_jax(jax, name, chosen[name], place) if tree.is_jax(leaf) else np.array(chosen[name])
+        plain = tree.is_array(leaf) and not tree.is_jax(leaf)
+        return (
+            np.array(chosen[name])
+            if plain
+            else _to_jax(jax, name, chosen[name], place, method_of.get(id(chosen[name])))
+        )
 
-    result = jax.tree_util.tree_map(made, live)
+    result = jax.tree_util.tree_unflatten(kind, [made(name, leaf) for name, leaf in leaves])
+    given = dict(tree.leaves(result))
+    for name, value in chosen.items():
+        if name not in given or not _same(tree.numbers_of(given[name]), value):
+            raise SerializationError(f"the class of the live object makes another array of what is stored as {name!r}")
     return result if done is None else attrs.evolve(done, into=result)
 
 
+def _kind(value: Any, method: str | None) -> str:
+    """Dtype and shape of an array, for people; of random keys (`method`: of what is stored) their method."""
+    if method is not None:
+        return f"random keys of {method}{list(value.shape[:-1])}"
+    if not str(value.dtype).startswith("key<"):
+        return f"{value.dtype.name}{list(value.shape)}"
+    told = str(value.dtype)[4:-1]  # of a ShapeDtypeStruct JAX tells no more
+    live = jax_module().random.key_impl(value) if tree.is_jax(value) else _METHODS.get(told, told)
+    return f"random keys of {live}{list(value.shape)}"
+
+
 def _same(one: Any, two: Any) -> bool:
-    return bool(np.array_equal(one.reshape(-1).view(np.uint8), two.reshape(-1).view(np.uint8)))
+    if (one.dtype, one.shape) != (two.dtype, two.shape):
+        return False
+    one, two = (np.ascontiguousarray(value).reshape(-1).view(np.uint8) for value in (one, two))
+    return bool(np.array_equal(one, two))

@@ -87,9 +87,29 @@ def _registered(value: Any) -> list[tuple[Any, Any]] | None:
         return None  # a leaf
     result = []
     for (key,), child in leaves:
-        names = [getattr(key, name) for name in ("key", "idx", "name") if hasattr(key, name)]
-        result.append((names[0] if names else str(key), child))
+        result.append((_key_of(key), child))
     return result
+
+
+def _key_of(step: Any) -> Any:
+    """The key of one step of a path of JAX."""
+    return next((getattr(step, name) for name in ("key", "idx", "name") if hasattr(step, name)), str(step))
+
+
+def name_of(path: Any) -> str:
+    """The name that an array has which is at a path of JAX."""
+    return "/".join(segment(_key_of(step)) for step in path) or "value"
+
+
+def is_key(value: Any) -> bool:
+    """Whether `value` is an array of random keys of JAX (`jax.random.key`)."""
+    jax = sys.modules.get("jax")
+    return is_jax(value) and jax is not None and bool(jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key))
+
+
+def numbers_of(value: Any) -> Any:
+    """An array as numbers: of random keys their data."""
+    return np.asarray(sys.modules["jax"].random.key_data(value)) if is_key(value) else np.asarray(value)
 
 
 def flatten(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -122,7 +142,7 @@ def _key(key: Any) -> Any:
 
 def _leaf(value: Any, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
     if is_array(value):
-        arrays[name] = to_array(name, value)
+        arrays[name] = to_array(name, numbers_of(value) if is_key(value) else value)
         return {"array": name}
     if value is None or type(value) in (bool, str):
         return {"value": value}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from catalog_ads.folder import ArtifactFolder
     from catalog_core.draft import Draft
     from catalog_core.handles import Version
+    from catalog_core.records import Manifest
 
 SCHEMAS = {schema.INPUT: f"ads/{schema.INPUT}", schema.OUTPUT: f"ads/{schema.OUTPUT}"}  # file → attachment
 log = logging.getLogger("catalog_core")
@@ -142,9 +143,10 @@ class Described:
             )
         return told
 
-    def _know(self, described: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> None:
-        """Fill the taxonomy with what the serializers found."""
-        main = taxonomy.main_of(described)
+    def _know(self, manifest: Manifest, hyperparameters: Mapping[str, Any]) -> None:
+        """Fill the taxonomy with what the serializers found; nothing of a folder with code, which ADS does not know."""
+        main = taxonomy.main_of(manifest)
+        main = {} if main.get("framework") == "generic" else main
         values = {
             "Framework": taxonomy.framework_of(main["framework"]) if main else None,
             "FrameworkVersion": main.get("framework_version") or None,
@@ -189,7 +191,7 @@ class Described:
 
     def _take_from(self, version: Version) -> None:
         """What a version says: taxonomy, provenance, and the metadata that were attached to it."""
-        self._know(version.manifest.description, version.params)
+        self._know(version.manifest, version.params)
         self.metadata_taxonomy["UseCaseType"].value = version.taxonomy.get("use_case")
         self.metadata_provenance = ModelProvenanceMetadata.of(version.manifest.provenance, self.artifact_dir)
         if taxonomy.ATTACHMENT in version.attachments:

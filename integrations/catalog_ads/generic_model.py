@@ -18,7 +18,18 @@ from catalog_ads import reader, runtime, schema, summary, taxonomy
 from catalog_ads.describing import SCHEMAS, Described
 from catalog_ads.elsewhere import never
 from catalog_ads.folder import ArtifactFolder
-from catalog_ads.payload import as_graph, collected, keepable, main_file, own_files, place_of, sample, slug, tags_of
+from catalog_ads.payload import (
+    as_graph,
+    collected,
+    keepable,
+    main_file,
+    own_files,
+    place_of,
+    sample,
+    slug,
+    tags_of,
+    told_of,
+)
 from catalog_ads.properties import ModelProperties
 from catalog_ads.provenance import ModelProvenanceMetadata
 from catalog_ads.published import Published
@@ -147,6 +158,7 @@ class GenericModel(Described, Runs, Published):
         if X_sample is not None:
             self._about["example"] = sample(X_sample)
         if as_onnx or self._as_onnx:
+            self._about["provenance"]["ads"]["estimator"] = told_of(self.catalog, self._components)
             self._components, self._about["example"] = as_graph(self.catalog, self._components, X_sample)
         if use_case_type is not None:
             self.metadata_taxonomy["UseCaseType"].value = use_case_type
@@ -165,7 +177,11 @@ class GenericModel(Described, Runs, Published):
         told = {key: getattr(given, key) for key in (*runtime.INFERENCE, *runtime.TRAINING) if hasattr(given, key)}
         trained_by = given.training_id or os.environ.get("JOB_RUN_OCID") or os.environ.get("NB_SESSION_OCID")
         told["training_id"] = trained_by
-        provenance["ads"] = {"runtime": runtime.with_slugs({key: value for key, value in told.items() if value})}
+        told = runtime.with_slugs({key: value for key, value in told.items() if value})
+        packs = {key: value for key, value in told.items() if "_env" in key or "_python" in key}
+        provenance["ads"] = {"runtime": told}
+        if self.ignore_conda_error:  # it runs in a container: ADS writes no pack, and so its own checks of one fail
+            provenance["ads"] = {"runtime": {k: v for k, v in told.items() if k not in packs}, "no_pack": packs}
         if given.training_script_path is not None:
             provenance["script"] = Path(given.training_script_path).name
         if trained_by:
@@ -210,9 +226,9 @@ class GenericModel(Described, Runs, Published):
         """Describe what is staged, and write its artifact."""
         assert self._draft is not None
         main = next((found for found in self._draft.described.values() if found.framework), Description())
-        self._know(self._draft.manifest.description, dict(main.hyperparameters))
+        self._know(self._draft.manifest, dict(main.hyperparameters))
         self.metadata_provenance = ModelProvenanceMetadata.of(self._draft.manifest.provenance, self.artifact_dir)
-        self._summary.done(summary.RUNTIME, summary.SERIALIZED, summary.DESCRIBED)
+        self._summary.done(summary.RUNTIME, summary.DESCRIBED, *(() if self._own_code else (summary.SERIALIZED,)))
         self._summary.available(summary.VERIFIED, summary.PUBLISHED)
         replace = overwrite or self._own_code or self.model_id is not None
         if not self._artifact.write(self._draft, reader.plain_params(main.hyperparameters), replace):
@@ -384,9 +400,7 @@ class GenericModel(Described, Runs, Published):
         model._written(force_overwrite or source.resolve() == model._artifact.path.resolve())
         model.model_file_name = model_file_name or main_file(model._draft)
         model.estimator = model._loaded(model._draft.artifact)
-        for detail in summary.PREPARED:
-            if not (detail == summary.SCORE and model._artifact.why_not):
-                model._summary.set(detail, summary.NOT_APPLICABLE)
+        model._summary.from_artifact(bool(options.get("reload", False)), without_score=bool(model._artifact.why_not))
         return model
 
     @classmethod
@@ -422,8 +436,7 @@ class GenericModel(Described, Runs, Published):
         if download_artifact:
             model._try_download(version, force_overwrite)
         model.model_file_name = model_file_name or main_file(version)
-        model._summary.done(summary.SERIALIZED, summary.PUBLISHED)
-        model._summary.available(summary.CALLED)
+        model._summary.from_catalog(download_artifact, ignore_conda_error, without_score=bool(model._artifact.why_not))
         return model
 
     @classmethod

@@ -171,6 +171,18 @@ def own_files(folder: Path, target: Path) -> None:
         shutil.copyfile(path, place)
 
 
+def told_of(catalog: Catalog, components: Mapping[str, Any]) -> dict[str, str]:
+    """Framework, version and class of the one component, as its serializer knows them, for what is exported of it."""
+    if len(components) != 1:
+        return {}
+    (obj,) = components.values()
+    registry = catalog.repository.registry
+    about = registry.serializer(registry.find_serializer(obj).name).describe(obj)
+    return {
+        "framework": about.framework, "framework_version": about.framework_version, "algorithm": about.algorithm
+    }  # fmt: skip
+
+
 def as_graph(catalog: Catalog, components: Mapping[str, Any], data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The one component as an ONNX graph, and its example. Raises `InvalidInput` without a sample or for several
     components, and what `catalog_onnx.export.to_onnx` raises."""

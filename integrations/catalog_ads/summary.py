@@ -56,6 +56,33 @@ class Summary:
         if action is not None:
             self._actions[detail] = action
 
+    def from_artifact(self, reload: bool, *, without_score: bool) -> None:
+        """The words that ADS has for a model from an artifact: it calls verify and save not available, though they
+        are."""
+        self._not_prepared(without_score)
+        if reload:
+            self.set(DESCRIBED, AVAILABLE, "Call .populate_metadata() to populate metadata.")
+        for detail in (VERIFIED, INTROSPECTED, PUBLISHED):
+            self.set(detail, NOT_AVAILABLE)
+
+    def from_catalog(self, here: bool, ignore_conda_error: bool, *, without_score: bool) -> None:
+        """The words that ADS has for a saved model, with its artifact `here` or without."""
+        self._not_prepared(without_score)
+        self.set(PUBLISHED, NOT_AVAILABLE)
+        if not here:
+            for detail in (VERIFIED, INTROSPECTED, PUBLISHED):
+                self.set(detail, NOT_APPLICABLE)
+            self.set(VERIFIED, action="Local artifact is not available. Call .download_artifact().")
+            return
+        self.set(DESCRIBED, DONE)
+        self.set(VERIFIED, AVAILABLE)
+        self.set(INTROSPECTED, NOT_AVAILABLE if ignore_conda_error else AVAILABLE)
+
+    def _not_prepared(self, without_score: bool) -> None:
+        for detail in PREPARED:
+            if not (detail == SCORE and without_score):
+                self.set(detail, NOT_APPLICABLE)
+
     @property
     def df(self) -> Any:
         """The table with a row for each detail, unindexed, as ADS's `SummaryStatus.df`."""

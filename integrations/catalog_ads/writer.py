@@ -254,6 +254,9 @@ def _runtime(manifest: Manifest) -> dict[str, str]:
         "inference_python_version": ".".join(str(manifest.environment.get("python", "")).split(".")[:2]),
         "training_python_version": str(manifest.environment.get("python", "")),
     }
+    ads = manifest.provenance.get("ads")
+    if isinstance(ads, Mapping) and "no_pack" in ads:
+        found = {}
     for group in ("imported", "ads"):
         told = manifest.provenance.get(group)
         known = told.get("runtime") if isinstance(told, Mapping) else None

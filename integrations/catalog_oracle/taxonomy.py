@@ -16,6 +16,7 @@ import attrs
 from catalog_core import redact
 from catalog_core.about import ORACLE_USE_CASES as USE_CASES
 from catalog_core.errors import InvalidInput
+from catalog_core.records import Manifest
 from catalog_core.values import word
 
 Style = Literal["ads", "oci"]
@@ -119,8 +120,14 @@ def use_case_of(name: str) -> str:
     return name if name in USE_CASES else "other"
 
 
-def main_of(described: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What a manifest says of its first component that a framework made, else of a folder with code; else nothing."""
+def main_of(manifest: Manifest) -> Mapping[str, Any]:
+    """What a manifest says of the estimator that it was exported from, else of its first component that a framework
+    made, else of a folder with code; else nothing."""
+    ads = manifest.provenance.get("ads")
+    estimator = ads.get("estimator") if isinstance(ads, Mapping) else None
+    if isinstance(estimator, Mapping):
+        return estimator
+    described: Mapping[str, Mapping[str, Any]] = manifest.description
     made = [about for about in described.values() if about.get("framework")]
     return min(made, key=lambda about: bool(about["framework"] == "generic"), default={})
 
@@ -128,7 +135,7 @@ def main_of(described: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
 def facts_of(version: Any, checks: Mapping[str, Any] | None = None) -> Facts:
     """The facts of a version (`catalog_core.handles.Version`): taxonomy, what its serializers found, metrics, tags, and
     the custom metadata that the classes of ADS attached. `checks` are results, as `introspection.as_ads` gives them."""
-    described = main_of(version.manifest.description)
+    described = main_of(version.manifest)
     told = {key: str(described[key]) for key in ("framework", "framework_version", "algorithm") if described.get(key)}
     custom = {key: Item(key, word(value), "", "Other") for key, value in version.tags.items()}
     if ATTACHMENT in version.attachments:

@@ -105,7 +105,7 @@ def describe(
     manifest, summary = version.manifest, version.summary
     provenance, environment = redact.tree(manifest.provenance), manifest.environment
     git: Mapping[str, Any] = provenance.get("git") or {}
-    main = main_of(manifest.description)
+    main = main_of(manifest)
     framework = str(summary.get("framework") or main.get("framework") or "")
     reference = f"{version.catalog.name}:{version.ref}"
     command = provenance.get("command") or []

@@ -224,3 +224,56 @@ def test_pandas_is_asked_for_on_use_only(monkeypatch: pytest.MonkeyPatch, catalo
         assert caught.value.hint == "pip install pandas"
     with pytest.raises(MissingPlugin):
         frame([], ["a"])
+
+
+def words(model: Any) -> list[str]:
+    return list(model.summary_status().reset_index()["Status"])
+
+
+def test_the_words_of_a_saved_model_are_those_of_ads(catalog: Catalog, tmp_path: Path) -> None:
+    """As `ads/model/generic_model.py` of 2.16.1 sets them in `from_model_catalog` and `from_model_artifact`."""
+    estimator, table, labels = fitted()
+    model = SklearnModel(estimator, tmp_path / "out", catalog=catalog, name="m")
+    model.prepare("oci://packs@space/one", "3.11", X_sample=table, y_sample=labels)
+    path = model.artifact_dir
+    reference = model.save()
+    skipped = ["Not Applicable"] * 3
+    for options, wanted in (
+        ({}, [*skipped, "Done", "Available", "Available", "Not Available"]),
+        ({"ignore_conda_error": True}, [*skipped, "Done", "Available", "Not Available", "Not Available"]),
+        ({"download_artifact": False}, ["Not Applicable"] * 7),
+    ):
+        again = SklearnModel.from_model_catalog(
+            reference, artifact_dir=tmp_path / str(len(options) + len(str(options))), catalog=catalog, **options
+        )
+        assert words(again) == ["Done", *wanted, "UNKNOWN", "Not Available"]
+        assert again.algorithm == "LogisticRegression"
+    read = SklearnModel.from_model_artifact(
+        path, artifact_dir=tmp_path / "read", catalog=catalog, name="r", reload=True
+    )
+    assert words(read) == ["Done", *skipped, "Available", *["Not Available"] * 3, "UNKNOWN", "Not Available"]
+
+
+def test_without_conda_no_pack_is_written_and_what_was_said_is_kept(catalog: Catalog, tmp_path: Path) -> None:
+    estimator, table, _ = fitted()
+    model = SklearnModel(estimator, tmp_path / "out", catalog=catalog, name="m")
+    model.prepare("oci://packs@space/one", "3.11", X_sample=table, ignore_conda_error=True)
+    results = dict(zip(model.introspect()["Test key"], model.introspect()["Result"], strict=True))
+    assert (results["runtime_env_path"], results["runtime_env_python"]) == ("Failed", "Failed")
+    told = catalog.version(model.save()).manifest.provenance["ads"]
+    assert told["no_pack"] == {"inference_conda_env": "oci://packs@space/one", "inference_python_version": "3.11"}
+    assert "inference_conda_env" not in told["runtime"]
+
+
+def test_a_graph_keeps_the_name_of_its_estimator(catalog: Catalog, tmp_path: Path) -> None:
+    pytest.importorskip("skl2onnx")
+    from catalog_oracle.taxonomy import main_of
+
+    estimator, table, _ = fitted()
+    model = SklearnModel(estimator, tmp_path / "out", catalog=catalog, name="m")
+    model.prepare(as_onnx=True, X_sample=table.to_numpy("f4"))
+    assert (model.framework, model.algorithm) == ("scikit-learn", "LogisticRegression")
+    version = catalog.version(model.save())
+    assert main_of(version.manifest)["algorithm"] == "LogisticRegression"
+    again = SklearnModel.from_model_catalog(version.ref, artifact_dir=tmp_path / "again", catalog=catalog)
+    assert again.algorithm == "LogisticRegression"

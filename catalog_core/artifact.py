@@ -6,7 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -151,6 +151,12 @@ class StoredArtifact:
         serializer = self.registry.serializer(self.find(component).serializer)
         with running(component, method):
             return fit(values, list(serializer.inputs(obj, method) or ()))
+
+    def in_order(self, component: str, obj: Any, names: Sequence[str]) -> Sequence[str] | None:
+        """See `interfaces.runtime.Artifact.in_order`."""
+        serializer = self.registry.serializer(self.find(component).serializer)
+        ordered: Sequence[str] | None = serializer.in_order(obj, names) if hasattr(serializer, "in_order") else None
+        return ordered
 
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self, "catalog.artifact(reference)")

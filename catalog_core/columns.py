@@ -6,7 +6,7 @@ What is stored of them are bytes and where each text ends: `text|KEY`, `ends|KEY
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from catalog_core.errors import InvalidInput, MissingPlugin
@@ -88,26 +88,60 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def spread(point: EntryPoint, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def spread(
+    point: EntryPoint, inputs: Mapping[str, Any], in_order: Callable[[Sequence[str]], Sequence[str] | None]
+) -> dict[str, Any]:
     """The inputs of an entry point, of which one may be a data frame: its columns where it takes columns, else its
-    numbers. Texts and categories become arrays of the dtype that the entry point tells."""
+    numbers, its columns brought `in_order`. Lists, texts and categories become arrays of the dtype that the entry point
+    tells, and columns of numbers too where that loses nothing: pandas makes its own choice of dtypes."""
     import numpy as np
 
     found: dict[str, Any] = {}
     known = {spec.name: spec for spec in point.inputs}
     for name, value in inputs.items():
-        if is_frame(value):
-            given = columns(value)
-            found.update(given if name not in known or set(given) & set(known) else {name: value.to_numpy()})
-        else:
+        if not is_frame(value):
             found[name] = value
+        elif name not in known or set(value.columns) & set(known):
+            found.update({key: _widened(column, known.get(key)) for key, column in columns(value).items()})
+        else:
+            names = [str(column) for column in value.columns]
+            table = value[list(in_order(names) or names)] if names == list(value.columns) else value
+            found[name] = _widened(table.to_numpy(), known[name])
     for name, value in found.items():
         spec = known.get(name)
         if spec is not None and spec.dtype == STRING and dtype_of(np.asarray(value)) == STRING:
             found[name] = np.asarray(value, object)
         elif spec is not None and spec.dtype == CATEGORY and not hasattr(value, "categories"):
             found[name] = _categorical(value, spec)
+        elif spec is not None and isinstance(value, (list, tuple, int, float)):
+            found[name] = _of_numbers(value, spec)
     return found
+
+
+def _widened(value: Any, spec: TensorSpec | None) -> Any:
+    """Numbers in the dtype that is asked for, where NumPy has it and each of them is kept."""
+    import numpy as np
+
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if spec is None or kind not in ("b", "i", "u", "f") or not hasattr(np, spec.dtype):
+        return value
+    return value.astype(spec.dtype) if np.can_cast(value.dtype, spec.dtype, "safe") else value
+
+
+def _of_numbers(value: Any, spec: TensorSpec) -> Any:
+    """Python's numbers as an array of the dtype that is asked for; as it was given where it is none, or where a
+    fraction would be lost."""
+    import numpy as np
+
+    try:
+        array = np.asarray(value)
+        wanted = np.dtype(spec.dtype)
+    except (TypeError, ValueError):
+        return value
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and wanted.kind != "f"):
+        return value
+    cast = array.astype(wanted)
+    return cast if wanted.kind == "f" or np.array_equal(cast, array) else value
 
 
 def _categorical(value: Any, spec: TensorSpec) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from catalog_core.columns import columns, is_frame, unpacked
+from catalog_core.columns import Columns, columns, is_frame, unpacked
 from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
 from catalog_core.records import EntryPoint, TensorSpec
@@ -20,9 +20,10 @@ Names = Callable[[str], list[str]]  # the inputs of a step; none where they are 
 
 
 def by_entry(
-    example: Any, entries: Mapping[str, Steps], names: Names
+    example: Any, entries: Mapping[str, Steps], names: Names, columns_of: Callable[[str, list[str]], bool]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The inputs that all entry points share, and those of one alone."""
+    """The inputs that all entry points share, and those of one alone. `columns_of` says whether a step was fitted on a
+    data frame of these columns: then arrays of such names are its columns."""
     if example is None:
         return {}, {}
     if isinstance(example, Mapping) and _names_entries(example, entries, names):
@@ -31,9 +32,9 @@ def by_entry(
             if name not in entries:
                 hint = nearest(str(name), entries) or f"entry points: {', '.join(entries)}"
                 raise InvalidInput(f"the example is by entry point, and {name!r} is none", hint=hint)
-            own[name] = _named(given, {name: entries[name]}, names)
+            own[name] = _named(given, {name: entries[name]}, names, columns_of)
         return {}, own
-    return _named(example, entries, names), {}
+    return _named(example, entries, names, columns_of), {}
 
 
 def _names_entries(example: Mapping[Any, Any], entries: Mapping[str, Steps], names: Names) -> bool:
@@ -49,13 +50,19 @@ def _names_entries(example: Mapping[Any, Any], entries: Mapping[str, Steps], nam
     return all(inputs and not set(inputs) & set(example) for inputs in taken)
 
 
-def _named(example: Any, entries: Mapping[str, Steps], names: Names) -> dict[str, Any]:
+def _named(
+    example: Any, entries: Mapping[str, Steps], names: Names, columns_of: Callable[[str, list[str]], bool]
+) -> dict[str, Any]:
     """The arrays of an example by name; those by position under the names of the first entry point's inputs."""
     frame = next(iter(example.values())) if isinstance(example, Mapping) and len(example) == 1 else example
     if is_frame(frame):
         return columns(frame)
     if isinstance(example, Mapping):
         named = _arrays({str(key): value for key, value in example.items()})
+        table = {name: value if hasattr(value, "dtype") else _column(value) for name, value in named.items()}
+        flat = all(len(value.shape) == 1 for value in table.values())
+        if entries and flat and columns_of(next(iter(entries.values()))[0], list(named)):
+            return Columns(table)
         _check_names(named, entries, names)
         return named
     several = isinstance(example, tuple) or (isinstance(example, list) and any(hasattr(v, "shape") for v in example))
@@ -91,6 +98,12 @@ def _arrays(example: dict[str, Any]) -> dict[str, Any]:
                 'one name take example={"entry point": {"input": array}, …}',
             )
     return {name: _texts(name, value) for name, value in example.items()}
+
+
+def _column(value: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(value)
 
 
 def _texts(name: str, value: Any) -> Any:

@@ -83,6 +83,16 @@ class LiveObjects:
             raise SerializationError(f"component {component!r}: {exc.message}", hint=hint) from exc
         return names
 
+    def takes_columns(self, step: str, names: Sequence[str]) -> bool:
+        """Whether a step was fitted on a data frame of these columns."""
+        component, _ = step_of(step)
+        if not hasattr(self.serializers.get(component), "in_order"):
+            return False
+        try:
+            return self.serializers[component].in_order(self.objects[component], names) is not None
+        except InvalidInput:
+            return False
+
     @contextmanager
     def as_it_was(self, component: str) -> Iterator[None]:
         """Whatever runs in here, the object is after it as it was before it first ran."""
@@ -231,7 +241,7 @@ def rehearse(
     An entry point that the example does not name gets what an earlier one gave, where it runs on that: so a
     discriminator is run on what the generator made. One that nobody `asked` for is left out if it does not run."""
     found = Rehearsal(entries)
-    found.shared, found.own = by_entry(example, entries, objects.names)
+    found.shared, found.own = by_entry(example, entries, objects.names, objects.takes_columns)
     fed = list(found.own)
     for name, steps in entries.items():
         wanted, *_ = [objects.names(step) for step in steps]

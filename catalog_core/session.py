@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 
 import attrs
 
-from catalog_core.columns import Columns, dtype_of, spread
+from catalog_core.columns import Columns, dtype_of, is_frame, spread
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, InvalidName, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import check_component, nearest
@@ -54,7 +54,9 @@ def check_inputs(entry: EntryPoint, inputs: Mapping[str, Any]) -> None:
     """Hold inputs against the entry point: names, dtypes, shapes. Raises `InvalidInput`: tensor, expected, got."""
     known = {spec.name: spec for spec in entry.inputs}
     for name in known.keys() - inputs.keys():
-        raise InvalidInput(f"{entry.name} needs the input {name!r}", hint=f"inputs: {', '.join(known)}")
+        table = len(known) > 1 and all(len(spec.shape) == 1 for spec in entry.inputs)
+        way = f"; a data frame, or {name}=…" if table else ""
+        raise InvalidInput(f"{entry.name} needs the input {name!r}", hint=f"inputs: {', '.join(known)}{way}")
     for name in inputs.keys() - known.keys():
         raise InvalidInput(
             f"{entry.name} has no input {name!r}", hint=nearest(name, known) or f"inputs: {', '.join(known)}"
@@ -68,7 +70,8 @@ def check_inputs(entry: EntryPoint, inputs: Mapping[str, Any]) -> None:
 def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) -> None:
     """Hold one tensor against its specification; named free axes must agree among the tensors of a call (`axes`)."""
     if not hasattr(value, "shape"):
-        raise InvalidInput(f"{what} is a {type(value).__name__}; expected an array of {_shown(spec)}")
+        way = f'np.array(…, "{spec.dtype}")' if not isinstance(value, (str, bytes, type(None))) else None
+        raise InvalidInput(f"{what} is a {type(value).__name__}; expected an array of {_shown(spec)}", hint=way)
     dtype, shape = dtype_of(value), tuple(value.shape)
     good = dtype == spec.dtype and len(shape) == len(spec.shape)
     for size, wanted in zip(shape, spec.shape, strict=False):
@@ -78,7 +81,8 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
             good = good and size == wanted
     if not good:
         bound = "".join(f", {axis} = {size}" for axis, size in axes.items() if axis in spec.shape)
-        raise InvalidInput(f"{what}: expected {_shown(spec)}{bound}, got {dtype}{list(shape)}")
+        way = f'array.astype("{spec.dtype}") if that loses nothing' if dtype != spec.dtype else None
+        raise InvalidInput(f"{what}: expected {_shown(spec)}{bound}, got {dtype}{list(shape)}", hint=way)
 
 
 def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
@@ -117,6 +121,8 @@ def bind(point: EntryPoint, values: Sequence[Any], inputs: Mapping[str, Any]) ->
     """The inputs of a call by name, as Python binds arguments: none is dropped, none is given twice. Raises
     `InvalidInput`."""
     names = [spec.name for spec in point.inputs]
+    if len(values) == 1 and isinstance(values[0], Mapping) and not inputs:  # no input is one
+        return {str(name): value for name, value in values[0].items()}
     if values and not names:
         raise InvalidInput(
             f"{point.name} takes its inputs by name: it was saved without an example, which would tell their order",
@@ -161,8 +167,10 @@ class Session:
                 f"there is no entry point {entry!r}",
                 hint=nearest(entry, names) or (f"it has {', '.join(names)}" if names else "none was declared"),
             )
+        inputs = self._by_name(point, inputs)
         if point.inputs:
-            inputs = spread(point, inputs)
+            first, _ = step_of(point.steps[0])
+            inputs = spread(point, inputs, lambda names: self._artifact.in_order(first, self._object(first), names))
             check_inputs(point, inputs)
         values: Mapping[str, Any] = inputs
         with choosing(point.skipped) if point.skipped else nullcontext():
@@ -170,8 +178,23 @@ class Session:
                 values = self._step(*step_of(step), values, first=number == 0)
         return values
 
+    @staticmethod
+    def _by_name(point: EntryPoint, inputs: Any) -> Mapping[str, Any]:
+        names = [spec.name for spec in point.inputs]
+        if is_frame(inputs):
+            return {names[0] if len(names) == 1 else "": inputs}
+        if not isinstance(inputs, Mapping):
+            raise InvalidInput(
+                f"the inputs of {point.name} are arrays by name, not a {type(inputs).__name__}",
+                hint=f"run({point.name!r}, {{{(names or ['input'])[0]!r}: array}}), or session.{point.name}(array)",
+            )
+        return inputs
+
+    def _object(self, component: str) -> Any:
+        return self._artifact.component(component, None if self.device == "cpu" else self.device, **self._options)
+
     def _step(self, component: str, method: str, values: Mapping[str, Any], *, first: bool) -> Mapping[str, Any]:
-        obj = self._artifact.component(component, None if self.device == "cpu" else self.device, **self._options)
+        obj = self._object(component)
         if not first:
             values = self._artifact.fit(component, obj, method, values)
         return self._artifact.call(component, obj, method, values)
@@ -179,7 +202,9 @@ class Session:
     def __getattr__(self, name: str) -> Any:
         point = self.__dict__.get("entry_points", {}).get(name)
         if point is None:
-            raise AttributeError(f"this session has no entry point {name!r}")
+            have = list(self.__dict__.get("entry_points", {}))
+            hint = nearest(name, have) or f"it has {', '.join(have) or 'none'}"
+            raise AttributeError(f"this session has no entry point {name!r} ({hint})")
 
         def run(*values: Any, **inputs: Any) -> Any:
             outputs = self.run(name, bind(point, values, inputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from catalog_core.interfaces.serializer import Reader
@@ -22,6 +22,10 @@ class Artifact(Protocol):
 
     def fit(self, component: str, obj: Any, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The outputs of one step as the inputs of the next: by name where names agree, else by position."""
+
+    def in_order(self, component: str, obj: Any, names: Sequence[str]) -> Sequence[str] | None:
+        """The columns of a data frame in the order in which a loaded component takes them; None where it does not know
+        their names. Raises `InvalidInput`."""
 
     def reader(self, component: Component) -> Reader:
         """The files of a component, for a check that looks at bytes."""

@@ -133,5 +133,8 @@ class Serializer(Protocol):
         `snapshot(obj)` may be there too: what a `snapshots.Snapshot` holds of the object before it is run. Without it
         the catalog looks into the object by itself. The object is put back after each run and after `save`.
 
+        `in_order(obj, names)` is there where objects take data frames: the columns `names` in the order in which the
+        object takes them, None where it does not know names. It raises `InvalidInput` for a missing or unknown one.
+
         Where the user names a component and no method, the catalog asks for `SerializerSpec.default_method`, or, where
         objects of one format differ in what they do, for what `default_method(obj)` of the serializer says."""

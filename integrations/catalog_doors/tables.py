@@ -17,7 +17,7 @@ from catalog_doors.look import small
 def read(found: Found, path: Path | None, kinds: Mapping[str, str], name: str = "model") -> bool:
     """Let the version have the table of a JSON file (by columns and rows) as its example; without a file, zeros and
     empty texts by `kinds`, the types of the columns. False where it is no table, or one of numbers that an array can
-    hold as well; then the object is no graph, and nothing was done."""
+    hold as well, for an object that knows no columns; then nothing was done."""
     if "entry_points" not in found.about or name not in found.objects:
         return False
     obj = found.objects[name]
@@ -28,7 +28,7 @@ def read(found: Found, path: Path | None, kinds: Mapping[str, str], name: str = 
             return False
         if graph:
             found.about["example"] = _fed(obj, table)
-        elif any(str(value.dtype) == "object" for value in table.values()):
+        elif any(str(value.dtype) == "object" for value in table.values()) or _fitted_on(obj) == set(table):
             found.about["example"] = frame_of(table)
         else:
             return False
@@ -40,6 +40,11 @@ def read(found: Found, path: Path | None, kinds: Mapping[str, str], name: str = 
         found.about["baseline"] = {}  # zeros are no statistics
         found.notes.append("its example is of zeros and empty texts, by the signature")
     return True
+
+
+def _fitted_on(obj: Any) -> set[str]:
+    """The columns of the data frame that an estimator was fitted on; none of another object."""
+    return {str(name) for name in getattr(obj, "feature_names_in_", ())}
 
 
 def _table(path: Path, kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -139,10 +140,25 @@ class SklearnSerializer:
             raise SerializationError(f"a {type(obj).__name__} has no method {method!r}", hint=hint)
         return ["X"]
 
+    def in_order(self, obj: Any, names: Sequence[str]) -> list[str] | None:
+        """The columns of a data frame in the order in which the object was fitted on them; None where it was fitted on
+        arrays. Raises `InvalidInput` where one is missing, or is none of them."""
+        fitted = _fitted_columns(obj)
+        if fitted is None:
+            return None
+        given = {_as_lightgbm(name) if _is_lightgbm(obj) else name: name for name in names}
+        odd = [name for name in fitted if name not in given] or [name for name in given if name not in fitted]
+        if odd:
+            raise InvalidInput(
+                f"it was fitted on the columns {', '.join(fitted)}"[:300] + f", and these are {', '.join(names)}"[:300],
+                hint=f"{odd[0]!r} is {'missing' if odd[0] in fitted else 'none of them'}",
+            )
+        return [given[name] for name in fitted]
+
     def call(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run a method on `X`. Classes that are no numbers come out as `index`, their place in `classes_`."""
         self.inputs(obj, method)
-        rows = _rows(obj, np.asarray(inputs["X"])) if set(inputs) == {"X"} else _frame(obj, method, inputs)
+        rows = _rows(obj, np.asarray(inputs["X"])) if set(inputs) == {"X"} else self._frame(obj, method, inputs)
         result = getattr(obj, method)(rows)
         parts = result if isinstance(result, (list, tuple)) else [result]
         arrays = [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in parts]
@@ -151,6 +167,19 @@ class SklearnSerializer:
         if any(array.dtype.hasobject or array.dtype.kind in "US" for array in arrays):
             raise SerializationError(f"{method} gives no numbers")
         return {"output": arrays[0]} if len(arrays) == 1 else {f"output_{n}": array for n, array in enumerate(arrays)}
+
+    def _frame(self, obj: Any, method: str, inputs: Mapping[str, Any]) -> Any:
+        """The data frame of columns, in the order in which the object was fitted on them."""
+        try:
+            names = self.in_order(obj, list(inputs)) or list(inputs)
+        except InvalidInput as exc:
+            raise InvalidInput(f"{method} takes X, or columns: {exc.message}", hint=exc.hint) from exc
+        frame = frame_of({name: inputs[name] for name in names})
+        if _is(obj, "xgboost", "Booster"):
+            import xgboost
+
+            return xgboost.DMatrix(frame, enable_categorical=True)
+        return frame
 
     def measure(self, obj: Any, method: str, trial: Trial) -> Signature:
         """Found by running; the rows are free."""
@@ -193,22 +222,27 @@ def _places(obj: Any, labels: np.ndarray) -> np.ndarray:
     return places.reshape(labels.shape)
 
 
-def _frame(obj: Any, method: str, inputs: Mapping[str, Any]) -> Any:
-    """The data frame of columns, in the order in which the object was fitted on them."""
-    fitted = obj.feature_names if _is(obj, "xgboost", "Booster") else getattr(obj, "feature_names_in_", None)
-    names = list(inputs) if fitted is None else [str(name) for name in fitted]
-    missing = [name for name in names if name not in inputs]
-    if missing:
-        raise InvalidInput(
-            f"{method} takes X, or the columns {', '.join(names)}"[:300] + f", not {', '.join(inputs)}"[:300],
-            hint=f"{missing[0]!r} is missing",
-        )
-    frame = frame_of({name: inputs[name] for name in names})
+def _fitted_columns(obj: Any) -> list[str] | None:
+    """The names of the columns that an object was fitted on; None of arrays, which have no names."""
     if _is(obj, "xgboost", "Booster"):
-        import xgboost
+        names = obj.feature_names
+    elif _is(obj, "lightgbm", "Booster"):
+        names = obj.feature_name()
+    else:
+        names = getattr(obj, "feature_names_in_", None)
+    told = None if names is None else [str(name) for name in names]
+    if told and _is_lightgbm(obj) and told == [f"Column_{at}" for at in range(len(told))]:  # it calls arrays so
+        return None
+    return told
 
-        return xgboost.DMatrix(frame, enable_categorical=True)
-    return frame
+
+def _is_lightgbm(obj: Any) -> bool:
+    return type(obj).__module__.partition(".")[0] == "lightgbm"
+
+
+def _as_lightgbm(name: str) -> str:
+    """The name that LightGBM gives a column: it writes no blanks."""
+    return re.sub(r"\s", "_", name)
 
 
 def _of_columns(trial: Trial) -> Signature:

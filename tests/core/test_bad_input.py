@@ -253,7 +253,7 @@ def test_a_bad_text_is_refused_wherever_it_comes(catalog: Catalog, text: str) ->
 
 @pytest.mark.parametrize("moment", ["yesterday", "#", "#x", "#-1x", "#99999999999999999999", "2026-13-01", "\0", ""])
 def test_a_moment_that_is_none_is_refused(catalog: Catalog, shell: Callable[..., tuple[int, str]], moment: str) -> None:
-    with pytest.raises(CatalogError, match="not a time|there is no entry"):
+    with pytest.raises(CatalogError, match=r"not a time|there is no entry"):
         catalog.as_of("calo/gan", moment)
     one_line(*shell("show", "calo/gan", "--as-of", moment))
 

@@ -88,6 +88,19 @@ def test_a_table_with_texts_is_an_example(catalog: Catalog, tmp_path: Path, kept
         assert np.array_equal(session.predict(TABLE), model.predict(TABLE))
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["example", "signature only"])
+def test_columns_of_numbers_keep_their_names_and_their_order(catalog: Catalog, tmp_path: Path, kept: bool) -> None:
+    data = TABLE[["area", "rooms"]]
+    model = LogisticRegression().fit(data, Y)
+    rows = json.dumps(data.head(3).to_dict("split", index=False)) if kept else None
+    columns = f"[{COLUMNS.partition(', {')[2].join(['{', ''])}"
+    folder = mlflow(tmp_path / "m", model, rows, fn="predict", kind="dataframe", inputs=columns)
+    (version,) = catalog.import_(folder, "m")
+    assert [spec.name for spec in version.manifest.entry_points[0].inputs] == ["area", "rooms"]
+    with catalog.session(version) as session:
+        assert np.array_equal(session.predict(data[["rooms", "area"]]), model.predict(data))
+
+
 def added(number: float) -> bytes:
     """A graph that adds a number."""
     spec = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2]) for name in "xy"]

@@ -149,3 +149,77 @@ def test_a_column_that_is_neither_numbers_nor_text_is_named(catalog: Catalog) ->
     model = pipeline(data)
     with pytest.raises(InvalidInput, match="column 'when' is datetime64"):
         catalog.save("m", model, example=data.assign(when=pd.Timestamp("2026-01-01")))
+
+
+def fitted(kind: str, data: Any, labels: Any) -> Any:
+    if kind == "pipeline":
+        return Pipeline([("scale", StandardScaler()), ("clf", LogisticRegression())]).fit(data, labels)
+    if kind == "texts as labels":
+        return LogisticRegression().fit(data, np.where(labels, "signal", "background"))
+    if kind.startswith("lightgbm"):
+        lightgbm = pytest.importorskip("lightgbm")
+        model = lightgbm.LGBMClassifier(n_estimators=3, min_child_samples=2, verbose=-1).fit(data, labels)
+        return model.booster_ if kind.endswith("booster") else model
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(n_estimators=3).fit(data, labels)
+    return model.get_booster() if kind.endswith("booster") else model
+
+
+KINDS = ["pipeline", "texts as labels", "lightgbm", "lightgbm booster", "xgboost", "xgboost booster"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("example", ["frame", "array", "arrays by column"])
+def test_the_order_of_columns_changes_no_answer(kind: str, example: str, catalog: Catalog) -> None:
+    """What is given as a data frame is held against the names that the model was fitted on, also where its example was
+    an array. LightGBM knows `n hits` as `n_hits`."""
+    data = frame()[["pt", "hits"]].rename(columns={"hits": "n hits"}).assign(eta=DRAW.random(50) * 9)
+    model = fitted(kind, data, data["pt"] * 9 > data["eta"])
+    given = {"frame": data[:3], "array": data[:3].to_numpy(), "arrays by column": {n: data[n][:3] for n in data}}
+    session = catalog.save("m", model, example=given[example], verify=True).session()
+    expected = np.asarray(session.predict(data))
+    assert len(np.unique(expected)) > 1
+    assert np.array_equal(session.predict(data[["eta", "n hits", "pt"]]), expected)
+    assert np.array_equal(session.run("predict", data[["eta", "n hits", "pt"]])[next(iter(outputs(session)))], expected)
+    if example != "array":
+        assert np.array_equal(session.predict({name: data[name].tolist() for name in data}), expected)
+    for wrong in (data.rename(columns={"pt": "p_t"}), data.assign(more=1.0), data[["pt", "eta"]]):
+        with pytest.raises(InvalidInput, match=r"'pt'|'more'|'n hits'|'n_hits'"):
+            session.predict(wrong)
+
+
+def outputs(session: Any) -> list[str]:
+    return [spec.name for spec in session.entry_points["predict"].outputs]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.endswith("booster")])
+def test_columns_go_to_an_artifact_of_ads_and_back(kind: str, catalog: Catalog, tmp_path: Path) -> None:
+    data = frame()[["pt", "hits"]].rename(columns={"hits": "n hits"})
+    model = fitted(kind, data, data["pt"] > 0.5)
+    version = catalog.save("m", model, example=data[:3])
+    (back,) = catalog.import_(catalog.export(version, tmp_path / "ads", format="ads"), "back")
+    assert back.manifest.entry_points[0].inputs == version.manifest.entry_points[0].inputs
+    assert np.array_equal(back.session().predict(data), version.session().predict(data))
+
+
+def test_columns_of_other_numbers_fit_where_each_is_kept(catalog: Catalog) -> None:
+    """pandas makes floats of whole numbers as soon as one is missing."""
+    data = frame()[["pt", "hits"]].astype({"hits": "float64"})
+    model = LogisticRegression().fit(data, data["pt"] > 0.5)
+    session = catalog.save("m", model, example=data[:3]).session()
+    whole = data.astype({"hits": "int32"})
+    assert np.array_equal(session.predict(whole), model.predict(data))
+    given = {"pt": [0.5, 1], "hits": [1, 2]}
+    assert np.array_equal(session.predict(**given), session.predict(given))
+    with pytest.raises(InvalidInput, match="hits"):
+        session.predict(pt=[0.5], hits=["many"])
+
+
+@pytest.mark.parametrize("inputs", ["x", [1.0], None, np.zeros((2, 2)), 3])
+def test_inputs_that_have_no_names_are_refused_with_the_way(inputs: Any, catalog: Catalog) -> None:
+    data = frame()[["pt", "hits"]]
+    session = catalog.save("m", LogisticRegression().fit(data, data["pt"] > 0.5), example=data[:3]).session()
+    with pytest.raises(InvalidInput, match=r"arrays by name.*session\.predict"):
+        session.run("predict", inputs)
+    with pytest.raises(AttributeError, match="it has predict"):
+        _ = session.forward

@@ -167,6 +167,6 @@ def test_what_a_file_holds_is_described_as_the_live_object_was(catalog: Catalog,
 def test_a_broken_safetensors_file_is_not_published(catalog: Catalog, tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"x" * 100)
-    with pytest.raises(SerializationError, match="w.safetensors cannot be loaded: not a safetensors file"):
+    with pytest.raises(SerializationError, match=r"w\.safetensors cannot be loaded: not a safetensors file"):
         catalog.save("m", file)
     assert not catalog.models()

@@ -12,10 +12,11 @@ from catalog_core import state
 from catalog_core.errors import (
     CatalogError,
     InvalidInput,
+    InvalidName,
     NotFound,
 )
-from catalog_core.handles import Model, Version, version_published
-from catalog_core.names import Reference, check_alias, check_name, nearest, parse_reference
+from catalog_core.handles import Model, Version, restorable, version_published
+from catalog_core.names import Reference, check_alias, check_name, counted, nearest, parse_reference
 from catalog_core.page import Page
 from catalog_core.values import FLAGS, check_flags, check_limit, check_seconds, refuse_pickle
 
@@ -227,22 +228,45 @@ class Catalog:
     def model(self, name: str, *, deleted: bool = False) -> Model:
         """The model called `name`. Raises `NotFound` with the nearest names."""
         check_flags(deleted=deleted)
-        check_name(name)
         self.repository.refresh()
+        self._check_model(name)
         row = state.model_named(self.repository.index, name)
         if row is None or (row.deleted and not deleted):
-            raise self._no_model(name, deleted=row is not None)
+            raise self._no_model(name)
         return Model(self, row)
 
-    def _no_model(self, name: str, *, deleted: bool = False) -> NotFound:
-        if deleted:
+    def _check_model(self, name: str) -> None:
+        """Raise `InvalidName` for what may not name a model; for the reference of a version, which one is meant."""
+        try:
+            check_name(name)
+        except InvalidName:
+            if not isinstance(name, str) or not any(mark in name for mark in ":#"):
+                raise
+            found = parse_reference(name)
+            if found.catalog not in (None, self.name):
+                raise self._of_another(found) from None
+            told = f"{name} names a version, and a model is meant here" if found.selector else f"{name} is a reference"
+            raise InvalidInput(told, hint=f"the model is {found.name}") from None
+
+    def _no_model(self, name: str) -> NotFound:
+        found = state.model_named(self.repository.index, name)
+        if found is not None and found.deleted:
             return NotFound(f"{name} is deleted", hint=f"catalog restore {name}", reference=name)
         names = state.model_names(self.repository.index)
+        above, _, end = name.rpartition("/")
+        spelt = f"did you mean {above}@{counted(end)}?" if above in names and counted(end) else nearest(name, names)
         return NotFound(
             f"there is no model {name!r} in {self.name}",
-            hint=nearest(name, names) or ("it is empty" if not names else "catalog list shows all"),
+            hint=spelt or ("it is empty" if not names else "catalog list shows all"),
             reference=name,
         )
+
+    def _of_another(self, ref: Reference) -> InvalidInput:
+        """The error for a reference into another catalog, which may be one with `:` in place of `@`."""
+        hint = f"Catalog.open({ref.catalog!r})"
+        if ref.selector is None and state.model_named(self.repository.index, str(ref.catalog)) is not None:
+            hint = f"did you mean {ref.catalog}@{ref.name}? Else: {hint}"
+        return InvalidInput(f"{ref} is in catalog {ref.catalog!r}, this is {self.name!r}", hint=hint)
 
     def models(self, *, limit: int = 100, after: str = "") -> Page[Model]:
         """Models by name, a page of at most `limit` (1 to a million), behind the name `after`."""
@@ -274,10 +298,7 @@ class Catalog:
                 hint=f"{parsed.without_component()}; load and download take a component",
             )
         if parsed.catalog is not None and parsed.catalog != self.name:
-            raise InvalidInput(
-                f"{ref} is in catalog {parsed.catalog!r}, this is {self.name!r}",
-                hint=f"Catalog.open({parsed.catalog!r})",
-            )
+            raise self._of_another(parsed)
         index = self.repository.index
         if parsed.alias is not None:
             row = state.version_called(index, parsed.name, parsed.alias)
@@ -324,17 +345,32 @@ class Catalog:
 
     def _no_version(self, ref: Reference, *, deleted: bool) -> NotFound:
         model = state.model_named(self.repository.index, ref.name)
-        if model is None:
+        if model is None or model.deleted:
             return self._no_model(ref.name)
         if deleted:
-            return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
+            return self._gone(ref)
         numbers = [str(v.number) for v in self.versions(ref.name)[:5]]
         aliases = list(self.model(ref.name).aliases)
         have = f"it has versions {', '.join(numbers) or 'none'}" + (
             f" and aliases {', '.join(aliases)}" if aliases else ""
         )
         close = nearest(ref.alias, aliases) if ref.alias else None
-        return NotFound(f"there is no {ref} in {self.name}", hint=close or have, reference=str(ref))
+        number = counted(ref.alias) if ref.alias else None
+        if number is not None and not close:
+            close = f"did you mean {ref.name}@{number}?"
+        gone = restorable(self.repository.index, ref.name)
+        return NotFound(
+            f"there is no {ref} in {self.name}", hint=close or (f"{have}; {gone}" if gone else have), reference=str(ref)
+        )
+
+    def _gone(self, ref: Reference) -> NotFound:
+        """The error for a version that is deleted: whether it comes back."""
+        row = state.version_numbered(self.repository.index, ref.name, ref.number) if ref.number else None
+        if row is not None and row.deleted == state.Deletion.COLLECTED:
+            return NotFound(
+                f"{ref} is deleted, and its bytes are gone: it was erased, or gc collected them", reference=str(ref)
+            )
+        return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
 
     def search(self, text: str = "", *, limit: int = 100, cursor: str | None = None) -> Page[Version]:
         """Versions that match a filter (`metrics.auc > 0.9 and tags.team = "cms"`) or, without any operator, a full

@@ -43,7 +43,7 @@ def version_published(catalog: Catalog, name: str, published: Published) -> Vers
     return version
 
 
-def _deleted(index: Index, name: str) -> str | None:
+def restorable(index: Index, name: str) -> str | None:
     """A hint that names the deleted versions of a model that can be restored, the newest first; None without any."""
     refs = [f"{name}@{number}" for number in state.restorable(index, name, limit=4)]
     if not refs:
@@ -345,7 +345,7 @@ class Version(Handle):
             self._check_standing(index)
             found = state.standing(index, self.model, self.number)
             if found is None or not found[2]:
-                raise InvalidInput(f"{self.ref} is not deleted", hint=_deleted(index, self.model))
+                raise InvalidInput(f"{self.ref} is not deleted", hint=restorable(index, self.model))
             return [self._event("version.restored")]
 
         self.catalog.repository.commit(events=restored)
@@ -531,7 +531,7 @@ class Model(Handle):
 
         def restored(index: Index) -> list[dict[str, Any]]:
             if not state.model_is_deleted(index, self.name):
-                raise InvalidInput(f"{self.name} is not deleted", hint=_deleted(index, self.name))
+                raise InvalidInput(f"{self.name} is not deleted", hint=restorable(index, self.name))
             return [event("model.restored", model=self.name)]
 
         self.catalog.repository.commit(events=restored)

@@ -186,22 +186,74 @@ class Reference:
         return f"{text}#{self.component}" if self.component else text
 
 
+_ELSEWHERE = re.compile(r"(models|runs|hf|mlflow-artifacts|wandb(-artifact)?|dvc):/", re.IGNORECASE)
+_COUNTED = re.compile(r"[vV]?([0-9]{1,15})(\.0)?\Z")  # how others write the number of a version
+
+
+def counted(text: str) -> int | None:
+    """The number of a version that other registries write as `v3` or `3.0`; None for another text. Versions count
+    from 1 here: the first of those that count from 0 is 1 too."""
+    found = _COUNTED.match(text)
+    return max(int(found[1]), 1) if found else None
+
+
+def _told_by_colon(name: str, rest: str) -> str | None:
+    """What `name:rest` means where the colon stands before a version, as in other registries; None where `name` may be
+    a catalog and `rest` a model of it."""
+    number = counted(rest)
+    if number is not None:
+        return f"{name}@{number}"
+    if rest == "latest":
+        return name
+    return f"{name}@{rest}" if not _CATALOG.match(name) and "/" not in rest else None
+
+
+def _elsewhere(text: str) -> InvalidReference:
+    """The error for an address of another registry, or of a catalog: it says what is written here instead."""
+    scheme, _, rest = text.partition(":")
+    scheme, rest = scheme.lower(), rest.lstrip("/")
+    said = f"reference {_shown(text)} is "
+    if scheme == "models":
+        name, at, end = rest.partition("@")
+        if not at:
+            name, _, end = rest.partition("/") if rest.count("/") < 2 else rest.rpartition("/")
+        if not at and end.lower() in ("production", "staging", "archived", "none"):
+            stage = {"staging": "validated", "none": "registered"}.get(end.lower(), end.lower())
+            hint = f"a stage names no version; these are in it: catalog search 'name = {name} and stage = {stage}'"
+            return InvalidReference(f"{said}a stage of MLflow", hint=hint)
+        number = counted(end)
+        spelt = name if end in ("", "latest") else f"{name}@{end if number is None else number}"
+        return InvalidReference(f"{said}MLflow's form", hint=f"did you mean {spelt}?")
+    if scheme in ("runs", "mlflow-artifacts"):
+        return InvalidReference(
+            f"{said}a place in a tracking server of MLflow",
+            hint="catalog import FOLDER NAME publishes what MLflow wrote there; then it is NAME@N",
+        )
+    hub = re.match(r"(?:hf:/+|https?://(?:www\.)?huggingface\.co/)([^/@]+/[^/@]+)", text, re.IGNORECASE)
+    if hub:
+        return InvalidReference(
+            f"{said}a repository of the Hugging Face Hub",
+            hint=f"fetch its folder, then: catalog import FOLDER {hub[1]}; then it is {hub[1]}@N",
+        )
+    if "://" in text and not scheme.startswith("wandb"):
+        return InvalidReference(
+            f"reference {_shown(text)} contains a URL",
+            hint="open the catalog first: Catalog.open(url), then name@version",
+        )
+    return InvalidReference(
+        f"{said}an address of another registry",
+        hint="fetch its folder, then: catalog import FOLDER NAME; then it is NAME@N",
+    )
+
+
 def parse_reference(text: object) -> Reference:
     """Parse `[catalog:]name[@N | @alias | @sha256:hex≥12][#component]`. Raises `InvalidReference` or `InvalidName`."""
     if isinstance(text, Reference):
         return text
     if not isinstance(text, str) or not text:
         raise InvalidReference(f"a reference is text like 'calo/3dgan@7', not {_shown(text)}")
-    if "://" in text:
-        raise InvalidReference(
-            f"reference {_shown(text)} contains a URL",
-            hint="open the catalog first: Catalog.open(url), then name@version",
-        )
-    if text.startswith("models:/"):
-        name, _, rest = text.removeprefix("models:/").partition("@")
-        if not rest and "/" in name:
-            name, _, rest = name.rpartition("/")
-        raise InvalidReference(f"reference {_shown(text)} is MLflow's form", hint=f"did you mean {name}@{rest or 1}?")
+    if _ELSEWHERE.match(text) or "://" in text:
+        raise _elsewhere(text)
     body, hash_, component = text.partition("#")
     if hash_:
         check_component(component)
@@ -209,9 +261,9 @@ def parse_reference(text: object) -> Reference:
     catalog: str | None = None
     if ":" in body:
         catalog, _, body = body.partition(":")
-        if body.isdigit() or body == "latest":
-            target = catalog if body == "latest" else f"{catalog}@{body}"
-            raise InvalidReference(f"reference {_shown(text)} uses ':' for a version", hint=f"did you mean {target}?")
+        told = _told_by_colon(catalog, body)
+        if told is not None:
+            raise InvalidReference(f"reference {_shown(text)} uses ':' for a version", hint=f"did you mean {told}?")
         check_catalog(catalog)
     check_name(body)
     whole = Reference(body, catalog=catalog, component=component or None)

@@ -129,7 +129,7 @@ def text(value: Any, key: str = "") -> str:
     """A value for people: bytes with a unit, four significant digits, times (in UTC) to the minute; `key` says what it
     is."""
     if value is None or isinstance(value, bool):
-        return {None: "", True: "yes", False: "no"}[value]
+        return {None: "", True: "true", False: "false"}[value]
     if key in ("size", "new_bytes"):
         return size(value)
     if key == "parameters" and isinstance(value, int):
@@ -137,7 +137,8 @@ def text(value: Any, key: str = "") -> str:
     if key in ("created", "updated"):
         return str(value)[:16].replace("T", " ")
     if isinstance(value, float):
-        return f"{value:.4g}"
+        short = f"{value:.4g}"
+        return short if value.is_integer() or not short.lstrip("-").isdigit() else f"{value:.1f}"  # 1234.5 is not 1234
     if key == "checks" and all(isinstance(row, list) and len(row) == 4 for row in value):
         others = [
             f"{clean(str(row[0]))} {clean(str(row[1]))}: {clean(str(row[3]))}" for row in value if row[1] != "passed"

@@ -6,13 +6,14 @@ import importlib
 import io
 import json
 import os
+import shlex
 import sys
 import warnings
 from typing import Any
 
 import click
 
-from catalog_cli.group import Group
+from catalog_cli.group import Group, check_once
 
 # name → (module, one line of help); the help is here so that `catalog --help` imports no command
 COMMANDS = {
@@ -55,6 +56,10 @@ COMMANDS = {
 
 class _Lazy(Group):
     """Knows its commands by name; imports the one that is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        check_once(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *sorted(set(self._strangers()) - set(COMMANDS))]
@@ -111,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
         if isinstance(exc, click.NoSuchOption):
-            exc = _pointed(exc)
+            exc = _pointed(exc, given)
         if "--json" in given:
             usage = getattr(exc, "ctx", None)
             hint = usage.get_usage() if usage is not None else None
@@ -126,12 +131,14 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except CatalogError as exc:
+        from catalog_cli.words import hinted
+
         if "--json" in given:
-            _json_error(type(exc).__name__, exc.message, exc.hint)
+            _json_error(type(exc).__name__, exc.message, exc.hint and hinted(exc.hint))
         else:
             click.echo(f"error: {' '.join(exc.message.split())}", err=True)  # errors are clean
             if exc.hint:
-                click.echo(f"hint: {' '.join(exc.hint.split())}", err=True)
+                click.echo(f"hint: {hinted(' '.join(exc.hint.split()))}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -150,18 +157,23 @@ def main(arguments: list[str] | None = None) -> None:
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning is a line for people: where it stands in the code is nothing to them."""
     from catalog_cli.output import say
+    from catalog_cli.words import spoken
 
-    say(f"note: {' '.join(str(message).split())}", err=True)
+    say(f"note: {spoken(' '.join(str(message).split()))}", err=True)
 
 
-def _pointed(exc: click.NoSuchOption) -> click.UsageError:
-    """The error, which says of an option of the group that was given behind a command where it belongs."""
-    own = {name for param in group.params for name in param.opts}
+def _pointed(exc: click.NoSuchOption, given: list[str]) -> click.UsageError:
+    """The error, which says of an option of the group that was given behind a command how the line is to be written."""
+    from catalog_core import redact
+
+    own = {name: param for param in group.params if isinstance(param, click.Option) for name in param.opts}
     if exc.ctx is None or exc.ctx.parent is None or exc.option_name not in own:
         return exc
-    command = exc.ctx.command_path.removeprefix("catalog ")
+    at = next((n for n, word in enumerate(given) if word.split("=")[0] == exc.option_name), len(given))
+    takes = 1 if own[exc.option_name].is_flag or "=" in "".join(given[at : at + 1]) else 2
+    words = [redact.text(word) for word in (*given[at : at + takes], *given[:at], *given[at + takes :])]
     return click.UsageError(
-        f"{exc.option_name} stands behind the command. It goes before: catalog {exc.option_name} … {command}", exc.ctx
+        f"{exc.option_name} stands behind the command. It goes before: {shlex.join(['catalog', *words])}", exc.ctx
     )
 
 

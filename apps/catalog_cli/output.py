@@ -206,10 +206,7 @@ def parsed(catalog: Catalog, text: str) -> Reference:
     """A reference into this catalog. Raises `InvalidReference`, and `InvalidInput` where it names another one."""
     found = parse_reference(text)
     if found.catalog not in (None, catalog.name):
-        raise InvalidInput(
-            f"{text} is in catalog {found.catalog!r}, this is {catalog.name!r}",
-            hint=f"catalog --catalog {found.catalog} …",
-        )
+        catalog.model(text)  # says which catalog it is in, or that another mark was meant
     return found
 
 

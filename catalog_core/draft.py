@@ -280,8 +280,12 @@ class Draft:
         """The serializers that the user named, by component; behind the first, others that keep it as well."""
         if serializer is None:
             return {}
-        if isinstance(serializer, str):
-            return {name: [serializer] for name in self._objects}
+        if isinstance(serializer, (str, list, tuple)):
+            serializer = dict.fromkeys(self._objects, serializer)
+        if not isinstance(serializer, Mapping):
+            raise InvalidInput(
+                f"serializer= is a {type(serializer).__name__}", hint="a name, several, or either by component"
+            )
         chosen = {name: [kinds] if isinstance(kinds, str) else list(kinds) for name, kinds in serializer.items()}
         for name, kinds in chosen.items():
             if name not in self._objects:

@@ -12,6 +12,7 @@ from typing import Any
 from catalog_core.columns import Columns, columns, is_frame, unpacked
 from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
+from catalog_core.outputs import odd
 from catalog_core.records import EntryPoint, TensorSpec
 from catalog_core.shown import counted
 
@@ -89,6 +90,9 @@ def _check_names(named: Mapping[str, Any], entries: Mapping[str, Steps], names: 
 def _arrays(example: dict[str, Any]) -> dict[str, Any]:
     """The example, each of whose values is one array, or numbers that make one. Raises `InvalidInput`."""
     for name, value in example.items():
+        strange = odd(value)
+        if strange is not None:
+            raise InvalidInput(f"the example's {name!r} is {strange[0]}", hint=f"a dense array: {strange[1]}")
         parts = isinstance(value, (tuple, list)) and any(hasattr(part, "shape") for part in value)
         if value is None or parts or isinstance(value, (Mapping, str, bytes)):
             kind = type(value).__name__

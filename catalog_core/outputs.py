@@ -70,6 +70,34 @@ def fields_of(value: Any) -> dict[str, Any] | None:
     return None
 
 
+def odd(value: Any) -> tuple[str, str] | None:
+    """What a tensor is that is no dense array with data, and the way out; None for any other value. Of TensorFlow and
+    torch, neither of which is imported."""
+    kind = type(value)
+    roots = {base.__module__.partition(".")[0] for base in kind.__mro__}
+    if "tensorflow" in roots and kind.__name__ in ("RaggedTensor", "SparseTensor", "IndexedSlices"):
+        return f"a {kind.__name__}", "tf.sparse.to_dense" if kind.__name__ == "SparseTensor" else "its to_tensor()"
+    if "torch" not in roots or not hasattr(value, "is_quantized"):
+        return None
+    if value.is_nested:
+        return "a nested tensor", "to_padded_tensor(…), and the lengths as another tensor"
+    if hasattr(value, "materialize"):
+        return "a lazy tensor, which has no shape yet", "run the lazy module once"
+    if str(value.layout) != "torch.strided":
+        return f"sparse, or of another layout ({str(value.layout).removeprefix('torch.')})", "to_dense()"
+    if value.is_quantized:
+        return "quantized", "dequantize()"
+    if value.device.type == "meta":
+        return "without data (on the device meta)", "to_empty(device='cpu'), and fill it"
+    if hasattr(value, "__tensor_flatten__"):
+        return f"a {kind.__name__}, which is made of other tensors", "the tensor that it stands for"
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype in ("complex32", "float4_e2m1fn_x2") or dtype.startswith(("bits", "quint", "qint")):
+        other = "to(torch.complex64)" if dtype == "complex32" else "view(torch.uint8)"
+        return f"of the dtype {dtype}, which NumPy has no array for", other
+    return None
+
+
 def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping,
     the fields of a named tuple or dataclass. None is left out, and so is what `choosing` says. Raises `InvalidInput`
@@ -85,6 +113,11 @@ def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from by_name(value, f"{name or 'output'}_{number}")
     elif result is None or (not name and left_out("output")):
         return
+    elif (strange := odd(result)) is not None:
+        raise InvalidInput(
+            f"it gives {name or 'output'!r}, which is {strange[0]}",
+            hint=f"{strange[1]}; or leave it out: skip=[{name or 'output'!r}]",
+        )
     elif not hasattr(result, "shape") and not isinstance(result, (bool, int, float, complex)):
         raise InvalidInput(
             f"it gives a {type(result).__name__} as {name or 'output'}, which is no array",

@@ -14,7 +14,7 @@ from catalog_core.errors import BackendError, CatalogError, InvalidInput, Invali
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import check_component, nearest
 from catalog_core.outputs import by_name as by_name  # serializers know them as part of this
-from catalog_core.outputs import choosing
+from catalog_core.outputs import choosing, odd
 from catalog_core.outputs import fields_of as fields_of
 from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec, step_of
 from catalog_core.values import refuse_pickle
@@ -69,6 +69,9 @@ def check_inputs(entry: EntryPoint, inputs: Mapping[str, Any]) -> None:
 
 def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) -> None:
     """Hold one tensor against its specification; named free axes must agree among the tensors of a call (`axes`)."""
+    strange = odd(value)
+    if strange is not None:
+        raise InvalidInput(f"{what} is {strange[0]}; expected an array of {_shown(spec)}", hint=strange[1])
     if not hasattr(value, "shape"):
         way = f'np.array(…, "{spec.dtype}")' if not isinstance(value, (str, bytes, type(None))) else None
         raise InvalidInput(f"{what} is a {type(value).__name__}; expected an array of {_shown(spec)}", hint=way)

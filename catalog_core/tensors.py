@@ -17,6 +17,7 @@ from catalog_core.digests import canonical, parse
 from catalog_core.errors import BackendError, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader
 from catalog_core.names import nearest
+from catalog_core.outputs import odd
 
 FILE = "model.safetensors"
 MAX_HEADER = 100_000_000
@@ -114,17 +115,22 @@ def _entry(name: str, value: Any, start: int) -> Entry:
     return Entry(name, dtype, shape, start + low, start + high)
 
 
+def check_dtype(name: str, dtype: str) -> None:
+    """Raise `SerializationError` for a dtype that safetensors cannot hold."""
+    if dtype not in NAMES:
+        raise SerializationError(
+            f"tensor {name!r}: safetensors has no dtype {dtype!r}",
+            hint=f"convert it, say with astype; it has {', '.join(NAMES)}",
+        )
+
+
 def plan(tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]) -> tuple[bytes, Header]:
     """The header bytes for tensors (name, dtype, shape), and where each will lie: larger items first, then by name;
     the data begin at a multiple of 64 bytes. The same input gives the same bytes."""
     for name, dtype, _ in tensors:
         if name == "__metadata__":
             raise SerializationError("safetensors keeps the name '__metadata__' for itself", hint="rename the tensor")
-        if dtype not in NAMES:
-            raise SerializationError(
-                f"tensor {name!r}: safetensors has no dtype {dtype!r}",
-                hint=f"convert it, say with astype; it has {', '.join(NAMES)}",
-            )
+        check_dtype(name, dtype)
     ordered = sorted(tensors, key=lambda item: (-NAMES[item[1]][1], item[0]))
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     at, spans = 0, []
@@ -227,10 +233,9 @@ def to_array(name: str, value: Any) -> Any:
 def check_array(name: str, value: Any) -> Any:
     """`value`, if it is a dense array or tensor with data. Raises `SerializationError` with its name and the reason."""
     if is_torch(value):
-        if hasattr(value, "materialize"):
-            raise SerializationError(f"{name!r} has no shape yet", hint="run the lazy module once")
-        if value.layout != sys.modules["torch"].strided or value.is_quantized or value.device.type == "meta":
-            raise SerializationError(f"{name!r} is sparse, quantized or without data", hint="make it dense first")
+        strange = odd(value)
+        if strange is not None:
+            raise SerializationError(f"{name!r} is {strange[0]}", hint=strange[1])
     elif not hasattr(value, "__array_interface__"):
         raise SerializationError(f"{name!r} is a {type(value).__name__}, not an array or tensor")
     elif hasattr(value, "filled"):
@@ -243,8 +248,10 @@ def check_array(name: str, value: Any) -> Any:
 def memory_of(value: Any) -> Any:
     """The bytes of an array or tensor in C order, without a copy where it is contiguous and in this memory."""
     if is_torch(value):
-        flat = value.detach().resolve_conj().resolve_neg().contiguous().cpu()
-        return flat.reshape(-1).view(sys.modules["torch"].uint8).numpy() if flat.numel() else b""
+        flat = value.detach().resolve_conj().resolve_neg().contiguous().cpu().reshape(-1)
+        # torch calls one number contiguous whatever its stride is, and then takes no view of its bytes
+        flat = flat.as_strided((flat.numel(),), (1,))
+        return flat.view(sys.modules["torch"].uint8).numpy() if flat.numel() else b""
     import numpy as np
 
     array = np.ascontiguousarray(value)

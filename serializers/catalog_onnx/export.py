@@ -126,7 +126,7 @@ def _from_torch(obj: Any, example: Mapping[str, Any], method: str, axes: Axes) -
     modes = [(part, part.training) for part in obj.modules()]
     obj.eval()
     try:
-        with torch.no_grad(), quiet():
+        with torch.no_grad(), quiet("torch", "onnxscript"):
             outputs = [name for name, _ in by_name(obj(**given))]
             free = _tried(obj, given, axes)
             choices: list[Any] = [{name: dict.fromkeys(free[name], torch.export.Dim.AUTO) for name in given}]
@@ -205,7 +205,7 @@ def _from_tensorflow(obj: Any, example: Mapping[str, Any], axes: Axes) -> Any:
 
         return tf2onnx.convert.from_function(run, specs(open_axes), opset=OPSET)[0]
 
-    with quiet():
+    with quiet("tensorflow", "absl", "tf2onnx"):
         _called(obj, {name: tf.convert_to_tensor(array) for name, array in arrays.items()})  # builds what is not yet
         return _first([every, told, rows], convert)
 

@@ -16,6 +16,7 @@ import torch
 from torch.utils._pytree import tree_structure
 
 from catalog_core import callers, tensors
+from catalog_core import quiet as quietly
 from catalog_core.axes import measured
 from catalog_core.errors import CatalogError, InvalidInput, NotTrusted, SerializationError
 from catalog_core.filling import OPTIONS
@@ -97,7 +98,8 @@ class ExportedModule(torch.nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModule:
         made = self.__class__.__new__(self.__class__)
         memo[id(self)] = made
-        made.__dict__ = copy.deepcopy(self.__dict__, memo)
+        with quietly.quiet("torch"):  # torch warns of what it finds in its own graphs
+            made.__dict__ = copy.deepcopy(self.__dict__, memo)
         return made
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -301,7 +303,8 @@ class TorchSerializer:
                 for name, at in tracing.unrolled(module, example, made.shapes):
                     callers.warn(
                         f"{method} of {type(obj).__name__} is stored for {example[name].shape[at]} along axis {at} of "
-                        f"{name!r} only: its code takes other lengths, and torch.export writes each step out"
+                        f"{name!r} only: its code takes other lengths, and its graph does not (torch.export writes "
+                        "loops and recurrent layers out, step by step)"
                     )
                 return made
 
@@ -370,8 +373,13 @@ class TorchSerializer:
 
     @staticmethod
     def snapshot(obj: Any) -> Any:
-        """See `snapshot.snapshot`."""
-        return snapshot(_bare(obj)) if isinstance(obj, torch.nn.Module) else Snapshot(None)
+        """See `snapshot.snapshot`. What cannot be stored is refused before anything runs."""
+        if not isinstance(obj, torch.nn.Module):
+            return Snapshot(None)
+        for name, value in state_of(_bare(obj)).items():
+            if isinstance(value, torch.Tensor) and not torch.nn.parameter.is_lazy(value):
+                tensors.check_dtype(name, tensors.dtype_of(tensors.check_array(name, value)))
+        return snapshot(_bare(obj))
 
     def describe(self, obj: Any) -> Description:
         """Class, plain attributes, parameters and tensors."""

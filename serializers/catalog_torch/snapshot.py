@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from catalog_core.snapshots import Held, Snapshot, of_state, together
+from catalog_core.tensors import memory_of
 
 
 def snapshot(module: torch.nn.Module) -> Snapshot:
@@ -53,8 +54,9 @@ def _tensor(value: torch.Tensor, room: int) -> Held:
 
 
 def _data(value: torch.Tensor, room: int) -> Held:
-    size = value.numel() * value.element_size() if value.layout is torch.strided else 0
-    if value.layout is not torch.strided or value.device.type == "meta" or size > room:
+    plain = value.layout is torch.strided and not value.is_nested and not hasattr(value, "__tensor_flatten__")
+    size = value.numel() * value.element_size() if plain else 0
+    if not plain or value.device.type == "meta" or size > room:
         return Held(lambda: False, lambda: None)
     before = value.detach().clone()
 
@@ -75,8 +77,14 @@ def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Bit by bit where torch can tell; NaN is equal to NaN."""
     if left.dtype != right.dtype:
         return False
-    if torch.equal(left, right) or not (left.dtype.is_floating_point or left.dtype.is_complex):
-        return bool(torch.equal(left, right))
+    if left.is_quantized:
+        left, right = left.int_repr(), right.int_repr()
+    try:
+        same = bool(torch.equal(left, right))
+    except NotImplementedError:  # of bits, and of halves of complex numbers
+        return bytes(memory_of(left)) == bytes(memory_of(right))
+    if same or not (left.dtype.is_floating_point or left.dtype.is_complex):
+        return same
     nan = left.isnan()
     return bool(torch.equal(nan, right.isnan()) and torch.equal(left[~nan], right[~nan]))
 

@@ -14,6 +14,7 @@ from catalog_core.axes import BATCH, Axis, resized, shared_rows
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.outputs import by_name
 from catalog_torch import exported
+from catalog_torch.snapshot import snapshot
 
 Shape = tuple[Any, ...]  # of integers and torch's symbolic ones
 Declared = Mapping[str, Mapping[int, str | None]]
@@ -91,16 +92,24 @@ def trace(
 
 
 def unrolled(module: torch.nn.Module, inputs: Mapping[str, Any], shapes: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """The inner axes, as input and axis, for which the module's own code takes other lengths and the program does not:
-    torch.export writes loops and recurrent layers out, step by step. Tried on shapes, without data."""
+    """The axes behind the first, as input and axis, for which the module's own code takes other lengths and the program
+    does not: torch.export writes loops and recurrent layers out, step by step. Tried on shapes, without data. The last
+    axis may be a length too, of tokens and where there are recurrent layers; else it is one of features."""
+    cells = (torch.nn.RNNBase, torch.nn.RNNCellBase)
+    recurrent = any(isinstance(part, cells) for part in module.modules())
     found = []
     usual: list[Any] = []  # what it gives for the sizes of the example; asked once
+    before: Any = None  # the module as it is: its code may keep what it gets, and that is without data
     for name, axes in shapes["inputs"].items():
-        for at in range(1, len(axes) - 1):
+        to_the_end = recurrent or not (inputs[name].is_floating_point() or inputs[name].is_complex())
+        for at in range(1, len(axes) if to_the_end else len(axes) - 1):
             if isinstance(axes[at], int) and inputs[name].shape[at] > 1:
+                before = before or snapshot(module)
                 usual = usual or [_rows(module, inputs)]
                 if usual[0] is not None and usual[0] == _rows(module, inputs, (name, at)):
                     found.append((name, at))
+    if before is not None:
+        before.restore()
     return found
 
 

@@ -147,6 +147,71 @@ def test_a_length_that_tracing_writes_out_is_said(catalog: Catalog) -> None:
         catalog.save("m", Counted(), example=torch.randn(4, 1, 8, 6))
 
 
+class Words(nn.Module):
+    """Tokens, through a layer that torch.export writes out for each of them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.words, self.kind = nn.Embedding(10, 4), kind
+        cell = {"cell": lambda: nn.GRUCell(4, 5), "bag": lambda: nn.EmbeddingBag(10, 4)}
+        self.steps = cell[kind]() if kind in cell else getattr(nn, kind)(4, 5, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Any) -> Any:
+        if self.kind == "bag":
+            return self.steps(x)
+        if self.kind != "cell":
+            return self.steps(self.words(x))[0]
+        state = torch.zeros(x.shape[0], 5)
+        for word in self.words(x).unbind(1):
+            state = self.steps(word, state)
+        return state
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN", "cell", "bag"])
+def test_the_length_of_a_text_that_stays_as_in_the_example_is_said(catalog: Catalog, kind: str) -> None:
+    """The axis of the length is the last one of its input."""
+    with pytest.warns(UserWarning, match="stored for 7 along axis 1 of 'x' only: its code takes other lengths"):
+        version = catalog.save("m", Words(kind), example=torch.ones(2, 7, dtype=torch.long))
+    assert shapes(version)[0] == {"x": ("batch", 7)}
+
+
+def test_what_a_module_keeps_while_its_lengths_are_tried_is_put_back(catalog: Catalog) -> None:
+    """They are tried without data: what it kept would be of no use to it."""
+
+    class Keeping(Words):
+        def __init__(self) -> None:
+            super().__init__("GRU")
+            self.register_buffer("state", torch.zeros(2, 1, 5))
+
+        def forward(self, x: Any) -> Any:
+            found, state = self.steps(self.words(x))
+            if not torch.compiler.is_exporting():
+                self.state = state.mean(1, keepdim=True)
+            return found + self.state.sum()
+
+    net = Keeping()
+    with pytest.warns(UserWarning, match="its code takes other lengths"):
+        catalog.save("m", net, example=torch.ones(2, 7, dtype=torch.long))
+    assert type(net.state) is torch.Tensor and net.state.tolist() == torch.zeros(2, 1, 5).tolist()
+    assert net(torch.ones(1, 3, dtype=torch.long)).shape == (1, 3, 10)
+
+
+def test_nothing_is_said_of_features_and_of_lengths_that_are_free(catalog: Catalog) -> None:
+    class Averaged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(10, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.words(x).mean(1)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*(takes other lengths|of the example only)")
+        version = catalog.save("m", Averaged(), example=torch.ones(2, 7, dtype=torch.long))
+        assert shapes(version)[0]["x"][0] == "batch" and not isinstance(shapes(version)[0]["x"][1], int)
+        assert shapes(catalog.save("m", nn.Linear(7, 3), example=torch.ones(2, 7)))[0] == {"input": ("batch", 7)}
+
+
 @pytest.mark.parametrize("net", [Flat(), Reshaping()], ids=["flatten", "view"])
 def test_sizes_that_the_module_fixes_are_in_the_schema(catalog: Catalog, net: Any) -> None:
     version = catalog.save("m", net, example=torch.randn(4, 1, 8, 6))

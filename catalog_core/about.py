@@ -16,6 +16,7 @@ from catalog_core.durable import translated
 from catalog_core.errors import ConfigError, InvalidInput
 from catalog_core.names import check_key, nearest
 from catalog_core.records import EntryPoint, TensorSpec
+from catalog_core.shown import an
 from catalog_core.values import check_value, scalar
 
 ORACLE_USE_CASES = (  # under the names of ADS and OCI
@@ -128,7 +129,7 @@ def dataset(name: str, given: Any) -> dict[str, Any]:
     if isinstance(given, str):
         return {"reference": given}
     if not isinstance(given, Path):
-        raise InvalidInput(f"data set {name!r} is a {type(given).__name__}", hint="a Path, a text, or a mapping")
+        raise InvalidInput(f"data set {name!r} is {an(type(given).__name__)}", hint="a Path, a text, or a mapping")
     with translated(str(given)):
         if not given.is_dir():
             ((file, path),) = folders.read(given).files.items()

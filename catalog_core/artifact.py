@@ -21,6 +21,7 @@ from catalog_core.names import check_together, nearest
 from catalog_core.plugins import Registry
 from catalog_core.records import Component, Manifest
 from catalog_core.session import fit, running
+from catalog_core.shown import an
 from catalog_core.state import VersionRow
 from catalog_core.values import FLAGS, check_flags, refuse_pickle
 
@@ -104,7 +105,7 @@ class StoredArtifact:
                 )
         if into is not None:
             if not isinstance(into, (str, os.PathLike)):
-                raise InvalidInput(f"files go into a folder, not into a {type(into).__name__}", hint="into=Path(…)")
+                raise InvalidInput(f"files go into a folder, not into {an(type(into).__name__)}", hint="into=Path(…)")
             check_vacant(Path(into))
             return self.write(component, Path(into))
         with translated(tempfile.gettempdir()):

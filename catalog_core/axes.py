@@ -12,6 +12,7 @@ from catalog_core.errors import CatalogError, InvalidInput
 from catalog_core.interfaces.serializer import Signature, Trial
 from catalog_core.names import check_component, nearest
 from catalog_core.records import TensorSpec
+from catalog_core.shown import an
 
 Axis = int | str | None
 Free = dict[str, dict[int, str | None]]  # input → axis → its name, or None
@@ -174,7 +175,7 @@ def check_axes(axes: Any, arrays: Mapping[str, Any]) -> Free:
             given = {at: None for at, (size, other) in enumerate(pairs) if size != other}
         if not isinstance(given, Mapping):
             raise InvalidInput(
-                f"the axes of {name!r} are a {type(given).__name__}",
+                f"the axes of {name!r} are {an(type(given).__name__)}",
                 hint=f'axes={{{name!r}: {{0: "batch"}}}}, or an array of other lengths',
             )
         for at, axis in given.items():

@@ -185,8 +185,13 @@ def import_(repository: Repository, path: Path, name: str | None = None) -> Iter
 
 def resembles(path: Path) -> bool:
     """Whether a file may be meant as a bundle: by its name, or by how it begins."""
-    if path.suffix == SUFFIX or not path.is_file():
-        return True
+    return path.suffix == SUFFIX or not path.is_file() or begins_so(path)
+
+
+def begins_so(path: Path) -> bool:
+    """Whether this is a file that begins as a bundle does."""
+    if not path.is_file():
+        return False
     with durable.translated(str(path)), path.open("rb") as file:
         return file.read(len(BEGIN)) == BEGIN
 

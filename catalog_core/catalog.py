@@ -18,6 +18,7 @@ from catalog_core.errors import (
 from catalog_core.handles import Model, Version, restorable, version_published
 from catalog_core.names import Reference, check_alias, check_name, counted, nearest, parse_reference
 from catalog_core.page import Page
+from catalog_core.shown import an
 from catalog_core.values import FLAGS, check_flags, check_limit, check_seconds, refuse_pickle
 
 if TYPE_CHECKING:
@@ -381,7 +382,7 @@ class Catalog:
 
         if not isinstance(text, str):
             hint = "search('metrics.auc > 0.9'), or plain words"
-            raise InvalidInput(f"a search is a text, not a {type(text).__name__}", hint=hint)
+            raise InvalidInput(f"a search is a text, not {an(type(text).__name__)}", hint=hint)
         self.repository.refresh()
         try:
             parsed = query.parse(text)
@@ -493,7 +494,7 @@ class Catalog:
 
         if not isinstance(target, Catalog):
             hint = f"Catalog.open({str(target)!r})" if isinstance(target, (str, os.PathLike)) else "Catalog.open(place)"
-            raise InvalidInput(f"copy needs an open catalog as target, not a {type(target).__name__}", hint=hint)
+            raise InvalidInput(f"copy needs an open catalog as target, not {an(type(target).__name__)}", hint=hint)
         version = self.version(ref)
         name = check_name(name or version.model)
         return version_published(target, name, transfer.copy(self.repository, version.row, target.repository, name))

@@ -38,6 +38,7 @@ from catalog_core.names import check_alias, check_component, check_file, check_n
 from catalog_core.outputs import choosing
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.rehearsal import LiveObjects, default_method, rehearse
+from catalog_core.shown import an
 from catalog_core.snapshots import same_random_numbers
 from catalog_core.staging import ComponentDirectory, Source, Writer, check_readable, cuts_of
 from catalog_core.values import check_flags, check_metric, check_tags, members, refuse_pickle, scalar
@@ -94,7 +95,7 @@ class Draft:
         }  # fmt: skip
         for kind, given in mappings.items():
             if given is not None and members(given) is None:
-                raise InvalidInput(f"{kind} must map names to values; this is a {type(given).__name__}")
+                raise InvalidInput(f"{kind} must map names to values; this is {an(type(given).__name__)}")
         self.tags = {key: value for key, value in check_tags(tags or {}).items() if value is not None}
         self.metrics = {key: check_metric(key, value) for key, value in (members(metrics) or {}).items()}
         self.params = check_tags(params or {}, "parameter")
@@ -104,12 +105,12 @@ class Draft:
         self.report: Any = None
         if not hasattr(components, "items"):
             raise InvalidInput(
-                f"components must map names to objects; this is a {type(components).__name__}",
+                f"components must map names to objects; this is {an(type(components).__name__)}",
                 hint='components={"model": object}',
             )
         if entry_points is not None and not isinstance(entry_points, Mapping):
             raise InvalidInput(
-                f"entry_points must map names to steps; this is a {type(entry_points).__name__}",
+                f"entry_points must map names to steps; this is {an(type(entry_points).__name__)}",
                 hint='entry_points={"predict": "model.predict"}',
             )
         if not isinstance(parents, (str, Iterable)):

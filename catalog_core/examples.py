@@ -14,7 +14,7 @@ from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
 from catalog_core.outputs import odd
 from catalog_core.records import EntryPoint, TensorSpec
-from catalog_core.shown import counted
+from catalog_core.shown import an, counted
 
 Steps = tuple[str, ...]
 Names = Callable[[str], list[str]]  # the inputs of a step; none where they are not known
@@ -97,7 +97,7 @@ def _arrays(example: dict[str, Any]) -> dict[str, Any]:
         if value is None or parts or isinstance(value, (Mapping, str, bytes)):
             kind = type(value).__name__
             raise InvalidInput(
-                f"the example's {name!r} is a {kind}{' of arrays' if parts else ''}, not an array",
+                f"the example's {name!r} is {an(kind)}{' of arrays' if parts else ''}, not an array",
                 hint="the inputs of an entry point are arrays, each with a name of its own; networks whose inputs have "
                 'one name take example={"entry point": {"input": array}, …}',
             )

@@ -14,6 +14,7 @@ import attrs
 from catalog_core import tensors
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.names import nearest
+from catalog_core.shown import an
 from catalog_core.values import check_flags
 
 OPTIONS = ("rename", "partial")  # of `load`, for serializers that fill by names
@@ -57,7 +58,7 @@ def options_of(options: Mapping[str, Any]) -> dict[str, Any]:
     texts = isinstance(rename, Mapping) and all(isinstance(t, str) for pair in rename.items() for t in pair)
     if rename is not None and not texts and not callable(rename):
         raise InvalidInput(
-            f"rename= is a {type(rename).__name__}",
+            f"rename= is {an(type(rename).__name__)}",
             hint="{'old': 'new'} for names or prefixes, or a function of a name",
         )
     check_flags(partial=partial)
@@ -80,7 +81,7 @@ def renamed(values: Mapping[str, Any], rename: Rename) -> dict[str, Any]:
         if new is None:
             new = name if isinstance(rename, Mapping) else None
         elif not isinstance(new, str):
-            raise InvalidInput(f"rename= gives a {type(new).__name__} for {name!r}", hint="a name, or None")
+            raise InvalidInput(f"rename= gives {an(type(new).__name__)} for {name!r}", hint="a name, or None")
         if new is None:
             continue
         if new in result:

@@ -134,6 +134,8 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
         return None if name == BUNDLE else catalog.repository.registry.format(name)
     if not path.exists():
         raise NotFound(f"{path} does not exist")
+    if bundle.begins_so(path):  # a bundle is one whatever it is called: `m.tar` is no archive of somebody else
+        return None
     spec = catalog.repository.registry.format_of(path)
     if spec is None and (path.is_dir() or not bundle.resembles(path)):
         formats = catalog.repository.registry.formats.values()

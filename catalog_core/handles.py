@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from catalog_core import callers, folders, state
 from catalog_core.errors import Conflict, InvalidInput, NotFound, PublishedNotReplicated
 from catalog_core.names import check_alias, check_key, check_name, check_together, nearest
+from catalog_core.shown import an
 from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, when
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ class Version(Handle):
         check_name(name, "attachment")
         if not isinstance(source, (bytes, str, os.PathLike)):
             hint = "detach(name) removes one" if source is None else "bytes, or the path of a file or folder"
-            raise InvalidInput(f"attachment {name!r} cannot be a {type(source).__name__}", hint=hint)
+            raise InvalidInput(f"attachment {name!r} cannot be {an(type(source).__name__)}", hint=hint)
         files: list[tuple[str, bytes | Path]] = [(name, source if isinstance(source, bytes) else Path(source))]
         if not isinstance(source, bytes) and os.path.isdir(source):
             files = [(check_name(f"{name}/{path}", "attachment"), full) for path, full in _files(Path(source)).items()]
@@ -498,7 +499,7 @@ class Model(Handle):
     def set_card(self, text: str) -> Model:
         """Replace the model card."""
         if not isinstance(text, str):
-            raise InvalidInput(f"a card is text, not a {type(text).__name__}", hint="Path(…).read_text() of a file")
+            raise InvalidInput(f"a card is text, not {an(type(text).__name__)}", hint="Path(…).read_text() of a file")
         try:
             data = text.encode()
         except UnicodeEncodeError as exc:

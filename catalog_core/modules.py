@@ -10,6 +10,7 @@ from typing import Any
 
 from catalog_core import filling, tensors
 from catalog_core.errors import SerializationError
+from catalog_core.shown import an
 
 _CONTAINERS = (dict, OrderedDict, list, tuple)
 
@@ -37,7 +38,7 @@ def fill(into: Any, target: Any, state: Mapping[str, Any], options: Mapping[str,
     chosen = filling.options_of(options)
     if not is_module(target):
         if not isinstance(target, Mapping):
-            raise SerializationError(f"a {type(target).__name__} cannot be filled", hint="a module or its state dict")
+            raise SerializationError(f"{an(type(target).__name__)} cannot be filled", hint="a module or its state dict")
         return filling.fill(into, target, state, lambda new: _put(target, new), problems=_misfits, **chosen)
     live = state_of(target)
     still = {name for name, value in target.named_parameters(remove_duplicate=False) if not value.requires_grad}

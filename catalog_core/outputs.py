@@ -12,6 +12,7 @@ import attrs
 
 from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
+from catalog_core.shown import an
 
 
 @attrs.define
@@ -120,7 +121,7 @@ def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         )
     elif not hasattr(result, "shape") and not isinstance(result, (bool, int, float, complex)):
         raise InvalidInput(
-            f"it gives a {type(result).__name__} as {name or 'output'}, which is no array",
+            f"it gives {an(type(result).__name__)} as {name or 'output'}, which is no array",
             hint=f"return arrays, or name what is none: skip=[{name or 'output'!r}]",
         )
     else:

@@ -19,6 +19,7 @@ import pluggy
 
 from catalog_core import callers, hookspecs
 from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
+from catalog_core.shown import an
 from catalog_core.specs import API, BackendSpec, CheckSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Registry:
             for kind, wanted in KINDS.items():
                 for spec in self._call(label, f"catalog_register_{kind}") or ():
                     if not isinstance(spec, wanted):
-                        raise TypeError(f"catalog_register_{kind} yields a {type(spec).__name__}")
+                        raise TypeError(f"catalog_register_{kind} yields {an(type(spec).__name__)}")
                     found.append((kind, spec))
         except (Exception, SystemExit) as exc:  # a broken stranger must not stop the others
             if self._manager.get_plugin(label) is plugin is not None:
@@ -191,7 +192,7 @@ class Registry:
                     return spec
         handled = sorted({module for spec in self.serializers.values() for module in spec.handles})
         raise MissingPlugin(
-            f"no serializer takes a {type(obj).__module__}.{type(obj).__qualname__}",
+            f"no serializer takes {an(type(obj).__module__)}.{type(obj).__qualname__}",
             hint=f"installed ones take objects of {', '.join(handled)}; serializer=… names one that takes it all the "
             f"same ({', '.join(sorted(self.serializers))}); a Path publishes files as they are",
         )

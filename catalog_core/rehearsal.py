@@ -17,6 +17,7 @@ from catalog_core.interfaces.serializer import Signature, Trial
 from catalog_core.names import nearest
 from catalog_core.records import EntryPoint, TensorSpec, step_of
 from catalog_core.session import check_entry_point, fit, running, to_numpy
+from catalog_core.shown import an
 from catalog_core.snapshots import Snapshots
 
 
@@ -77,7 +78,7 @@ class LiveObjects:
             with running(component, method):
                 names = list(self.serializers[component].inputs(obj, method) or ())
             if not names and not self._what_runs and not hasattr(obj, method):
-                raise SerializationError(f"a {type(obj).__name__} has no method {method!r}")
+                raise SerializationError(f"{an(type(obj).__name__)} has no method {method!r}")
         except SerializationError as exc:
             hint = exc.hint or nearest(method, [name for name in dir(type(obj)) if not name.startswith("_")])
             raise SerializationError(f"component {component!r}: {exc.message}", hint=hint) from exc

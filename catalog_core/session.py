@@ -17,6 +17,7 @@ from catalog_core.outputs import by_name as by_name  # serializers know them as 
 from catalog_core.outputs import choosing, odd
 from catalog_core.outputs import fields_of as fields_of
 from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec, step_of
+from catalog_core.shown import an
 from catalog_core.values import refuse_pickle
 
 
@@ -74,7 +75,7 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
         raise InvalidInput(f"{what} is {strange[0]}; expected an array of {_shown(spec)}", hint=strange[1])
     if not hasattr(value, "shape"):
         way = f'np.array(…, "{spec.dtype}")' if not isinstance(value, (str, bytes, type(None))) else None
-        raise InvalidInput(f"{what} is a {type(value).__name__}; expected an array of {_shown(spec)}", hint=way)
+        raise InvalidInput(f"{what} is {an(type(value).__name__)}; expected an array of {_shown(spec)}", hint=way)
     dtype, shape = dtype_of(value), tuple(value.shape)
     good = dtype == spec.dtype and len(shape) == len(spec.shape)
     for size, wanted in zip(shape, spec.shape, strict=False):
@@ -188,7 +189,7 @@ class Session:
             return {names[0] if len(names) == 1 else "": inputs}
         if not isinstance(inputs, Mapping):
             raise InvalidInput(
-                f"the inputs of {point.name} are arrays by name, not a {type(inputs).__name__}",
+                f"the inputs of {point.name} are arrays by name, not {an(type(inputs).__name__)}",
                 hint=f"run({point.name!r}, {{{(names or ['input'])[0]!r}: array}}), or session.{point.name}(array)",
             )
         return inputs

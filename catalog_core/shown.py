@@ -27,3 +27,18 @@ def clean_json(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 tensor`, `2,000 tensors`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+_SPELT = frozenset("AEFHILMNORSX")  # letters whose names begin with a vowel: an SVC, an LSTM
+
+
+def an(word: str) -> str:
+    """A word with its article, by how it is said: a dict, an Adam, an ndarray, an SVC, a UNet."""
+    first = word[:1]
+    if word[:2].isupper() or len(word) == 1:
+        vowel = first in _SPELT
+    elif first in "uU":  # an Unpickler, a uint8, a Unicode
+        vowel = word[1:2] == "p" or (word[1:2] == "n" and word[2:3] not in "eiEI")
+    else:
+        vowel = first in "aeioAEIO" or word.startswith(("nd", "np.", "nn.", "xgb"))
+    return f"{'an' if vowel else 'a'} {word}"

@@ -18,6 +18,7 @@ from catalog_core.errors import BackendError, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader
 from catalog_core.names import nearest
 from catalog_core.outputs import odd
+from catalog_core.shown import an
 
 FILE = "model.safetensors"
 MAX_HEADER = 100_000_000
@@ -237,7 +238,7 @@ def check_array(name: str, value: Any) -> Any:
         if strange is not None:
             raise SerializationError(f"{name!r} is {strange[0]}", hint=strange[1])
     elif not hasattr(value, "__array_interface__"):
-        raise SerializationError(f"{name!r} is a {type(value).__name__}, not an array or tensor")
+        raise SerializationError(f"{name!r} is {an(type(value).__name__)}, not an array or tensor")
     elif hasattr(value, "filled"):
         raise SerializationError(f"{name!r} has a mask, which would be lost", hint="its filled() array, and its mask")
     elif value.dtype.hasobject or value.dtype.fields:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from catalog_core.digests import MAX_INTEGER, plain
 from catalog_core.errors import InvalidInput
 from catalog_core.names import check_key
+from catalog_core.shown import an
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,7 +42,7 @@ def check_value(key: str, value: Any, kind: str = "tag") -> str | bool | int | f
     found = scalar(value)
     if not isinstance(found, (str, bool, int, float)):
         raise InvalidInput(
-            f"{kind} {key!r} is a {type(found).__name__}; texts, numbers and booleans are allowed",
+            f"{kind} {key!r} is {an(type(found).__name__)}; texts, numbers and booleans are allowed",
             hint="store it as text: str(value)",
         )
     if isinstance(found, float) and found - found != 0:
@@ -143,7 +144,7 @@ def check_metric(key: str, value: Any) -> float | int:
         try:
             number = float(number)
         except Exception as exc:  # several numbers, or a date of NumPy
-            raise InvalidInput(f"metric {key!r} must be one number, not a {type(value).__name__}") from exc
+            raise InvalidInput(f"metric {key!r} must be one number, not {an(type(value).__name__)}") from exc
         if number - number != 0:
             raise InvalidInput(f"metric {key!r} is {number}: only finite numbers can be compared", hint="leave it out")
     elif abs(number) > MAX_INTEGER:
@@ -234,9 +235,9 @@ class Handle:
 
     def _refuse(self, name: str) -> NoReturn:
         if not hasattr(self, name):
-            raise InvalidInput(f"a {self.kind} has no {name!r}", hint=f"{', '.join(self.WAYS)} can be changed")
+            raise InvalidInput(f"{an(self.kind)} has no {name!r}", hint=f"{', '.join(self.WAYS)} can be changed")
         way = f"{self.kind} = {self.kind}.{self.WAYS[name]}" if name in self.WAYS else PUBLISHED
-        raise InvalidInput(f"{name} of a {self.kind} cannot be assigned", hint=way)
+        raise InvalidInput(f"{name} of {an(self.kind)} cannot be assigned", hint=way)
 
 
 OPEN = "it holds an open catalog, with files, connections and locks of this process"
@@ -244,7 +245,7 @@ OPEN = "it holds an open catalog, with files, connections and locks of this proc
 
 def refuse_pickle(thing: object, instead: str, why: str = OPEN) -> NoReturn:
     """Raise the `InvalidInput` of what cannot go to another process: `instead` is what makes it anew there."""
-    shown = repr(thing) if why == OPEN else f"a {type(thing).__name__}"
+    shown = repr(thing) if why == OPEN else an(type(thing).__name__)
     raise InvalidInput(f"{shown} cannot be pickled: {why}", hint=f"send the name, and there call {instead}")
 
 

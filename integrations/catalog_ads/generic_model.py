@@ -38,6 +38,7 @@ from catalog_ads.summary import Summary
 from catalog_core import Catalog, capture
 from catalog_core.errors import InvalidInput, NotTrusted
 from catalog_core.records import Description
+from catalog_core.shown import an
 
 if TYPE_CHECKING:
     from catalog_core.artifact import StoredArtifact
@@ -262,7 +263,7 @@ class GenericModel(Described, Runs, Published):
     def _named(given: Any) -> None:
         if not isinstance(given, str):
             raise InvalidInput(
-                f"a {type(given).__name__} is not used to save or send anything here",
+                f"{an(type(given).__name__)} is not used to save or send anything here",
                 hint="docs/how-to/write-a-serializer.md",
             )
 

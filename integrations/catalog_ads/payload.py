@@ -14,6 +14,7 @@ from catalog_ads import archive, writer
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.names import check_name
 from catalog_core.rehearsal import default_method
+from catalog_core.shown import an
 from catalog_core.values import check_metric, check_tags
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def keepable(catalog: Catalog, parts: Mapping[str, Any], owner: str, kinds: Sequ
         what = obj.__name__ if isinstance(obj, type) else type(obj).__name__
         if kinds and not {kind.__module__.partition(".")[0] for kind in type(obj).__mro__} & set(kinds):
             raise InvalidInput(
-                f"{owner} takes objects of {' or '.join(kinds)}, not a {what}",
+                f"{owner} takes objects of {' or '.join(kinds)}, not {an(what)}",
                 hint="GenericModel takes what any serializer takes",
             )
         known = not isinstance(obj, type) and not hasattr(obj, "__code__")
@@ -109,8 +110,8 @@ def keepable(catalog: Catalog, parts: Mapping[str, Any], owner: str, kinds: Sequ
         if not known:
             part = f"component {name!r}, " if len(parts) > 1 or name != "model" else ""
             raise InvalidInput(
-                f"{part}a {what}: no serializer takes it, and it is never pickled as ADS would: loading a pickle runs "
-                "code",
+                f"{part}{an(what)}: no serializer takes it, and it is never pickled as ADS would: loading a pickle "
+                "runs code",
                 hint=way,
             )
 

@@ -11,6 +11,7 @@ import attrs
 
 from catalog_core import plain_yaml
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
+from catalog_core.shown import an
 
 
 def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> Any:
@@ -92,7 +93,7 @@ class Plain:
     def from_dict(cls, obj_dict: Mapping[str, Any], **options: Any) -> Self:
         """An object from its fields, whatever the case of their names; others are ignored. Raises `InvalidInput`."""
         if not isinstance(obj_dict, Mapping):
-            raise InvalidInput(f"{cls.__name__} is made from a dictionary, not from a {type(obj_dict).__name__}")
+            raise InvalidInput(f"{cls.__name__} is made from a dictionary, not from {an(type(obj_dict).__name__)}")
         made = cls()
         told = {str(key).lower(): value for key, value in obj_dict.items()}
         for field in cls._fields():

@@ -9,6 +9,7 @@ from catalog_ads import summary
 from catalog_ads.payload import arrays, envelope
 from catalog_core.errors import InvalidInput, NotFound, NotTrusted, VerificationFailed
 from catalog_core.records import step_of
+from catalog_core.shown import an
 
 if TYPE_CHECKING:
     from catalog_ads.folder import ArtifactFolder
@@ -65,7 +66,7 @@ class Runs:
             json.dumps(data)
         except (TypeError, ValueError) as exc:
             raise InvalidInput(
-                f"a {type(data).__name__} is no JSON, and this score.py is your own",
+                f"{an(type(data).__name__)} is no JSON, and this score.py is your own",
                 hint="auto_serialize_data=True puts it into the payload of ADS",
             ) from exc
         return self._artifact.answer(data)

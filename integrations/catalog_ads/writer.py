@@ -20,6 +20,7 @@ from catalog_core import redact
 from catalog_core.errors import InvalidInput, NotTrusted
 from catalog_core.folders import restore
 from catalog_core.records import Component, EntryPoint, Manifest, step_of
+from catalog_core.shown import an
 
 if TYPE_CHECKING:
     from catalog_core.artifact import StoredArtifact
@@ -231,7 +232,8 @@ def _write_keras(model: Any, path: Path, name: str) -> None:
                 own = module not in ("keras", "builtins") or ">" in str(item.get("registered_name"))
                 if "class_name" in item and own:
                     raise NotTrusted(
-                        f"component {name!r} holds a {str(item['class_name'])[:60]}, which Keras itself does not know",
+                        f"component {name!r} holds {an(str(item['class_name'])[:60])}, which Keras itself "
+                        "does not know",
                         hint="publish it for serving as a SavedModel (the default)",
                     )
                 waiting += item.values()

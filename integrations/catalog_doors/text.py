@@ -9,6 +9,7 @@ from typing import Any
 
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.plain_yaml import MAX_DEPTH, MAX_VALUES, plain, read
+from catalog_core.shown import an
 from catalog_core.values import MAX_TAGS, check_tags
 
 __all__ = ["card_head", "decoded", "mapping", "pbtxt", "plain", "tags", "yaml"]
@@ -64,7 +65,7 @@ def tags(values: Mapping[str, Any], kind: str = "tag", notes: list[str] | None =
         kept[name], room = found, room - size
     if left and notes is not None:
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        notes.append(f"{of}: no room for a {kind} of {shown[:300]}; they are kept, and not searched")
+        notes.append(f"{of}: no room for {an(kind)} of {shown[:300]}; they are kept, and not searched")
     return kept
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core.errors import IntegrityError, InvalidInput, NotFound
+from catalog_core.shown import an
 from catalog_oci_datascience import limits
 from catalog_oci_datascience.archive import Packed, files, measure, pack
 from catalog_oci_datascience.bucket import Bucket
@@ -54,7 +55,7 @@ def ocid_of(what: str, given: str | None) -> str:
     `InvalidInput`."""
     ocid = given or next((os.environ[name] for name in VARIABLES[what] if os.environ.get(name)), "")
     if not ocid.startswith(f"ocid1.{'datascienceproject' if what == 'project' else ''}"):
-        text = f"{ocid!r} is no OCID of a {what}" if ocid else f"no {what} is named"
+        text = f"{ocid!r} is no OCID of {an(what)}" if ocid else f"no {what} is named"
         raise InvalidInput(text, hint=f"--{what} ocid1.…")
     return ocid
 

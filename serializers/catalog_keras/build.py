@@ -16,6 +16,7 @@ import keras
 from catalog_core import forks
 from catalog_core.errors import CatalogError, SerializationError
 from catalog_core.quiet import quiet
+from catalog_core.shown import an
 from catalog_keras import config, structure
 
 SLACK = 64 << 20  # bytes for what is small and not stored: metrics, seeds, steps
@@ -78,7 +79,7 @@ def model(found: dict[str, Any], shared: Mapping[str, str] | None = None) -> Any
     except Exception as exc:  # Keras, or a registered class
         raise refusal(exc, "Keras cannot make the model") from exc
     if not isinstance(made, keras.layers.Layer):
-        raise SerializationError(f"the configuration is one of a {type(made).__name__}, not of a model or layer")
+        raise SerializationError(f"the configuration is one of {an(type(made).__name__)}, not of a model or layer")
     return made
 
 
@@ -94,7 +95,7 @@ def optimizer(found: dict[str, Any]) -> Any:
     except Exception as exc:
         raise refusal(exc, "Keras cannot make the optimizer") from exc
     if not isinstance(made, keras.optimizers.Optimizer):
-        raise SerializationError(f"a stored optimizer is a {type(made).__name__}")
+        raise SerializationError(f"a stored optimizer is {an(type(made).__name__)}")
     return made
 
 

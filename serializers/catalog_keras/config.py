@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.shown import an
 
 MAX_CONFIG = 64 << 20
 _VALUES = frozenset(
@@ -91,7 +92,7 @@ def _check_object(found: dict[str, Any]) -> None:
     if name == "function":
         return _check_function(found)
     if not isinstance(found.get("config"), dict):
-        raise SerializationError(f"the configuration of a {name[:100]} is no object")
+        raise SerializationError(f"the configuration of {an(name[:100])} is no object")
     if isinstance(_registered(registered), type):
         found["module"] = None
         return None
@@ -104,7 +105,7 @@ def _check_object(found: dict[str, Any]) -> None:
     for key in _SIZES & found["config"].keys():
         size = found["config"][key]
         if isinstance(size, (int, float)) and not 0 <= size <= MAX_SIZE:
-            raise SerializationError(f"the configuration asks for {key}={size} in a {name}; the most is {MAX_SIZE}")
+            raise SerializationError(f"the configuration asks for {key}={size} in {an(name)}; the most is {MAX_SIZE}")
     return None
 
 

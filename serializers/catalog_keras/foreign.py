@@ -16,6 +16,7 @@ import keras
 from catalog_core import callers
 from catalog_core.errors import SerializationError
 from catalog_core.quiet import quiet
+from catalog_core.shown import an
 from catalog_keras import build, config, training
 
 WEIGHTS = "model.weights.h5"
@@ -52,7 +53,7 @@ def read(path: Path) -> Any:
         except Exception as exc:  # Keras, or a registered class
             raise build.refusal(exc, "Keras cannot load the model") from exc
     if not isinstance(model, keras.layers.Layer):
-        raise SerializationError(f"the file holds a {type(model).__name__}, no model or layer")
+        raise SerializationError(f"the file holds {an(type(model).__name__)}, no model or layer")
     if lost:
         callers.warn(f"the model is read without what it was compiled with: {lost}")
     return model

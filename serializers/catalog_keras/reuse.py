@@ -10,6 +10,7 @@ import numpy as np
 
 from catalog_core import filling
 from catalog_core.errors import SerializationError
+from catalog_core.shown import an
 from catalog_keras import own, structure
 
 OWN = "own_state"  # behind the path of a layer: what it keeps outside of its variables, as if it were one of them
@@ -22,7 +23,7 @@ def fill(into: Any, values: Mapping[str, Any], kept: Mapping[str, own.Own], opti
 
     Raises `SerializationError` and `InvalidInput`, as `filling.fill` does."""
     if not isinstance(into, keras.layers.Layer):
-        raise SerializationError(f"a {type(into).__name__} cannot be filled", hint="a Keras model or layer")
+        raise SerializationError(f"{an(type(into).__name__)} cannot be filled", hint="a Keras model or layer")
     variables, layers = structure.walk(into)[1], structure.layers(into)
     mine = own.report(layers, variables)
     stored = {_own(path): state for path, state in kept.items() if not path.startswith("optimizers.")}

@@ -20,6 +20,7 @@ from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, S
 from catalog_core.outputs import by_name
 from catalog_core.quiet import quiet
 from catalog_core.records import Description
+from catalog_core.shown import an
 from catalog_core.snapshots import MAX_COPIED, Snapshot, of_plain, together
 from catalog_keras import build, config, own, reuse, structure, training
 
@@ -155,7 +156,7 @@ class KerasSerializer:
 def _saved(obj: Any, directory: Directory) -> Mapping[str, Any]:
     """Write a model; return the notes for the manifest."""
     if not isinstance(obj, keras.layers.Layer):
-        raise SerializationError(f"a {type(obj).__name__} is no Keras model or layer")
+        raise SerializationError(f"{an(type(obj).__name__)} is no Keras model or layer")
     layers, variables = structure.walk(obj)
     meta: dict[str, Any] = {
         "class": f"{type(obj).__module__}:{type(obj).__qualname__}", "layers": layers, "optimizers": {}
@@ -286,7 +287,7 @@ def _fill(target: Any, stored: _Stored, *, strict: bool) -> Any:
     report afterwards is compared. `strict`: optimizers must be there. Raises `SerializationError`: the model is as it
     was."""
     if not isinstance(target, keras.layers.Layer):
-        raise SerializationError(f"a {type(target).__name__} cannot be filled", hint="a Keras model or layer")
+        raise SerializationError(f"{an(type(target).__name__)} cannot be filled", hint="a Keras model or layer")
     found, variables = structure.walk(target)
     problems = _other_layers(stored.layers, found) + _differences(variables, stored.values)
     live = structure.optimizers(target)
@@ -317,7 +318,7 @@ def _optimizer_problems(
 ) -> list[str]:
     """Why a stored optimizer does not fit a live one, which is built if it does."""
     if type(optimizer).__name__ != note["config"].get("class_name"):
-        return [f"{attribute} is a {type(optimizer).__name__}, stored is {note['config'].get('class_name')}"]
+        return [f"{attribute} is {an(type(optimizer).__name__)}, stored is {note['config'].get('class_name')}"]
     if any(name not in variables for name in note["trains"]):
         return [f"{attribute} trains what is not there"]
     if optimizer.built and structure.trained_by(optimizer, variables) != note["trains"]:
@@ -446,13 +447,13 @@ def _variables(obj: Any) -> list[Any]:
 def _method(obj: Any, method: str) -> Any:
     """The model itself for `call`; else a method, or a network inside it."""
     if not isinstance(obj, keras.layers.Layer):
-        raise SerializationError(f"a {type(obj).__name__} is no Keras model or layer")
+        raise SerializationError(f"{an(type(obj).__name__)} is no Keras model or layer")
     found = obj
     for part in method.split(".") if method != "call" else ():
         found = getattr(found, part, None)
     owner = next(kind for kind in type(obj).__mro__ if "call" in vars(kind))
     if not callable(found) or (method == "call" and owner.__qualname__ in ("Model", "Layer", "Operation")):
-        raise SerializationError(f"a {type(obj).__name__} has no method {method!r}")
+        raise SerializationError(f"{an(type(obj).__name__)} has no method {method!r}")
     return found
 
 

@@ -15,6 +15,7 @@ from catalog_core.digests import canonical, parse
 from catalog_core.errors import BackendError, MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.shown import an
 from catalog_numpy import tree
 
 STRUCTURE = "structure.json"
@@ -42,7 +43,7 @@ class PytreeSerializer:
         arrays, structure = tree.flatten(obj)
         if not arrays:
             raise SerializationError(
-                f"a {type(obj).__name__} holds no arrays", hint="publish its variables, parameters or state"
+                f"{an(type(obj).__name__)} holds no arrays", hint="publish its variables, parameters or state"
             )
         if any(tensors.is_torch(value) for value in arrays.values()):
             raise SerializationError(
@@ -192,7 +193,7 @@ def _filled(into: Any, values: Mapping[str, Any], options: Mapping[str, Any]) ->
     """Fill the NumPy arrays of a live tree in place. Raises `SerializationError`: nothing was changed."""
     live, again = dict(tree.leaves(into)), dict(tree.leaves(into))
     if not live:
-        raise SerializationError(f"a {type(into).__name__} holds no arrays to fill")
+        raise SerializationError(f"{an(type(into).__name__)} holds no arrays to fill")
     name = next((name for name, leaf in live.items() if tree.is_jax(leaf)), None)
     if name is not None:
         raise SerializationError(

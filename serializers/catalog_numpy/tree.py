@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.shown import an
 from catalog_core.tensors import is_torch, to_array
 
 MAX_DEPTH = 64
@@ -129,7 +130,7 @@ def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str
     nodes = []
     for key, child in pairs:
         if type(key) not in (str, int):
-            raise SerializationError(f"the key {key!r} at {name!r} is a {type(key).__name__}, not a text or integer")
+            raise SerializationError(f"the key {key!r} at {name!r} is {an(type(key).__name__)}, not a text or integer")
         nodes.append([_key(key), _node(child, (*path, segment(key)), arrays)])
     if kind in ("list", "tuple"):
         return {kind: [node for _, node in nodes]}
@@ -153,7 +154,7 @@ def _leaf(value: Any, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
     if callable(value):
         return {"static": str(getattr(value, "__qualname__", type(value).__qualname__))}
     raise SerializationError(
-        f"{name!r} is a {type(value).__name__}: neither an array, a plain value, nor a tree of them"
+        f"{name!r} is {an(type(value).__name__)}: neither an array, a plain value, nor a tree of them"
     )
 
 

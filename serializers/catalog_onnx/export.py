@@ -15,6 +15,7 @@ from catalog_core.axes import BATCH, resized, shared_rows
 from catalog_core.errors import MissingPlugin, SerializationError
 from catalog_core.outputs import by_name
 from catalog_core.quiet import quiet
+from catalog_core.shown import an
 
 OPSET = 18  # of TensorFlow's graphs; the newest that tf2onnx writes
 
@@ -51,8 +52,8 @@ def _converted(obj: Any, example: Mapping[str, Any], method: str, axes: Axes) ->
         ) from exc
     except Exception as exc:  # converters raise all kinds of errors
         cause = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
-        raise SerializationError(f"a {type(obj).__name__} cannot be exported to ONNX: {cause}") from exc
-    raise SerializationError(f"there is no converter for a {type(obj).__module__}.{type(obj).__name__}")
+        raise SerializationError(f"{an(type(obj).__name__)} cannot be exported to ONNX: {cause}") from exc
+    raise SerializationError(f"there is no converter for {an(type(obj).__module__)}.{type(obj).__name__}")
 
 
 def _named(proto: Any, example: Mapping[str, Any], axes: Axes) -> None:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from catalog_core.columns import STRING
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.records import TensorSpec
+from catalog_core.shown import an
 from catalog_onnx.guards import guard, needs_guards
 from catalog_onnx.review import SMALL, check, external_files
 
@@ -222,7 +223,7 @@ def _mapped(folder: Path, name: str) -> Any:
 
 def _spec(value: Any) -> TensorSpec:
     if value.type not in _TYPES:
-        raise SerializationError(f"{value.name!r} is a {value.type}, not an array of numbers or texts")
+        raise SerializationError(f"{value.name!r} is {an(value.type)}, not an array of numbers or texts")
     shape = tuple(size if isinstance(size, int) and size >= 0 else size if isinstance(size, str) else None
                   for size in value.shape)  # fmt: skip
     return TensorSpec(value.name, _TYPES[value.type], shape)

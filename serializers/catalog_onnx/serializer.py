@@ -14,6 +14,7 @@ from catalog_core.errors import BackendError, CatalogError, InvalidInput, NotTru
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.records import Description, TensorSpec
 from catalog_core.session import check_tensor
+from catalog_core.shown import an
 from catalog_core.snapshots import Snapshot
 from catalog_onnx.export import USUAL, to_onnx
 from catalog_onnx.model import OnnxModel, digest_of
@@ -41,7 +42,7 @@ class OnnxSerializer:
             state = obj.SerializeToString(deterministic=True)
         else:
             raise SerializationError(
-                f"a {type(obj).__name__} is no ONNX graph",
+                f"{an(type(obj).__name__)} is no ONNX graph",
                 hint="a ModelProto, a Path, to_onnx(model, example), or beside another format: "
                 "serializer={'model': ['torch', 'onnx']}",
             )

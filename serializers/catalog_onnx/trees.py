@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import SerializationError
+from catalog_core.shown import an
 
 KINDS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble")
 MAX_DEPTH = 2000  # onnxruntime recurses once a level; some 20,000 levels end the process
@@ -19,7 +20,7 @@ def check_trees(node: Any, told: dict[str, Any]) -> None:
     try:
         (_check_joined if node.op_type == "TreeEnsemble" else _check_listed)(told, node.op_type)
     except (KeyError, ValueError, OverflowError) as exc:
-        raise SerializationError(f"the trees of a {node.op_type} are broken: {exc}") from exc
+        raise SerializationError(f"the trees of {an(node.op_type)} are broken: {exc}") from exc
 
 
 def _column(told: dict[str, Any], name: str, length: int | None = None) -> np.ndarray:

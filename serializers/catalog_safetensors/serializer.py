@@ -14,6 +14,7 @@ from catalog_core import filling, modules, tensors
 from catalog_core.errors import MissingPlugin, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.shown import an
 from catalog_core.tensors import is_torch
 from catalog_safetensors.structure import check_state, flatten, is_array, restore
 
@@ -84,7 +85,7 @@ class SafetensorsSerializer:
     @staticmethod
     def _check_target(into: Any, target: Any, structure: Any, names: Any) -> None:
         if not isinstance(target, Mapping):
-            raise SerializationError(f"a {type(into).__name__} cannot be filled", hint="a dictionary or a module")
+            raise SerializationError(f"{an(type(into).__name__)} cannot be filled", hint="a dictionary or a module")
         if structure is None:
             for key, live in target.items():
                 if not is_array(live):

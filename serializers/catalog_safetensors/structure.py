@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import SerializationError
+from catalog_core.shown import an
 from catalog_core.tensors import is_torch, to_array
 
 MAX_DEPTH = 64
@@ -40,7 +41,7 @@ def flatten(obj: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     Raises `SerializationError` with the path for what safetensors cannot hold."""
     if not isinstance(obj, Mapping):
         raise SerializationError(
-            f"safetensors holds a dictionary of arrays, not a {type(obj).__name__}",
+            f"safetensors holds a dictionary of arrays, not {an(type(obj).__name__)}",
             hint="serializer='pytree' takes an array, a list or tuple of them, a dataclass",
         )
     if all(isinstance(key, str) and is_array(value) for key, value in obj.items()):
@@ -66,7 +67,7 @@ def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str
         for key in value:
             if type(key) not in (str, int):
                 raise SerializationError(
-                    f"the key {key!r} at {name!r} is a {type(key).__name__}, not a text or integer"
+                    f"the key {key!r} at {name!r} is {an(type(key).__name__)}, not a text or integer"
                 )
         items = [
             [key if isinstance(key, str) else {"int": str(key)}, _node(item, (*path, segment(key)), arrays)]
@@ -77,7 +78,7 @@ def _node(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> dict[str
         nodes = [_node(item, (*path, segment(at)), arrays) for at, item in enumerate(value)]
         return {"list" if type(value) is list else "tuple": nodes}
     raise SerializationError(
-        f"{name!r} is a {type(value).__name__}, not a NumPy array, torch tensor or plain value",
+        f"{name!r} is {an(type(value).__name__)}, not a NumPy array, torch tensor or plain value",
         hint="serializer='pytree' takes named tuples and what JAX knows",
     )
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.outputs import by_name
+from catalog_core.shown import an
 from catalog_core.snapshots import MAX_COPIED, of_plain, together
 
 _CONTROL = ("training", "mask")
@@ -35,7 +36,7 @@ def _check(obj: Any) -> Any:
         hint = "publish a tf.Module, a Keras model or layer, or what tf.saved_model.load returned"
         if is_keras(obj):
             hint = "serializer='keras' takes models of every Keras backend"
-        raise SerializationError(f"a {type(obj).__name__} is no TensorFlow object", hint=hint)
+        raise SerializationError(f"{an(type(obj).__name__)} is no TensorFlow object", hint=hint)
     return obj
 
 
@@ -150,7 +151,7 @@ def method_of(obj: Any, method: str) -> Any:
     inside = {name: value for name, value in vars(obj).items() if not name.startswith("_")}
     networks = [name for name, value in inside.items() if is_keras(value) and callable(getattr(value, "call", None))]
     raise SerializationError(
-        f"a {type(obj).__name__} has no method {method!r}",
+        f"{an(type(obj).__name__)} has no method {method!r}",
         hint=f"entry_points={{name: 'component.{networks[0]}'}} names a network inside it" if networks else None,
     )
 

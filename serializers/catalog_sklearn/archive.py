@@ -20,6 +20,7 @@ import numpy as np
 
 from catalog_core import forks
 from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.shown import an
 from catalog_core.tensors import cuts
 from catalog_sklearn.boosters import check_lightgbm, check_xgboost
 from catalog_sklearn.review import parts, review
@@ -46,9 +47,9 @@ def write(obj: Any) -> tuple[bytes, list[int], str | None]:
         with _ownerless(obj):
             data = skops_io().dumps(obj)
     except RecursionError as exc:
-        raise SerializationError(f"a {type(obj).__name__} holds itself, or is nested too deeply") from exc
+        raise SerializationError(f"{an(type(obj).__name__)} holds itself, or is nested too deeply") from exc
     except Exception as exc:  # it meets every kind of object, and raises every kind of error
-        raise SerializationError(f"a {type(obj).__name__} cannot be written by skops: {_line(exc)}") from exc
+        raise SerializationError(f"{an(type(obj).__name__)} cannot be written by skops: {_line(exc)}") from exc
     members, schema, _ = _opened(data)
     members = _renamed({name: _clean(content) for name, content in members.items()}, schema)
     data, starts = _zipped(members, schema)
@@ -60,7 +61,7 @@ def write(obj: Any) -> tuple[bytes, list[int], str | None]:
         try:
             read(data, True)
         except SerializationError as again:  # a class inside of a function, say
-            raise SerializationError(f"a {type(obj).__name__} could never be loaded: {again.message}") from again
+            raise SerializationError(f"{an(type(obj).__name__)} could never be loaded: {again.message}") from again
     return data, cuts(pairwise([*starts, len(data)]), len(data)), cause
 
 

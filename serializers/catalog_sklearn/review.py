@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from catalog_core.errors import NotTrusted, SerializationError
+from catalog_core.shown import an
 
 MAX_JOBS = 1024
 _HINT = "load(ref, trust=True), if you trust its author"
@@ -48,9 +49,9 @@ def _run(check: Callable[[Any], None], part: Any) -> None:
     try:
         check(part)
     except SerializationError as exc:
-        raise SerializationError(f"a {name} is broken: {exc.message}") from exc
+        raise SerializationError(f"{an(name)} is broken: {exc.message}") from exc
     except Exception as exc:  # what is missing, or of another type, comes out in every way
-        raise SerializationError(f"a {name} is broken: {type(exc).__name__}: {exc}"[:300]) from exc
+        raise SerializationError(f"{an(name)} is broken: {type(exc).__name__}: {exc}"[:300]) from exc
 
 
 def parts(obj: Any) -> Iterator[Any]:
@@ -81,22 +82,24 @@ def _check_attributes(part: Any) -> None:
     for name in vars(part):
         found = inspect.getattr_static(type(part), name, None)
         if hasattr(type(found), "__get__") and not inspect.isdatadescriptor(found):
-            raise NotTrusted(f"an attribute of a {type(part).__name__} hides its method {str(name)[:60]!r}", hint=_HINT)
+            raise NotTrusted(
+                f"an attribute of {an(type(part).__name__)} hides its method {str(name)[:60]!r}", hint=_HINT
+            )
 
 
 def _check_parameters(part: Any) -> None:
     told, name = vars(part), type(part).__name__
     if told.get("memory") is not None:
-        raise NotTrusted(f"the file holds a {name} with memory={told['memory']!r}"[:200] + ", a cache that it writes "
+        raise NotTrusted(f"the file holds {an(name)} with memory={told['memory']!r}"[:200] + ", a cache that it writes "
                          "to and reads pickles from", hint=_HINT)  # fmt: skip
     if "analyzer" in told and told.get("input", "content") != "content":
-        raise NotTrusted(f"the file holds a {name} with input={told['input']!r}"[:200] + ", which opens the files that "
-                         "its inputs name", hint=_HINT)  # fmt: skip
+        raise NotTrusted(f"the file holds {an(name)} with input={told['input']!r}"[:200] + ", which opens the files "
+                         "that its inputs name", hint=_HINT)  # fmt: skip
     if callable(told.get("kernel")) and hasattr(part, "support_"):
-        raise NotTrusted(f"the file holds a {name} with a function for a kernel", hint=_HINT)
+        raise NotTrusted(f"the file holds {an(name)} with a function for a kernel", hint=_HINT)
     for jobs in ("n_jobs", "nthread", "num_threads"):
         if isinstance(told.get(jobs), int) and abs(told[jobs]) > MAX_JOBS:
-            raise NotTrusted(f"the file holds a {name} with {jobs}={told[jobs]}"[:200], hint=_HINT)
+            raise NotTrusted(f"the file holds {an(name)} with {jobs}={told[jobs]}"[:200], hint=_HINT)
 
 
 def _array(part: Any, name: str, ndim: int, dtype: str = "fiu") -> np.ndarray:
@@ -213,7 +216,7 @@ def _check_ball(tree: Any) -> None:
 def _check_metric(metric: Any) -> None:
     """Metrics with arrays of their own index them by column: only those without are read."""
     name = type(metric).__name__
-    _need(name.rstrip("0123456789") in _METRICS, f"a metric is a {name}")
+    _need(name.rstrip("0123456789") in _METRICS, f"a metric is {an(name)}")
     _, vector, matrix = metric.__getstate__()[:3]
     _need(np.size(vector) <= 1 and np.size(matrix) <= 1, "a metric has weights")
 

@@ -20,6 +20,7 @@ from catalog_core.errors import BackendError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
 from catalog_core.names import nearest
 from catalog_core.records import Description, TensorSpec
+from catalog_core.shown import an
 from catalog_sklearn import archive
 from catalog_sklearn.boosters import ESTIMATORS as XGBOOST
 from catalog_sklearn.boosters import as_estimator, check_lightgbm, check_xgboost
@@ -71,7 +72,7 @@ class SklearnSerializer:
             return {}
         if not isinstance(obj, BaseEstimator):
             raise SerializationError(
-                f"a {type(obj).__name__} is no estimator", hint="publish an estimator or a pipeline"
+                f"{an(type(obj).__name__)} is no estimator", hint="publish an estimator or a pipeline"
             )
         data, cuts, cause = archive.write(obj)
         directory.write("model.skops", [data], cuts)
@@ -98,7 +99,7 @@ class SklearnSerializer:
         if files[0].endswith(".skops"):
             obj = archive.read(data, bool(options.get("trust")))
             if not isinstance(obj, BaseEstimator):
-                raise SerializationError(f"the file holds a {type(obj).__name__}, not an estimator")
+                raise SerializationError(f"the file holds {an(type(obj).__name__)}, not an estimator")
             return obj
         return _xgboost_load(data, reader.meta) if files[0].endswith(".ubj") else _lightgbm_load(data)
 
@@ -137,7 +138,7 @@ class SklearnSerializer:
                 hint = f"its {trains[0]} trains it on the rows that it gets: save it without example{others}"
             elif not have:
                 hint = "it can be saved and loaded without example"
-            raise SerializationError(f"a {type(obj).__name__} has no method {method!r}", hint=hint)
+            raise SerializationError(f"{an(type(obj).__name__)} has no method {method!r}", hint=hint)
         return ["X"]
 
     def in_order(self, obj: Any, names: Sequence[str]) -> list[str] | None:
@@ -316,7 +317,7 @@ def _xgboost_params(obj: Any) -> dict[str, Any]:
         elif isinstance(value, (bool, int, str)):
             kept[key] = value
         else:
-            callers.warn(f"{key} of {type(obj).__name__} is a {type(value).__name__}, and is not stored")
+            callers.warn(f"{key} of {type(obj).__name__} is {an(type(value).__name__)}, and is not stored")
     return kept
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from catalog_core.errors import SerializationError
+from catalog_core.shown import an
 
 MAX_TEXT = 20_000  # characters; a deep network with free image sizes takes about 2,000
 MAX_NODES = 1_000
@@ -117,7 +118,7 @@ class _Reader:
             return f"({left[0]} {_SIGNS[type(node.ops[0])]} {right[0]})", 1
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             return self._call(node.func.id, node, depth)
-        raise _Refused(f"it holds a {type(node).__name__}")
+        raise _Refused(f"it holds {an(type(node).__name__)}")
 
     def _call(self, name: str, node: ast.Call, depth: int) -> tuple[str, float]:
         leaf = _LEAVES.get(name)

@@ -17,6 +17,7 @@ from catalog_core import tensors
 from catalog_core.digests import canonical, parse
 from catalog_core.errors import SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader
+from catalog_core.shown import an
 
 FILE = "plain.json"
 MAX_BYTES = 16 << 20
@@ -68,7 +69,7 @@ def write(values: Mapping[str, Any], taken: Mapping[str, Any], directory: Direct
             if kind is made:
                 return {name: [[encoded(key, part, depth + 1) for part in pair] for pair in value.items()]}
         raise SerializationError(
-            f"{key!r} of the module's state holds a {kind.__module__}.{kind.__qualname__}, which is no plain data",
+            f"{key!r} of the module's state holds {an(kind.__module__)}.{kind.__qualname__}, which is no plain data",
             hint="get_extra_state may give numbers, texts, bytes, None, tensors, and lists, tuples and dicts of them",
         )
 

@@ -25,6 +25,7 @@ from catalog_core.modules import fill, state_of
 from catalog_core.outputs import by_name, fields_of, left_out, skips
 from catalog_core.records import Description
 from catalog_core.session import in_order
+from catalog_core.shown import an
 from catalog_core.snapshots import Snapshot
 from catalog_core.values import refuse_pickle
 from catalog_torch import extras
@@ -284,7 +285,7 @@ class TorchSerializer:
         hint = "publish a module, or its state dict (a dictionary of tensors)"
         if isinstance(obj, torch.export.ExportedProgram):
             hint = "publish the module that it was made from, or import the .pt2 file: `catalog import`"
-        raise SerializationError(f"a {type(obj).__name__} is no nn.Module", hint=hint)
+        raise SerializationError(f"{an(type(obj).__name__)} is no nn.Module", hint=hint)
 
     def _export(
         self, obj: torch.nn.Module, method: str, request: SaveRequest, directory: Directory, meta: dict[str, Any]
@@ -421,7 +422,7 @@ class TorchSerializer:
         """Run a method in eval mode, without gradients; NumPy arrays out (torch tensors for dtypes NumPy lacks)."""
         if not isinstance(obj, torch.nn.Module):
             raise SerializationError(
-                f"this component holds only a {type(obj).__name__} of weights: its class is needed to run it",
+                f"this component holds only {an(type(obj).__name__)} of weights: its class is needed to run it",
                 hint="load(ref, into=net), or load(ref, trust=True)",
             )
         obj = _bare(obj)

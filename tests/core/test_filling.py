@@ -48,7 +48,7 @@ def test_names_and_prefixes_are_renamed(rename: Any, names: list[str]) -> None:
         ({"encodr": "x"}, r"'encodr', and no stored tensor begins so.*encoder"),
         ({"enc": "x"}, "no stored tensor begins so"),
         ({"encoder.0.weight": "head.weight"}, "one name, 'head.weight'"),
-        (lambda name: 7, r"gives a int for '\w+\."),
+        (lambda name: 7, r"gives an int for '\w+\."),
         (["encoder"], "rename= is a list"),
         ({"encoder": 3}, "rename= is a dict"),
     ],

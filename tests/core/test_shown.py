@@ -18,7 +18,7 @@ from catalog_core import Catalog, errors, show
 from catalog_core.digests import canonical, digest_of
 from catalog_core.events import event, new_id
 from catalog_core.journal import entry_key
-from catalog_core.shown import clean, clean_json, clean_lines
+from catalog_core.shown import an, clean, clean_json, clean_lines
 
 pytestmark = pytest.mark.unit
 EVIL = "x\x1b[31m\x1b]0;title\x07\x9b5m\u202eexe\u2066\r\n\x00\x7f\u2028y"
@@ -230,3 +230,23 @@ def test_clean_json_means_the_same(value: Any) -> None:
         found = clean_json(json.dumps(value, ensure_ascii=False, indent=indent))
         assert printable(found)
         assert json.loads(found) == value
+
+
+SAID = (
+    "a dict, an Adam, an ndarray, an SVC, a Linear, an int, a float, an LSTM, a PCA, an XGBClassifier, a UNet, "
+    "an Unpickler, a uint8, an nn.Module, a model, an OrderedDict, a NoneType, an MLPClassifier"
+)
+
+
+@pytest.mark.parametrize("words", re.split(", ", SAID))
+def test_a_word_has_the_article_that_is_said(words: str) -> None:
+    assert an(words.partition(" ")[2]) == words
+
+
+def test_no_name_of_a_type_stands_behind_an_article_that_is_fixed() -> None:
+    root = Path(__file__).parents[2]
+    fixed = re.compile(r"\b[Aa]n? \{type\(\w+\)\.__(name|module)__")
+    for folder in ("catalog_core", "integrations", "serializers", "runners", "backends", "apps"):
+        for path in (root / folder).rglob("*.py"):
+            if path.name != "child.py" and "testing" not in path.parts:  # the child imports nothing of ours
+                assert not fixed.search(path.read_text(encoding="utf-8")), path

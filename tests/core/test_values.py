@@ -140,7 +140,7 @@ def test_nested_parameters_are_joined_by_dots_and_lists_are_their_json(catalog: 
         ({"a": {"b": 10**6000}}, "'a.b' is an integer beyond"),
         ({"a": {None: 1}}, "None"),
         ({"a": {"b\x1b": 1}}, r"'a.b\x1b'"),
-        ({"a": {"b": np.zeros(3)}}, "'a.b' is a ndarray"),
+        ({"a": {"b": np.zeros(3)}}, "'a.b' is an ndarray"),
         ({"a": Zero(None)}, "'a' is a Zero"),
         ({"a": {"b": ["x" * 5000]}}, "'a.b' takes"),
     ],

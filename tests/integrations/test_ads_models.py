@@ -385,7 +385,7 @@ def test_every_word_of_ads_is_there_or_says_what_to_do(catalog: Catalog, tmp_pat
             with pytest.raises((InvalidInput, MissingPlugin), match=match) as caught:
                 getattr(owner, name)("ocid1.x", display_name="x")
             assert caught.value.hint and "\n" not in str(caught.value)
-    with pytest.raises(InvalidInput, match="a object is not used to save or send"):
+    with pytest.raises(InvalidInput, match="an object is not used to save or send"):
         model.set_model_save_serializer(object())
     model.set_model_input_serializer("json")
     model.populate_metadata(use_case_type="regression", X_sample=np.ones((2, 3), "f4"))

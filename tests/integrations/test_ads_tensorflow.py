@@ -129,7 +129,7 @@ def test_a_class_that_keras_does_not_know_is_refused(catalog: Catalog, tmp_path:
     version = catalog.save(
         "own", keras.Sequential([keras.Input((2,)), Own()]), serializer="keras", example=np.ones((1, 2), "f4")
     )
-    with pytest.raises(NotTrusted, match="holds a Own, which Keras itself does not know"):
+    with pytest.raises(NotTrusted, match="holds an Own, which Keras itself does not know"):
         catalog.export(version, tmp_path / "out", format="ads")
 
 

@@ -103,7 +103,7 @@ def test_named_tuples_load_without_their_class(catalog: Catalog) -> None:
 
 
 def test_what_is_no_tree_of_arrays_is_refused(catalog: Catalog) -> None:
-    for value, cause in (([object()], "is a object"), ([{(1, 2): np.ones(1)}], "is a tuple"), ([1, 2], "no arrays")):
+    for value, cause in (([object()], "is an object"), ([{(1, 2): np.ones(1)}], "is a tuple"), ([1, 2], "no arrays")):
         with pytest.raises(SerializationError, match=cause):
             catalog.save("m", value, serializer="pytree")
     loop: list[Any] = [np.ones(1)]

@@ -138,7 +138,7 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
     "sklearn trust": (lambda c, p: _sklearn(c, p, "trust"), "will load with trust=True only"),
     "sklearn path": (lambda c, p: _sklearn(c, p, "path"), "will load with trust=True only"),
     "xgboost left out": (lambda c, p: _sklearn(c, p, "rate_drop"), "is no parameter"),
-    "xgboost not plain": (lambda c, p: _sklearn(c, p, "array"), "is a ndarray, and is not stored"),
+    "xgboost not plain": (lambda c, p: _sklearn(c, p, "array"), "is an ndarray, and is not stored"),
     "pytree static": (lambda c, p: _jax(c), "not stored, since they hold no numbers"),
     "onnx axis": (lambda c, p: _onnx("axis"), "as long as in the example only"),
     "keras weights": (lambda c, p: _keras(c, p, "weights"), "is stored as weights only"),

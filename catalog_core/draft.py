@@ -285,7 +285,7 @@ class Draft:
             serializer = dict.fromkeys(self._objects, serializer)
         if not isinstance(serializer, Mapping):
             raise InvalidInput(
-                f"serializer= is a {type(serializer).__name__}", hint="a name, several, or either by component"
+                f"serializer= is {an(type(serializer).__name__)}", hint="a name, several, or either by component"
             )
         chosen = {name: [kinds] if isinstance(kinds, str) else list(kinds) for name, kinds in serializer.items()}
         for name, kinds in chosen.items():

@@ -29,20 +29,21 @@ def text(data: str, name: str) -> Problems:
         yield "code", "it is a script"
     if lower.endswith(".pth") and re.search(r"^import[ \t]", data, re.M):
         yield "code", "Python runs its lines that begin with import when it starts"
-    if re.search(r"^\[Desktop Entry\]", data, re.M) and re.search(r"^Exec\s*=", data, re.M):
+    if re.search(r"^\[Desktop Entry\]", data, re.M) and re.search(r"^Exec[ \t]*=", data, re.M):
         yield "code", "a desktop would run its command"
     yield from markup.text(data, lower)
-    if lower.endswith(".toml") or re.search(r"^\s*[\"']?(_target_|class_path)[\"']?\s*=", data, re.M):
+    if lower.endswith(".toml") or re.search(r"^[ \t]*[\"']?(_target_|class_path)[\"']?[ \t]*=", data, re.M):
         yield from _toml(data)
     if data.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
         try:
             value = json.loads(data.removeprefix("\ufeff"))
         except (ValueError, RecursionError):
+            found, all_of_it = _lines(data)
+            if all_of_it or lower.endswith((".jsonl", ".ndjson")):  # many a data set called .json has a value a line
+                yield from found
+                return
             if lower.endswith((".json", ".ipynb")):
                 yield "cannot read", "it is no JSON"
-                return
-            if lower.endswith(".jsonl"):
-                yield from _lines(data)
                 return
         else:
             yield from dict.fromkeys(tree(value))
@@ -65,12 +66,16 @@ def _toml(data: str) -> Problems:
         yield "code", "pip would import what builds it from beside it"
 
 
-def _lines(data: str) -> Problems:
-    for line in data.splitlines():
+def _lines(data: str) -> tuple[dict[tuple[str, str], None], bool]:
+    """What is wrong with a text that has a value of JSON on each line, and whether each line is one."""
+    found: dict[tuple[str, str], None] = {}
+    broken = False
+    for line in data.split("\n"):  # not at the ends of lines that only Unicode knows, which a value may hold
         try:
-            yield from tree(json.loads(line))
+            found |= dict.fromkeys(tree(json.loads(line))) if line.strip() else {}
         except (ValueError, RecursionError):
-            continue
+            broken = True
+    return found, not broken
 
 
 def _yaml(data: str, by_name: bool) -> Problems:
@@ -150,7 +155,7 @@ _TARGETS = ("_target_", "_component_", "class_path", "__target__", "_cls_", "_fn
 # Classes that compute, by the part of a library that has them: those whose classes read files, load weights, run
 # programs or take functions are left out. A path of lower-case parts and, at its end, one class.
 _COMPUTES = re.compile(
-    r"(torch\.(nn|optim)|torchvision\.(transforms|models|ops)|torchmetrics"
+    r"(torch\.(nn|optim)|torchvision\.(transforms|models|ops)|torchmetrics(?!\.functional)"
     r"|torchaudio\.transforms|keras\.(layers|optimizers|losses|metrics|regularizers|initializers)"
     r"|sklearn\.(?!datasets|utils|externals|_)\w+|lightning\.pytorch|pytorch_lightning|optax"
     r"|flax\.linen|timm\.(loss|optim|scheduler))(\.[a-z][a-z0-9_]*)*\.[A-Z][A-Za-z0-9]*"
@@ -165,10 +170,19 @@ _OF_LIGHTNING = re.compile(
 # Keras layers and sklearn's classes that run what they are given: code, another framework's model, files.
 _RUNS = ("Lambda", "FunctionTransformer", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "TFLayer")
 
+# Metrics that fetch or load a network when they are made, from a file or address that they are given.
+_LOADS = frozenset(
+    """ARNIQA BERTScore CLIPImageQualityAssessment CLIPScore CocoBackend DeepImageStructureAndTextureSimilarity
+    DeepNoiseSuppressionMeanOpinionScore FrechetInceptionDistance InceptionScore InfoLM KernelInceptionDistance
+    LearnedPerceptualImagePatchSimilarity MemorizationInformedFrechetInceptionDistance NoTrainInceptionV3
+    NonIntrusiveSpeechQualityAssessment PerceptualPathLength ROUGEScore""".split()  # noqa: SIM905  # a table to read
+)
+_PLACES = ("feature_extractor_weights_path", "filepath", "idf_weights", "model_name_or_path", "vocabulary")
+
 
 def computes(target: str) -> bool:
     """Whether a name is a class of a library that computes, and neither opens files nor runs what it is given."""
-    if _COMPUTES.fullmatch(target) is None or target.rpartition(".")[2] in _RUNS:
+    if _COMPUTES.fullmatch(target) is None or target.rpartition(".")[2] in (*_RUNS, *_LOADS):
         return False
     lightning = _LIGHTNING.fullmatch(target)
     return lightning is None or _OF_LIGHTNING.fullmatch(lightning["rest"]) is not None
@@ -182,6 +196,10 @@ def _named(item: Mapping[str, Any]) -> Problems:
             yield "call", f"{key} would import and call {target[:100]}"
         elif isinstance(target, str) and hasattr(builtins, target):
             yield "call", f"{key} would call {target[:100]}"
+        elif isinstance(target, str) and "." in target:
+            for place in _PLACES:
+                if isinstance(item.get(place), str):
+                    yield "path", f"{target[:80]} would read {item[place][:100]!r}"
     for key in ("auto_map", "custom_pipelines", "custom_generate"):
         if item.get(key):
             yield "code", f"{key} names code beside the model, which transformers would import"

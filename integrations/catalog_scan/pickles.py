@@ -41,12 +41,14 @@ PUT REDUCE SETITEM SETITEMS SHORT_BINBYTES SHORT_BINSTRING SHORT_BINUNICODE STAC
 TUPLE2 TUPLE3 UNICODE
 """
 OPCODES = frozenset(_HARMLESS.split())
+CALLS = ("REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD")
 _MARK, _NAMED = object(), object()  # on the stack: where a list begins, and what was imported
 # Opcode and module. A text that begins with c or i has a blank on its first line, and a module has none.
 _IMPORT = re.compile(rb"[ci][^ \t\r\n]+\n")
 _WORDS = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
 _DOTTED = re.compile(r"[\w.-]+ [\w.<>]+")
-_CALLED = re.compile(rb"[t)l](?:[pg]\d+\n|q.|\x94)*R|o(?:p\d+\n|q.)*\.", re.S)
+_ARGUMENTS = re.compile(rb"[t)lo]")
+_KEPT = re.compile(rb"[pg]\d+\n|q.|\x94", re.S)
 _FOREIGN = re.compile(rb"(?=[\x00-\x7f]*[\x80-\xff]|[^\\]*\\)[A-Za-z0-9_.\\\x80-\xff]+")
 
 
@@ -61,16 +63,33 @@ def looks_like(data: memoryview) -> bool:
     return bool(_calls(data) if found is None and PEEK < len(data) <= MAX_TEXT else found)
 
 
+class _Stack(list[Any]):
+    """A stack that knows how many marks and names are on it, without being looked through."""
+
+    marks = named = 0
+
+    def append(self, value: Any) -> None:
+        self.marks += value is _MARK
+        self.named += value is _NAMED
+        super().append(value)
+
+    def pop(self, at: Any = -1) -> Any:
+        value = super().pop(at)
+        self.marks -= value is _MARK
+        self.named -= value is _NAMED
+        return value
+
+
 def _text_calls(data: memoryview) -> bool:
     """Whether a text, read as a pickle of protocol 0, would call something before it fails. Words are opcodes too: a
     list that begins with `cat` and `dog` names `dog` of `at`. So a call counts that has what it calls on the stack."""
-    stack: list[Any] = []
+    stack = _Stack()
     memo: dict[int, Any] = {}
     stream, begin = io.BytesIO(data), 0
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             name = opcode.name
-            if name == "STOP" or (name in ("INST", "OBJ") and _MARK not in stack):
+            if name == "STOP" or (name in ("INST", "OBJ") and not stack.marks):
                 return False
             if name == "INST" and _DOTTED.fullmatch(str(argument)) is None:
                 return False  # no module is called so: it cannot be imported
@@ -78,14 +97,31 @@ def _text_calls(data: memoryview) -> bool:
                 return True
             if name in ("REDUCE", "NEWOBJ", "BUILD") and _NAMED in stack[-2:-1]:
                 return True
-            if name == "OBJ" and _NAMED in stack:
+            if name == "OBJ" and stack.named:
                 return True
             _step(opcode, argument, stack, memo)
             begin = stream.tell()
     except Exception:  # loading it would have ended here too, unless at a name that pickletools cannot spell
         lines = bytes(data[begin : begin + PEEK]).split(b"\n", 2)
         named = len(lines) > 2 and lines[0][:1] in (b"c", b"i") and _FOREIGN.fullmatch(b".".join(lines[:2])) is not None
-        return named and (lines[0][:1] == b"i" or _CALLED.search(lines[2]) is not None)
+        return named and (lines[0][:1] == b"i" or _called(lines[2]))
+    return False
+
+
+def _called(data: bytes) -> bool:
+    """Whether arguments stand in the bytes, are kept or not, and then something is called with them. No byte is
+    looked at twice."""
+    seen: set[tuple[bytes, int]] = set()
+    for found in _ARGUMENTS.finditer(data):
+        at, call = found.end(), b"." if found[0] == b"o" else b"R"
+        while (call, at) not in seen:
+            if data[at : at + 1] == call:
+                return True
+            kept = _KEPT.match(data, at)
+            if kept is None:
+                break
+            seen.add((call, at))
+            at = kept.end()
     return False
 
 
@@ -94,7 +130,7 @@ def _calls(data: memoryview) -> bool | None:
     stream, begin = io.BytesIO(data), 0
     try:
         for count, (opcode, _, _) in enumerate(pickletools.genops(stream)):
-            if opcode.name in ("REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
+            if opcode.name in (*CALLS, "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 return count > 0
             if _imports(data, begin) or count > 1_000_000:
                 return True
@@ -166,20 +202,54 @@ def _one(stream: io.BytesIO) -> tuple[Any, list[tuple[str, str]]]:
     raise ValueError("it does not end")
 
 
-def named(data: memoryview) -> str | None:
-    """The first name that is on no list, of a pickle that begins here and may break off."""
+def calls_behind(data: memoryview) -> bool:
+    """Whether the opcodes behind a name call or change something, or do not end within the bytes."""
+    stream = io.BytesIO(data)
+    try:
+        for opcode, _, _ in pickletools.genops(stream):
+            if opcode.name in CALLS:
+                return True
+            if opcode.name == "STOP":
+                return False
+    except Exception:  # no opcodes, or no more of them
+        return stream.tell() == len(data)
+    return True
+
+
+def reaches(data: memoryview) -> bool:
+    """Whether the bytes are opcodes to their end."""
+    stream = io.BytesIO(data)
+    try:
+        for opcode, _, _ in pickletools.genops(stream):
+            if stream.tell() == len(data):
+                return True
+            if opcode.name == "STOP":
+                return False
+    except Exception:
+        return False
+    return False
+
+
+def named(data: memoryview) -> tuple[str | None, int]:
+    """The first name of a pickle that begins here and may break off, where it is on no list; and the bytes that were
+    read for it."""
+    stream = io.BytesIO(data)
+    return _first_name(stream), stream.tell()
+
+
+def _first_name(stream: io.BytesIO) -> str | None:
     problems: dict[tuple[str, str], None] = {}
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if opcode.name in ("GLOBAL", "INST"):
                 _name(*str(argument).partition(" ")[::2], problems)
             elif opcode.name == "STACK_GLOBAL" and isinstance(stack[-1], str) and isinstance(stack[-2], str):
                 _name(stack[-2], stack[-1], problems)
-            told = [cause.removeprefix("it would import ") for _, cause in problems]
-            if told and all(part.isidentifier() for part in told[0].split(".")) and len(told[0]) > 4:
-                return told[0]
+            if problems:  # the first decides: what no module can be called ends the loading of it
+                told = next(iter(problems))[1].removeprefix("it would import ")
+                return told if all(part.isidentifier() for part in told.split(".")) and len(told) > 4 else None
             if opcode.name == "STOP" or count > 1_000_000:
                 return None
             _step(opcode, argument, stack, memo)
@@ -214,7 +284,8 @@ def _step(opcode: Any, argument: Any, stack: list[Any], memo: dict[int, Any]) ->
                 raise ValueError("it takes a mark for a value")
         known: Any = argument if isinstance(argument, (str, int)) else None
         known = _NAMED if name in ("GLOBAL", "STACK_GLOBAL", "INST") else known
-        stack += [known] * len(opcode.stack_after)
+        for _ in opcode.stack_after:
+            stack.append(known)
 
 
 def _name(module: Any, name: Any, problems: dict[tuple[str, str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 import json
@@ -606,6 +607,34 @@ def test_what_computes_is_no_call() -> None:
         assert rules(f"a:\n  _target_: {target}\n".encode(), "conf.yaml") == set(), target
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.load", "torch.hub.load", "torch.jit.load", "torch.utils.cpp_extension.load",
+        "torch.package.PackageImporter",
+        "torch.utils.data.DataLoader", "torch.distributed.launcher.api.elastic_launch",
+        "torch.hub.load_state_dict_from_url",
+        "torchvision.datasets.ImageFolder", "torchvision.transforms.Lambda", "torchvision.transforms.v2.Lambda",
+        "torchvision.models.get_model", "torchvision.io.read_image", "torchmetrics.text.bert.BERTScore",
+        "torchmetrics.image.fid.FrechetInceptionDistance", "torchmetrics.multimodal.CLIPScore",
+        "torchmetrics.text.InfoLM",
+        "torchmetrics.functional.image.dists.DISTSNetwork", "torchmetrics.image.arniqa.ARNIQA",
+        "flax.training.checkpoints.restore_checkpoint", "flax.serialization.from_bytes", "optax.inject_hyperparams",
+        "flax.training.checkpoints.CheckpointManager", "keras.layers.TFSMLayer", "keras.models.load_model",
+        "keras.saving.load_model", "sklearn.datasets.fetch_openml", "sklearn.utils._joblib.load",
+        "sklearn.preprocessing.FunctionTransformer", "lightning.pytorch.LightningModule.load_from_checkpoint",
+    ],
+)  # fmt: skip
+def test_what_loads_or_runs_is_a_call_though_its_library_computes(target: str) -> None:
+    assert rules(f"_target_: {target}\n".encode(), "config.yaml") == {"call"}
+
+
+def test_a_class_that_computes_and_is_given_a_file_is_found() -> None:
+    layer = {"_target_": "keras.layers.TextVectorization", "vocabulary": "/etc/passwd"}
+    assert rules(json.dumps(layer).encode(), "a.json") == {"path"}
+    assert rules(json.dumps({**layer, "vocabulary": ["a", "b"]}).encode(), "a.json") == set()
+
+
 def test_a_hash_of_tensorflow_is_no_graph_and_hides_none() -> None:
     hashes = message((1, 7), (2, 1 << 60), (3, 5), (4, 3), (5, 9), (6, message((1, 1))), (7, "0af3"))
     assert [file.format for file in scan(hashes, "fingerprint.pb").files] == ["fingerprint"]
@@ -664,6 +693,101 @@ def test_texts_and_pictures_of_installed_packages_are_those_of_the_page() -> Non
 def test_heads_of_pickles_that_lie_in_one_another_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A head every three bytes: each was read to the end of its window, 65 kB for three bytes."""
     read: list[int] = []
-    monkeypatch.setattr("catalog_scan.pickles.named", lambda data: read.append(len(data)))
-    assert hidden.imports(memoryview(b"\x80\x04\x95" * (1 << 20))) is None
-    assert 0 < sum(read) <= hidden.MAX_READ
+
+    def named(data: memoryview) -> tuple[str | None, int]:
+        found, count = look(data)
+        read.append(count)
+        return found, count
+
+    look = pickles.named
+    monkeypatch.setattr("catalog_scan.pickles.named", named)
+    assert hidden.imports(memoryview(b"\x80\x04\x95" * (1 << 20))) == (None, False)
+    assert 0 < sum(read) <= hidden.MAX_READ + hidden.WINDOW + hidden.NEAR
+    assert rules(scan_corpus_more.wav(b"\x80\x04\x95" * (1 << 20)), "a.wav") == {"cannot read"}
+
+
+def test_heads_that_end_at_once_do_not_use_up_what_is_read() -> None:
+    """A name stands behind 1.3 million bytes that only begin as a pickle: 20 windows' worth were read, and no more."""
+    many = b"\x80\x04)\xff" * (1 << 18)
+    calls = b"\x80\x02]q\0cos\nsystem\nq\1."
+    assert hidden.imports(memoryview(many)) == (None, True)
+    assert hidden.imports(memoryview(many + calls)) == ("os.system", True)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"cos\nsystem\n", True),  # what stands behind it is cut off
+        (b"cos\nsystem\n(S'ls'\ntR.", True),
+        (b"cos\nsystem\nq\1X\2\0\0\0lsq\2\x85q\3Rq\4.", True),
+        (b"cos\nsystem\n" + b"X\0\0\2\0" + bytes(1 << 17) + b"\x85R.", True),
+        (b"(S'ls'\nios\nsystem\n\xff", True),
+        (b"(ios\nsystem\n\xff\xff", True),
+        (b"cos\nsystem\n\xff\xff", False),
+        (b"cos\nsystem\n.rest", False),
+        (b"\xff\xffios\nsystem\n\xff", False),
+        (b"(\xff\xffios\nsystem\n\xff", False),
+    ],
+)
+def test_a_name_of_protocol_0_counts_where_it_is_called(data: bytes, found: bool) -> None:
+    """200 MiB at random hold one such name in eight tries."""
+    packed = scan_corpus_more.wav(b"\xff" * 1000 + data) if data.endswith(b"m\n") else b"\xff" * 1000 + data
+    assert (hidden.imports(memoryview(packed))[0] is not None) is found
+
+
+HOSTILE = {
+    "blanks behind a sign": ("a.html", "<p>=" + " " * (1 << 20)),
+    "blanks in a tag": ("a.html", "<" + " " * (1 << 20) + "<" + " " * (1 << 20)),
+    "blanks between quotes": ("a.jinja", "{{'" + " " * (1 << 20) + "}}"),
+    "brackets that none closes": ("a.jinja", "{{" * (1 << 19)),
+    "brackets of two kinds": ("a.jinja", "{%{{" * (1 << 18)),
+    "blanks in a cell": ("a.csv", "," + " " * (1 << 20)),
+    "empty lines": ("a.txt", "\n" * (1 << 20) + "x"),
+    "backticks": ("a.md", "`" * (1 << 20) + "a"),
+    "backticks in runs": ("a.md", "".join("`" * (1 + at % 50) + "a" for at in range(40_000))),
+    "a number of many digits": ("a.html", "<p>&#" + "1" * (1 << 20)),
+    "letters of opcodes": ("a.png", b"\x89PNG\r\n\x1a\n" + b"c" * (1 << 22)),
+    "arguments without a call": ("a.bin", b"cos\xff\nsystem\n" + b"tq" * (1 << 19)),
+    "marks and no call": ("a.txt", "N" * 400_000 + "(cos\nsystem\no" * 20_000),
+    "names that are none": ("a.wav", scan_corpus_more.wav(b"\x80\x02]" + b"c?\n?\n" * (1 << 20))),
+    "values on lines": ("a.json", '{"a": 1}\n' * 100_000),
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("what", HOSTILE)
+def test_no_text_makes_the_scanner_try_for_long(what: str) -> None:
+    """A megabyte each, of what some pattern tried again at each byte: hours, up to years."""
+    name, data = HOSTILE[what]
+    scan(data.encode() if isinstance(data, str) else data, name)
+
+
+def test_zeros_before_a_number_hide_nothing() -> None:
+    for number in ("&#106;", "&#x6a;", "&#0000000000000000000000106;", "&#x000000000000000000000000006A;", "&#106"):
+        assert rules(f"<a href='{number}avascript:x()'>".encode(), "a.html") == {"code"}, number
+    assert rules(f"<p title='&#{'1' * 5000};'>".encode(), "a.html") == set()
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.jsonl", "a.json", "a", "a.txt"])
+def test_each_line_of_values_is_looked_at(name: str) -> None:
+    plain = '{"text": "a"}\n' * 3
+    assert rules(plain.encode(), name) == set()
+    assert rules((plain + '{"_target_": "os.system"}\n').encode(), name) == {"call"}
+    assert rules((plain + '{"chat_template": "{{ x.__class__.__mro__ }}"}').encode(), name) == {"code"}
+
+
+@pytest.mark.parametrize("member", ["a.pkl", "a.jsonl", "conf/a.yaml", "a.ipynb", "Makefile"])
+def test_members_of_archives_in_archives_are_looked_at(member: str) -> None:
+    bad = {
+        "a.pkl": EVIL[2],
+        "a.jsonl": b'{"a": 1}\n{"_target_": "os.system"}\n',
+        "conf/a.yaml": b"_target_: os.system\n",
+        "a.ipynb": b'{"nbformat": 4, "cells": [{"cell_type": "code"}]}',
+        "Makefile": b"all:\n\tls\n",
+    }[member]
+    inner = {member: bad, "b.txt": b"text"}
+    for packed in (
+        zipped({"in.tar": scan_corpus.tarred(inner)}), scan_corpus.tarred({"in.zip": zipped(inner)}),
+        gzip.compress(scan_corpus.tarred({"in.zip": zipped(inner)})),
+    ):  # fmt: skip
+        assert rules(packed, "x") == rules(bad, member) != set()

@@ -68,7 +68,7 @@ def check_custom(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     result = {}
     for key, item in given.items():
         fields = dict(item) if isinstance(item, Mapping) else {"value": item}
-        odd = sorted(fields.keys() - {"value", "category", "description"})
+        odd = sorted(map(str, fields.keys() - {"value", "category", "description"}))
         if odd or "value" not in fields:
             raise InvalidInput(
                 f"custom {key!r} {f'has {odd[0]!r}' if odd else 'has no value'}",
@@ -92,6 +92,10 @@ def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, An
         if name not in names:
             hint = nearest(name, names) or f"inputs and outputs: {', '.join(sorted(names)) or 'none'}"
             raise InvalidInput(f"tensors tells of {name!r}, which is no input or output", hint=hint)
+        if not isinstance(details, Mapping):
+            raise InvalidInput(
+                f"tensors[{name!r}] is {an(type(details).__name__)}", hint=f"a mapping of {', '.join(DETAILS)}"
+            )
         for key, value in details.items():
             if key not in DETAILS:
                 raise InvalidInput(f"tensors[{name!r}] has {key!r}", hint=f"known: {', '.join(DETAILS)}")
@@ -103,6 +107,11 @@ def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, An
     def spec(entry: str, tensor: TensorSpec) -> TensorSpec:
         details = {**tensors.get(tensor.name, {}), **tensors.get(f"{entry}.{tensor.name}", {})}
         told: dict[str, Any] = {k: float(scalar(v)) if k in ("minimum", "maximum") else v for k, v in details.items()}
+        low, high = told.get("minimum"), told.get("maximum")
+        if not (low is high is None or tensor.has_order):
+            raise InvalidInput(f"{tensor.name!r} is {tensor.dtype}, which has no minimum or maximum")
+        if low is not None and high is not None and low > high:
+            raise InvalidInput(f"the minimum of {tensor.name!r} is {low:g}, above its maximum of {high:g}")
         return attrs.evolve(tensor, **told)
 
     return tuple(
@@ -120,7 +129,7 @@ def dataset(name: str, given: Any) -> dict[str, Any]:
     is a `reference` that is kept as it is; a mapping may give `reference`, `digest`, `size` and `description`. Raises
     `InvalidInput`."""
     if isinstance(given, Mapping):
-        odd = sorted(given.keys() - {"reference", "digest", "size", "description"})
+        odd = sorted(map(str, given.keys() - {"reference", "digest", "size", "description"}))
         if odd:
             raise InvalidInput(f"data set {name!r} has {odd[0]!r}", hint="reference, digest, size, description")
         if given.get("digest") is not None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,8 +32,9 @@ FILES = "files"  # the serializer of what no serializer made: files as they are
 def _remove(folder: Path, process: int) -> None:
     """Remove a folder that `load` gave; not in a process that was forked from the one that has it."""
     if os.getpid() == process:
-        for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-            path.chmod(0o700)
+        for path in (folder, *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())):
+            with suppress(OSError):  # the user removed it before
+                path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -223,10 +225,13 @@ class Components(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
-            if name not in set(self):
+            if name not in self:
                 raise KeyError(name)
             self._loaded[name] = self._artifact.load(name, **self._options)
         return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return any(component.name == name for component in self._artifact.manifest.components)  # loads nothing
 
     def __iter__(self) -> Iterator[str]:
         return iter(component.name for component in self._artifact.manifest.components)

@@ -17,7 +17,7 @@ def statistics(values: Any) -> dict[str, Any] | None:
     (level → value) and `histogram` (`edges`, one more than `counts`), in float64. None for what is no real number."""
     import numpy as np
 
-    plain = to_numpy(values)
+    plain = to_numpy(values.compressed() if hasattr(values, "compressed") else values)  # not what a mask hides
     array = np.asarray(plain.float() if hasattr(plain, "detach") else plain)  # torch's own small floats
     if array.dtype.kind not in "fiub" and "float" in array.dtype.name:
         array = array.astype(np.float32)  # those of ml_dtypes
@@ -62,7 +62,14 @@ def of_inputs(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]
     for name in values:
         if names and name not in names:
             raise InvalidInput(f"the baseline names {name!r}, which is no input", hint=f"inputs: {', '.join(names)}")
-    return {name: statistics(value) for name, value in values.items()}
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = statistics(value)
+        except (TypeError, ValueError, RuntimeError) as exc:  # of NumPy or torch: lists of several lengths, sparse ones
+            why = " ".join(str(exc).split())
+            raise InvalidInput(f"the baseline of {name!r} is no array of numbers: {why}") from exc
+    return found
 
 
 def short(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,14 +46,14 @@ def start(repository: Repository, version: VersionRow) -> str:
     model = state.model_named(repository.index, version.name)
     assert model is not None
     provenance = manifest.provenance
-    datasets = provenance.get("datasets") or {}
+    datasets = _datasets(provenance)
     framework = str(summary.get("framework") or "")
     fields: dict[str, Any] = {
         "license": "…",
         "library_name": LIBRARIES.get(framework, framework) or None,
         "tags": sorted({*manifest.taxonomy.values()}) or None,
         "datasets": [str(item.get("reference", name)) for name, item in sorted(datasets.items())] or None,
-        "base_model": list(provenance.get("parents") or []) or None,
+        "base_model": _parents(provenance) or None,
         "metrics": sorted(version.group("metrics")) or None,
     }
     shown = yaml.safe_dump(
@@ -104,15 +104,27 @@ def _part(component: Component, about: Mapping[str, Any]) -> str:
 
 
 def _training(provenance: Mapping[str, Any]) -> Iterable[str]:
-    git = provenance.get("git") or {}
-    if git.get("commit"):
+    git = provenance.get("git")
+    if isinstance(git, Mapping) and git.get("commit"):
         dirty = ", with changes that were not committed" if git.get("dirty") else ""
-        yield f"- Code: {git.get('url') or 'a repository'} at `{git['commit'][:12]}`{dirty}"
+        yield f"- Code: {git.get('url') or 'a repository'} at `{str(git['commit'])[:12]}`{dirty}"
     if provenance.get("script"):
         yield f"- Script: `{provenance['script']}`"
-    for name, item in sorted((provenance.get("datasets") or {}).items()):
-        digest = f" (`{item['digest'][:19]}`)" if item.get("digest") else ""
+    for name, item in sorted(_datasets(provenance).items()):
+        digest = f" (`{str(item['digest'])[:19]}`)" if item.get("digest") else ""
         yield f"- Data, {name}: {item.get('reference', '…')}{digest}"
     if provenance.get("seed") is not None:
         yield f"- Seed: {provenance['seed']}"
-    yield from (f"- From: {parent}" for parent in provenance.get("parents") or [])
+    yield from (f"- From: {parent}" for parent in _parents(provenance))
+
+
+def _datasets(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The data sets that provenance names; what another program put there may be of any form."""
+    told = provenance.get("datasets")
+    named = told if isinstance(told, Mapping) else {}
+    return {name: item if isinstance(item, Mapping) else {"reference": item} for name, item in named.items()}
+
+
+def _parents(provenance: Mapping[str, Any]) -> list[str]:
+    told = provenance.get("parents")
+    return [parent for parent in told if isinstance(parent, str)] if isinstance(told, (list, tuple)) else []

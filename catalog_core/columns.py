@@ -25,6 +25,12 @@ def is_frame(value: Any) -> bool:
     return kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] in ("pandas", "polars")
 
 
+def check_unmasked(what: str, value: Any) -> None:
+    """Raise `InvalidInput` for an array with a mask: a model takes the numbers, those that are masked too."""
+    if hasattr(value, "mask") and hasattr(value, "filled"):
+        raise InvalidInput(f"{what} has a mask, which would be lost", hint="its filled() array, and its mask beside it")
+
+
 def columns(frame: Any) -> Columns:
     """The columns of a data frame by name. Raises `InvalidInput` for what is neither numbers, text nor categories."""
     import numpy as np

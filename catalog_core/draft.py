@@ -35,7 +35,7 @@ from catalog_core.handles import Version, version_published
 from catalog_core.interfaces.serializer import SaveRequest
 from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
-from catalog_core.outputs import choosing
+from catalog_core.outputs import choosing, to_skip
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
 from catalog_core.rehearsal import LiveObjects, default_method, rehearse
 from catalog_core.shown import an
@@ -91,7 +91,8 @@ class Draft:
         self.name = check_name(name)
         mappings = {
             "tags": tags, "metrics": metrics, "params": params, "taxonomy": taxonomy, "custom": custom,
-            "tensors": tensors, "baseline": baseline, "datasets": datasets, "axes": axes,
+            "tensors": tensors, "baseline": baseline, "datasets": datasets, "axes": axes, "options": options,
+            "provenance": provenance,
         }  # fmt: skip
         for kind, given in mappings.items():
             if given is not None and members(given) is None:
@@ -99,8 +100,8 @@ class Draft:
         self.tags = {key: value for key, value in check_tags(tags or {}).items() if value is not None}
         self.metrics = {key: check_metric(key, value) for key, value in (members(metrics) or {}).items()}
         self.params = check_tags(params or {}, "parameter")
-        self.taxonomy = about.check_taxonomy(taxonomy or {})
-        self.custom = about.check_custom(custom or {})
+        self.taxonomy = about.check_taxonomy(members(taxonomy) or {})
+        self.custom = about.check_custom(members(custom) or {})
         self.description = description
         self.report: Any = None
         if not hasattr(components, "items"):
@@ -125,15 +126,15 @@ class Draft:
             )
         self._stored = {key: value for key, value in self._objects.items() if isinstance(value, Stored)}
         self._example = example
-        self._axes = axes or {}
-        self._skip = [skip] if isinstance(skip, str) else list(skip)
+        self._axes = members(axes) or {}
+        self._skip = to_skip(skip)
         self._entries = entry_points
         self._formats = self._chosen(serializer)
-        self._options = options or {}
-        self._training = about.training(seed, datasets, run)
-        self._provenance = provenance
-        self._tensors = tensors or {}
-        self._baseline = baseline
+        self._options = members(options) or {}
+        self._training = about.training(seed, members(datasets), run)
+        self._provenance = members(provenance)
+        self._tensors = members(tensors) or {}
+        self._baseline = members(baseline)
         self._folder: Path | None = None
         self._ended: str | None = None  # saved, or discarded
         self._behind: Version | None = None  # saved, and not on every replica
@@ -283,9 +284,10 @@ class Draft:
             return {}
         if isinstance(serializer, (str, list, tuple)):
             serializer = dict.fromkeys(self._objects, serializer)
-        if not isinstance(serializer, Mapping):
+        given: list[Any] = list(serializer.values()) if isinstance(serializer, Mapping) else [None]
+        if not all(isinstance(kind, str) for kinds in given for kind in (kinds if _is_list(kinds) else [kinds])):
             raise InvalidInput(
-                f"serializer= is {an(type(serializer).__name__)}", hint="a name, several, or either by component"
+                f"serializer= is {repr(serializer)[:80]}", hint="a name, several, or either by component"
             )
         chosen = {name: [kinds] if isinstance(kinds, str) else list(kinds) for name, kinds in serializer.items()}
         for name, kinds in chosen.items():
@@ -540,6 +542,10 @@ class Draft:
 
     def __repr__(self) -> str:
         return f"<Draft {self.name} {self.digest[:19]} {self.size:,} bytes, {self.new_bytes:,} new>"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _any_bytes(path: Path) -> bool:

@@ -59,6 +59,16 @@ class CatalogError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From another process it comes back as it was: one that cannot would end a pool of processes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[CatalogError], args: tuple[Any, ...], state: dict[str, Any]) -> CatalogError:
+    made = kind.__new__(kind, *args)
+    made.__dict__.update(state)
+    return made
+
 
 class InvalidInput(CatalogError, ValueError):
     """A value from outside breaks a rule; the message names the value and the rule."""
@@ -168,11 +178,14 @@ class NotReplicated(CatalogError):
 
 class PublishedNotReplicated(NotReplicated):
     """`version` is published, and not on every replica yet. Do not save it again: `catalog.sync()`, or `save()` of the
-    same draft, completes it."""
+    same draft, completes it. In another process `version` is None, and `reference` names it."""
 
     def __init__(self, message: str, *, version: Any, hint: str | None = None) -> None:
         super().__init__(message, hint=hint, reference=version.ref)
         self.version = version
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, {**self.__dict__, "version": None})  # a handle stays in its process
 
 
 class BackendError(CatalogError):

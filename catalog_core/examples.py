@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from catalog_core.columns import Columns, columns, is_frame, unpacked
+from catalog_core.columns import Columns, check_unmasked, columns, is_frame, unpacked
 from catalog_core.errors import InvalidInput
 from catalog_core.names import nearest
 from catalog_core.outputs import odd
@@ -68,6 +68,8 @@ def _named(
         return named
     several = isinstance(example, tuple) or (isinstance(example, list) and any(hasattr(v, "shape") for v in example))
     values = list(example) if several else [example]
+    if not values:
+        raise InvalidInput("the example holds no arrays", hint="leave it out, or give the arrays of one call")
     wanted = names(next(iter(entries.values()))[0]) if entries else []
     if wanted and len(wanted) < len(values):
         first = next(iter(entries))
@@ -79,6 +81,11 @@ def _named(
 
 def _check_names(named: Mapping[str, Any], entries: Mapping[str, Steps], names: Names) -> None:
     wanted = {name: names(steps[0]) for name, steps in entries.items()}
+    known = [name for inputs in wanted.values() for name in inputs]
+    odd = next((name for name in named if name not in known), None)
+    if any(name in known for name in named) and odd is not None and all(wanted.values()):
+        takes = "; ".join(f"{name!r} takes {', '.join(inputs)}" for name, inputs in wanted.items())
+        raise InvalidInput(f"the example names {odd!r}, which nothing takes: {takes}", hint=nearest(odd, known))
     if wanted and not any(set(inputs or named) & set(named) for inputs in wanted.values()):
         takes = "; ".join(f"{name!r} takes {', '.join(inputs)}" for name, inputs in wanted.items())
         raise InvalidInput(
@@ -101,6 +108,7 @@ def _arrays(example: dict[str, Any]) -> dict[str, Any]:
                 hint="the inputs of an entry point are arrays, each with a name of its own; networks whose inputs have "
                 'one name take example={"entry point": {"input": array}, …}',
             )
+        check_unmasked(f"the example's {name!r}", value)
     return {name: _texts(name, value) for name, value in example.items()}
 
 

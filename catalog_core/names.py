@@ -150,12 +150,12 @@ def check_key(key: object, kind: str = "tag") -> str:
     return key
 
 
-def nearest(wanted: str, names: Iterable[str], count: int = 3) -> str | None:
+def nearest(wanted: object, names: Iterable[str], count: int = 3) -> str | None:
     """A hint that offers the names closest to `wanted`, or None."""
     import difflib
 
     lower = {name.lower(): name for name in names}
-    close = [lower[found] for found in difflib.get_close_matches(wanted.lower(), list(lower), n=count, cutoff=0.5)]
+    close = [lower[found] for found in difflib.get_close_matches(str(wanted).lower(), list(lower), n=count, cutoff=0.5)]
     return f"did you mean {', '.join(close)}?" if close else None
 
 

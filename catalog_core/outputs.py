@@ -45,6 +45,15 @@ def choosing(skip: Iterable[str]) -> Iterator[Choice]:
         _choice.reset(token)
 
 
+def to_skip(skip: Any) -> list[str]:
+    """The names of outputs to leave out, of one or several. Raises `InvalidInput`."""
+    names = [skip] if isinstance(skip, str) else list(skip) if isinstance(skip, Iterable) else [skip]
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidInput(f"skip names {repr(name)[:80]}, which is no text", hint='skip=["name of an output"]')
+    return names
+
+
 def skips() -> bool:
     """Whether some outputs are left out by name."""
     found = _choice.get()
@@ -99,19 +108,28 @@ def odd(value: Any) -> tuple[str, str] | None:
     return None
 
 
-def by_name(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def by_name(result: Any) -> Iterator[tuple[str, Any]]:
     """The tensors of what a method returned, by name: `output`, `output_0`, `output_1_0`, or the keys of a mapping,
     the fields of a named tuple or dataclass. None is left out, and so is what `choosing` says. Raises `InvalidInput`
-    for what is no array or number."""
+    for what is no array or number, and where two get one name."""
+    seen: set[str] = set()
+    for name, value in _named(result, ""):
+        if name in seen:
+            raise InvalidInput(f"it gives two outputs that are called {name!r}", hint="give one another key")
+        seen.add(name)
+        yield name, value
+
+
+def _named(result: Any, name: str) -> Iterator[tuple[str, Any]]:
     found = fields_of(result)
     if name and left_out(name):
         return
     if found is not None or isinstance(result, Mapping):
         for key, value in (result if found is None else found).items():
-            yield from by_name(value, f"{name}_{key}" if name else str(key))
+            yield from _named(value, f"{name}_{key}" if name else str(key))
     elif isinstance(result, (tuple, list)):
         for number, value in enumerate(result):
-            yield from by_name(value, f"{name or 'output'}_{number}")
+            yield from _named(value, f"{name or 'output'}_{number}")
     elif result is None or (not name and left_out("output")):
         return
     elif (strange := odd(result)) is not None:

@@ -27,6 +27,11 @@ class TensorSpec:
     maximum: float | None = None
     categories: tuple[Any, ...] | None = None
 
+    @property
+    def has_order(self) -> bool:
+        """Whether its values are real numbers, of which one is the least."""
+        return self.dtype not in ("string", "category") and not self.dtype.startswith("complex")
+
 
 @attrs.frozen
 class EntryPoint:

@@ -51,7 +51,12 @@ class LiveObjects:
             declared = {} if alone is None else {self._defaults[alone] if own else "predict": alone}
         entries: dict[str, Steps] = {}
         for name, steps in declared.items():
-            listed = (steps,) if isinstance(steps, str) else tuple(steps)
+            listed = (steps,) if isinstance(steps, str) else tuple(steps) if isinstance(steps, Sequence) else ()
+            if not listed or not all(isinstance(step, str) for step in listed):
+                raise InvalidInput(
+                    f"entry point {name!r} cannot be {repr(steps)[:80]}",
+                    hint='"component", "component.method", or a list of these, one after the other',
+                )
             for step in listed:
                 if step.partition(".")[0] not in self.objects:
                     raise InvalidInput(
@@ -152,9 +157,9 @@ class Rehearsal:
 
     def arrays(self) -> dict[str, Any]:
         """The example as it is stored."""
-        found = {f"input:{name}": to_numpy(value) for name, value in self.shared.items()}
+        found = {f"input:{name}": _stored(name, value) for name, value in self.shared.items()}
         for entry, inputs in self.own.items():
-            found |= {f"input@{entry}:{name}": to_numpy(value) for name, value in inputs.items()}
+            found |= {f"input@{entry}:{name}": _stored(name, value) for name, value in inputs.items()}
         for entry, trials in self.trials.items():
             for name, value in trials[-1].outputs.items() if trials else ():
                 found[f"output:{entry}:{name}"] = to_numpy(value)
@@ -214,6 +219,14 @@ class Rehearsal:
         by = "" if len(point.steps) == 1 else f" in {step}"
         why = f": {found.why}" if found.why else ""
         callers.warn(f"{point.name!r} {what}{by} ({shown}){why}")
+
+
+def _stored(name: str, value: Any) -> Any:
+    try:
+        return to_numpy(value)
+    except (TypeError, ValueError, RuntimeError) as exc:  # of a framework: it is sparse, quantized, or without data
+        why = " ".join(str(exc).split())
+        raise SerializationError(f"the example's {name!r} cannot be stored: {why}", hint="give a dense array") from exc
 
 
 def _over_steps(point: EntryPoint, trials: Sequence[Trial], *, rows: bool) -> EntryPoint:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 
 import attrs
 
-from catalog_core.columns import Columns, dtype_of, is_frame, spread
+from catalog_core.columns import Columns, check_unmasked, dtype_of, is_frame, spread
 from catalog_core.errors import BackendError, CatalogError, InvalidInput, InvalidName, NotFound
 from catalog_core.interfaces.runtime import Artifact
 from catalog_core.names import check_component, nearest
@@ -27,6 +27,8 @@ def to_numpy(value: Any) -> Any:
 
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+        if value.is_conj() or value.is_neg():  # signs that torch has not written yet
+            value = value.resolve_conj().resolve_neg()
         return value if "bfloat16" in str(value.dtype) or "float8" in str(value.dtype) else value.numpy()
     return np.asarray(value)
 
@@ -76,6 +78,7 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
     if not hasattr(value, "shape"):
         way = f'np.array(…, "{spec.dtype}")' if not isinstance(value, (str, bytes, type(None))) else None
         raise InvalidInput(f"{what} is {an(type(value).__name__)}; expected an array of {_shown(spec)}", hint=way)
+    check_unmasked(what, value)
     dtype, shape = dtype_of(value), tuple(value.shape)
     good = dtype == spec.dtype and len(shape) == len(spec.shape)
     for size, wanted in zip(shape, spec.shape, strict=False):
@@ -91,9 +94,7 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
 
 def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
     """Raise `InvalidInput` for numbers outside of a range that was declared."""
-    if spec.minimum is None and spec.maximum is None:
-        return
-    if not all(value.shape):
+    if (spec.minimum is None and spec.maximum is None) or not spec.has_order or not all(value.shape):
         return
     low, high = float(value.min()), float(value.max())
     least = "-inf" if spec.minimum is None else f"{spec.minimum:g}"
@@ -164,7 +165,7 @@ class Session:
     def run(self, entry: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `interfaces.runtime.Session.run`."""
         self._check_open()
-        point = self.entry_points.get(entry)
+        point = self.entry_points.get(entry) if isinstance(entry, str) else None
         if point is None:
             names = list(self.entry_points)
             raise NotFound(

@@ -10,6 +10,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -70,6 +71,7 @@ def test_metadata_of_ones_own_has_a_category_and_a_description(catalog: Catalog)
         ({"a": {"category": "x"}}, "has no value"),
         ({"a": {"value": 1, "category": 3}}, "category of custom 'a' is no text"),
         ({"a": [1]}, "is a list"),
+        ({"a": {1: 2, "colour": 3}}, "has '1'"),
         ({"a": float("nan")}, "cannot be stored as JSON"),
         ("text", "must map names to values"),
     ],
@@ -110,6 +112,11 @@ def test_data_sets_are_named_by_their_bytes(catalog: Catalog, tmp_path: Path) ->
         catalog.save("m", weights(), seed=1.5)
 
 
+def test_what_is_told_of_a_data_set_has_known_keys(catalog: Catalog) -> None:
+    with pytest.raises(InvalidInput, match="data set 'train' has '1'"):
+        catalog.save("m", weights(), datasets={"train": {1: 2, "colour": 3}})
+
+
 def test_the_run_that_a_process_is_part_of_is_noted(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "run" not in manifest(catalog).provenance
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
@@ -141,11 +148,17 @@ def test_tensors_bear_units_and_ranges_that_are_checked_when_called() -> None:
         ({"x": {"units": "m"}}, "has 'units'"),
         ({"x": {"minimum": "low"}}, "minimum of 'x' cannot be 'low'"),
         ({"x": {"unit": 5}}, "unit of 'x' cannot be 5"),
+        ({"x": 5}, r"tensors\['x'\] is an int"),
+        ({"x": {"minimum": 5, "maximum": 1}}, "minimum of 'x' is 5, above its maximum of 1"),
+        ({"x": {"minimum": 5}, "run.x": {"maximum": 1}}, "minimum of 'x' is 5, above its maximum of 1"),
+        ({"word": {"minimum": 0}}, "'word' is string, which has no minimum"),
+        ({"wave": {"maximum": 0}}, "'wave' is complex64, which has no minimum"),
     ],
 )
 def test_what_is_told_of_tensors_must_fit(told: Any, says: str) -> None:
+    more = (TensorSpec("word", "string", ("batch",)), TensorSpec("wave", "complex64", ("batch",)))
     with pytest.raises(InvalidInput, match=says):
-        about.detailed([POINT], told)
+        about.detailed([attrs.evolve(POINT, inputs=(*POINT.inputs, *more))], told)
 
 
 # -- baselines --------------------------------------------------------------------------------------------------------
@@ -180,6 +193,11 @@ def test_odd_arrays_have_statistics_that_json_can_hold(values: Any, keys: set[st
     found = baseline.statistics(values)
     assert found is not None and keys <= found.keys()
     canonical(found)
+
+
+def test_what_a_mask_hides_does_not_count() -> None:
+    found = baseline.statistics(np.ma.array([1.0, 2.0, 1e9], mask=[False, False, True]))
+    assert found is not None and (found["count"], found["max"]) == (2, 2.0)
 
 
 def test_what_is_no_number_has_none() -> None:
@@ -248,6 +266,22 @@ def test_a_card_is_begun_from_what_is_known(catalog: Catalog) -> None:
     for part in ("# A model", "Of showers.", "Seed: 3", "sha256:111111111111", "| auc | 0.91 |", 'load("m@2")', "…"):
         assert part in text
     assert catalog.model("m").set_card(text).card_data["metrics"] == ["auc"]
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        {"git": "abc"},
+        {"git": {"commit": 5}},
+        {"datasets": ["x"]},
+        {"datasets": {"train": "x", "test": {"digest": 5}}},
+        {"datasets": {"train": None}},
+    ],
+    ids=repr,
+)
+def test_a_card_is_begun_whatever_provenance_was_given(catalog: Catalog, provenance: Any) -> None:
+    version = catalog.save("m", weights(), provenance=provenance)
+    assert version.start_card().startswith("---\n")
 
 
 def merged(count: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from catalog_core import plugins, tensors
 from catalog_core.catalog import Catalog
 from catalog_core.errors import InvalidInput, SerializationError
+from catalog_core.outputs import by_name
 from catalog_core.records import Description, TensorSpec
 from catalog_core.specs import SerializerSpec
 from catalog_core.testing.memory import memory_catalog
@@ -101,6 +103,46 @@ def test_a_component_alone_means_the_method_that_its_serializer_names(
 def test_steps_are_joined_whether_or_not_their_inputs_are_known(catalog: Catalog, scaler: Scaler) -> None:
     version = catalog.save("m", scaler, example=ROWS, entry_points={"same": ["model", "model.undo"]})
     assert version.manifest.entry_points[0].steps == ("model.scale", "model.undo")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"entry_points": {"predict": steps}} for steps in (5, None, [], (), [5], b"model", {"model": 1})),
+        *({"skip": names} for names in (5, None, [5, "y"], [None])),
+        *({"serializer": chosen} for chosen in (5, [5], {"model": 5}, {"model": [None]}, {"model": None})),
+        *({key: wrong} for key in ("provenance", "options", "taxonomy", "tensors", "axes") for wrong in (5, ["x"])),
+        {"axes": {5: {0: "rows"}}},
+        {"tensors": {5: {"unit": "m"}}},
+        {"baseline": {"x": [[1, 2], [3]]}},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("example", [None, {"x": ROWS}])
+def test_arguments_of_another_kind_are_refused_in_a_sentence(
+    catalog: Catalog, scaler: Scaler, given: dict[str, Any], example: Any
+) -> None:
+    with pytest.raises(InvalidInput):
+        catalog.save("m", scaler, example=example, **given)
+    assert len(catalog.models()) == 0
+
+
+def test_a_namespace_is_a_mapping_wherever_one_is_taken(catalog: Catalog, scaler: Scaler) -> None:
+    told = SimpleNamespace
+    version = catalog.save(
+        "m", scaler, example=ROWS, taxonomy=told(task="scaling"), custom=told(site="CERN"), provenance=told(by="hand"),
+        options=told(), datasets=told(train="eos"), tensors=told(x={"unit": "m"}), baseline=told(x=ROWS),
+    )  # fmt: skip
+    assert version.taxonomy == {"task": "scaling"} and version.manifest.custom["site"]["value"] == "CERN"
+    assert version.manifest.provenance["by"] == "hand" and version.manifest.entry_points[0].inputs[0].unit == "m"
+
+
+@pytest.mark.parametrize(
+    "outputs", [{"a": {"b": ROWS}, "a_b": -ROWS}, {0: ROWS, "0": -ROWS}, {"": ROWS, "output": -ROWS}], ids=list
+)
+def test_no_output_takes_the_place_of_another(outputs: Any) -> None:
+    with pytest.raises(InvalidInput, match="two outputs that are called"):
+        dict(by_name(outputs))
 
 
 @pytest.mark.parametrize("example", [None, {"x": ROWS}])

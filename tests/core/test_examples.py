@@ -159,6 +159,12 @@ def test_a_flat_example_is_stored_as_before_and_read_as_before(catalog: Catalog)
         ({"generate": {"x": {"deep": LATENT}}}, "the example's 'x' is a dict, not an array"),
         ({"generate": (LATENT, LATENT)}, "the example has 2 arrays, and 'generate' takes x"),
         ({"x": IMAGE}, r"generator\.forward cannot run on these inputs"),
+        ({"generate": {"x": LATENT, "mask": LATENT}}, "names 'mask', which nothing takes: 'generate' takes x"),
+        ({"x": LATENT, "mask": LATENT}, "names 'mask', which nothing takes"),
+        ({"x": np.ma.array(LATENT, mask=LATENT > 0)}, "the example's 'x' has a mask, which would be lost"),
+        (np.ma.array(LATENT, mask=False), "the example's 'x' has a mask"),
+        ((), "the example holds no arrays"),
+        ([], r"generator\.forward cannot run"),
     ],
 )
 def test_a_wrong_example_is_refused_by_name(catalog: Catalog, example: Any, message: str) -> None:

@@ -75,6 +75,25 @@ def test_a_folder_beside_weights_is_one_of_the_components(catalog: Catalog, fold
     assert content(catalog.load("net#tokens")) == content(folder)
 
 
+def test_to_ask_whether_there_is_a_component_loads_none(catalog: Catalog) -> None:
+    catalog.save("net", components={"one": {"w": np.ones(3)}, "two": {"w": np.ones(3)}})
+    parts = catalog.load("net")
+    assert "one" in parts and "three" not in parts and 5 not in parts and [] not in parts and not parts._loaded
+    assert parts["one"]["w"].sum() == 3 and list(parts._loaded) == ["one"]
+
+
+def test_a_loaded_folder_that_was_removed_before_the_process_ends_is_no_error(catalog: Catalog, folder: Path) -> None:
+    catalog.save("data", folder)
+    code = (
+        "import shutil, sys; from catalog_core import Catalog\n"
+        "with Catalog.open(sys.argv[1]) as c: place, other = c.load('data').parent, c.load('data').parent\n"
+        "for path in (place, *place.rglob('*')): path.chmod(0o700)\n"
+        "shutil.rmtree(place); print(other)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, catalog.url], capture_output=True, text=True, check=True)
+    assert not done.stderr and not Path(done.stdout.strip()).exists()
+
+
 def test_loaded_folders_go_when_their_process_ends(catalog: Catalog, folder: Path) -> None:
     """And not when a process that was forked from it does."""
     catalog.save("data", folder)

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from catalog_core.errors import InvalidInput, InvalidName
+from catalog_core.errors import InvalidInput, InvalidName, NotFound
 from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec
 from catalog_core.session import RESERVED, Session, Together, bind, check_entry_point, check_inputs, fit
 
@@ -37,6 +37,7 @@ def test_fitting_inputs_pass() -> None:
         ({"left": array(5, 2), "right": array(4, 1)}, r"'right'.*batch = 5, got float32\[4, 1\]"),
         ({"left": array(5, 2, dtype="float64"), "right": array(5, 1)}, r"'left'.*got float64\[5, 2\]"),
         ({"left": [1.0], "right": array(5, 1)}, "'left' of score is a list"),
+        ({"left": np.ma.array(array(5, 2), mask=True), "right": array(5, 1)}, "'left' of score has a mask"),
     ],
 )
 def test_what_does_not_fit_is_named(inputs: dict, message: str) -> None:
@@ -110,6 +111,39 @@ def test_an_older_entry_point_of_such_a_name_is_reached_by_run() -> None:
 def test_a_session_says_why_it_is_not_pickled() -> None:
     with pytest.raises(InvalidInput, match="cannot be pickled"):
         pickle.dumps(Session(types.SimpleNamespace(manifest=Manifest((), ())), "cpu"))  # type: ignore[arg-type]
+
+
+class _Echo:
+    """An artifact whose one step gives back what it got."""
+
+    manifest = Manifest((), (POINT, EntryPoint("free", ("model",))))
+
+    def component(self, name: str, device: str | None = None, **options: object) -> None:
+        return None
+
+    def call(self, component: str, obj: object, method: str, inputs: dict) -> dict:
+        return dict(inputs)
+
+
+@pytest.mark.parametrize("entry", ["score", "free"])
+@pytest.mark.parametrize("inputs", [array(5, 2), None, [array(5, 2)], (), 5, "left"])
+def test_run_takes_inputs_by_name(entry: str, inputs: object) -> None:
+    session = Session(_Echo(), "cpu")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=f"the inputs of {entry} are arrays by name, not a "):
+        session.run(entry, inputs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("entry", [5, None, ["score"], {"score": 1}])
+def test_an_entry_point_is_named_by_text(entry: object) -> None:
+    session = Session(_Echo(), "cpu")  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="there is no entry point"):
+        session.run(entry, {})  # type: ignore[arg-type]
+
+
+def test_a_range_of_what_has_no_order_is_passed_over() -> None:
+    """An older release let it be declared."""
+    spec = TensorSpec("word", "string", ("batch",), minimum=0.0)
+    check_inputs(EntryPoint("read", ("model",), (spec,)), {"word": np.array(["a", None], object)})
 
 
 # -- the end of a session ----------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -205,6 +206,23 @@ def test_errors_and_what_is_logged_are_clean(hostile: str, caplog: pytest.LogCap
 
 class Ref:
     ref = "m@1"
+
+    def __reduce__(self) -> NoReturn:
+        raise errors.InvalidInput("a handle stays in its process")
+
+
+def test_errors_come_back_from_another_process_as_they_were() -> None:
+    """One that cannot be read there ends a pool of processes, or lets it wait for ever."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.CatalogError)]
+    more: dict[str, dict[str, Any]] = {
+        "Rejected": {"code": "x", "seen": 1, "actual": 2}, "PublishedNotReplicated": {"version": Ref()},
+        "InvalidQuery": {"column": 3},
+    }  # fmt: skip
+    for kind in kinds:
+        raised = kind("told", hint="way", **more.get(kind.__name__, {}))
+        back = pickle.loads(pickle.dumps(raised))
+        expected = {**vars(raised), **({"version": None} if "version" in vars(raised) else {})}
+        assert (type(back), str(back), back.args, vars(back)) == (kind, str(raised), raised.args, expected)
 
 
 def test_commands_print_by_one_function() -> None:

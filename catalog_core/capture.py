@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from catalog_core import git, redact
 from catalog_core.about import captured
@@ -62,19 +63,33 @@ def installed() -> tuple[dict[str, str], dict[str, str]]:
 
 def origin_of(direct: str) -> str | None:
     """Where a distribution comes from, by the text of its `direct_url.json` (PEP 610): `git+https://…@commit`, the URL
-    of an archive, or `local` for files of this machine; None where that cannot be read. No user names or passwords."""
+    of an archive, or `local` for files of this machine; None where that cannot be read. No user names or passwords, and
+    parts of the path that may be a secret (of an address that anybody may use) are masked."""
     try:
         told = json.loads(direct)
         url, vcs, archive = told["url"], told.get("vcs_info"), told.get("archive_info")
         if url.startswith("file:") or "dir_info" in told:
             return "local"
-        plain = re.split(r"[?#\s]", re.sub(r"(?<=://)(?!git@)[^/]*@", "", url), maxsplit=1)[0]
+        scheme, user, place = re.fullmatch(r"(?s)(\w[\w+.-]*://)(git@(?!.*@))?(.*)", url).groups("")  # type: ignore[union-attr]
+        plain = re.split(r"[?#\s]", redact.address(scheme + place), maxsplit=1)[0].replace("://", f"://{user}", 1)
         below = f"#subdirectory={told['subdirectory']}" if told.get("subdirectory") else ""
         if vcs:
             return f"{vcs['vcs']}+{plain}@{vcs['commit_id']}{below}"
         sums = (archive or {}).get("hashes") or {}
         return f"{plain}#sha256={sums['sha256']}" if sums.get("sha256") else plain + below
     except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def editable(distribution: Any) -> str | None:
+    """The folder of a distribution that is installed so that its files are edited there; None for any other, and for a
+    broken one."""
+    try:
+        told = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if not (told.get("dir_info") or {}).get("editable"):
+            return None
+        return os.path.realpath(unquote(told["url"].removeprefix("file://")))
+    except Exception:  # as in `installed`
         return None
 
 

@@ -1,7 +1,8 @@
 """Data frames as inputs: a column is an input like others, with a name, a dtype and a free number of rows.
 
 Text is an object array whose dtype is told as `string`, a pandas categorical as `category` with its list of categories.
-What is stored of them are bytes and where each text ends: `text|KEY`, `ends|KEY`.
+What is stored of them are bytes and where each text ends: `text|KEY`, `ends|KEY`; of a table of objects also
+`shape|KEY`, and of numbers among texts `kinds|KEY`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from catalog_core.errors import InvalidInput, MissingPlugin
+from catalog_core.digests import plain
+from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.records import EntryPoint, TensorSpec
 
 STRING, CATEGORY = "string", "category"
@@ -182,7 +184,8 @@ def frame_of(values: Mapping[str, Any]) -> Any:
 
 
 def packed(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays as they can be stored: texts as bytes, and where each ends; -1 stands for NaN, -2 for None."""
+    """Arrays as they can be stored: texts as bytes, and where each ends; -1 stands for NaN, -2 for None. What is not a
+    row has its `shape|KEY`, numbers and booleans among the texts their `kinds|KEY`. Raises `SerializationError`."""
     import numpy as np
 
     found: dict[str, Any] = {}
@@ -190,12 +193,30 @@ def packed(arrays: Mapping[str, Any]) -> dict[str, Any]:
         if getattr(value, "dtype", None) is None or str(value.dtype) != "object":
             found[key] = value
             continue
-        texts = [None if _missing(item) else str(item).encode() for item in value.reshape(-1)]
+        items = [plain(item) for item in value.reshape(-1).tolist()]
+        texts = [None if _missing(item) else _text(key, item) for item in items]
+        kinds = [0 if text is None else _KINDS.index(type(item)) for item, text in zip(items, texts, strict=True)]
+        if any(kinds):
+            found[f"kinds|{key}"] = np.array(kinds, np.uint8)
+        if value.ndim != 1:
+            found[f"shape|{key}"] = np.array(value.shape, np.int64)
         ends = np.cumsum([0 if text is None else len(text) for text in texts], dtype=np.int64)
         found[f"text|{key}"] = np.frombuffer(b"".join(text or b"" for text in texts), np.uint8)
         lacking = np.array([-2 if item is None else -1 for item in value.reshape(-1)], np.int64)
         found[f"ends|{key}"] = np.where([text is None for text in texts], lacking, ends)
     return found
+
+
+_KINDS = (str, int, float, bool)
+
+
+def _text(key: str, item: Any) -> bytes:
+    try:
+        if type(item) not in _KINDS:
+            raise ValueError(f"a {type(item).__name__} is among its texts")
+        return str(item).encode()
+    except ValueError as exc:  # half a surrogate pair, and an integer of very many digits
+        raise SerializationError(f"{key!r} cannot be stored: {exc}", hint="texts, numbers, booleans and None") from exc
 
 
 def unpacked(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,12 +227,21 @@ def unpacked(arrays: Mapping[str, Any]) -> dict[str, Any]:
     lacking = {-1: np.nan, -2: None}
     for key, value in arrays.items():
         kind, mark, rest = key.partition("|")
-        if not mark or kind not in ("text", "ends"):
+        if not mark or kind not in ("text", "ends", "kinds", "shape"):
             found[key] = value
         elif kind == "text":
             data, texts, start = bytes(np.asarray(value)), [], 0
             for end in np.asarray(arrays[f"ends|{rest}"]).tolist():
                 texts.append(lacking.get(end) if end < 0 else data[start:end].decode())
                 start = max(start, end)
-            found[rest] = np.array([*texts, None], object)[:-1]
+            kinds = np.asarray(arrays.get(f"kinds|{rest}", [0] * len(texts))).tolist()
+            items = [_item(text, kind) for text, kind in zip(texts, kinds, strict=True)]
+            shape = np.asarray(arrays.get(f"shape|{rest}", [len(items)])).tolist()
+            found[rest] = np.array([*items, None], object)[:-1].reshape(shape)
     return found
+
+
+def _item(text: Any, kind: int) -> Any:
+    if not kind or not isinstance(text, str):
+        return text
+    return text == "True" if _KINDS[kind] is bool else _KINDS[kind](text)

@@ -41,7 +41,7 @@ from catalog_core.rehearsal import LiveObjects, default_method, rehearse
 from catalog_core.shown import an
 from catalog_core.snapshots import same_random_numbers
 from catalog_core.staging import ComponentDirectory, Source, Writer, check_readable, cuts_of
-from catalog_core.values import check_flags, check_metric, check_tags, members, refuse_pickle, scalar
+from catalog_core.values import MAX_TAGS, check_flags, check_metric, check_tags, members, refuse_pickle, scalar
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -311,7 +311,12 @@ class Draft:
                 f"the serializer {name!r} takes live objects, and {path} is kept as the files that it is",
                 hint="leave out serializer=, or give the object that the files hold",
             )
-        return spec if spec is not None and spec.paths else None
+        if spec is None or not spec.paths:
+            return None
+        if not path.is_dir():
+            with translated(str(path)):
+                folders.check_file_alone(path)
+        return spec
 
     def _stage_path(self, name: str, path: Path) -> Component:
         with translated(str(path)):
@@ -588,11 +593,16 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values among captured hyperparameters, as far as an event has room for them; as text what JSON has no
     number for."""
     result: dict[str, Any] = {}
+    room = MAX_TAGS
     for key, value in values.items():
         found = scalar(value)
         if isinstance(found, (int, float)) and abs(found) > (MAX_INTEGER if isinstance(found, int) else MAX_FLOAT):
             found = str(found)
         if isinstance(found, (str, bool, int, float)):
             with suppress(InvalidInput):
-                result = check_tags({**result, key: found}, "parameter")
+                stored = check_tags({key: found}, "parameter")
+                size = sum(len(name) + len(str(kept).encode(errors="replace")) for name, kept in stored.items())
+                if room >= size:
+                    room -= size
+                    result |= stored
     return result

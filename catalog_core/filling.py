@@ -102,11 +102,12 @@ def _ends(name: str) -> list[int]:
 
 
 def _by_prefix(name: str, rename: Mapping[str, str], used: set[str]) -> str | None:
-    for old in sorted(rename, key=len, reverse=True):
-        whole = old in ("", name) or old.endswith((".", "/"))
-        if name.startswith(old) and (whole or name[len(old)] in "./"):
+    ends = {at + step for at in _ends(name) for step in (0, 1) if at + step <= len(name)}  # before and behind a dot
+    for at in sorted(ends | {0}, reverse=True):
+        old = name[:at]
+        if old in rename:
             used.add(old)
-            new, rest = rename[old], name[len(old) :]
+            new, rest = rename[old], name[at:]
             return rest[1:] if not new and rest[:1] in (".", "/") and old else new + rest
     return None
 

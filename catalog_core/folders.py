@@ -129,7 +129,7 @@ def read(
     """What is below `root`, which is a folder, or a file alone, under its own name. Raises `error` for the first thing
     that cannot be taken in, with the way out."""
     if not root.is_dir():
-        return Folder({root.name: root}, (root.name,) if _alone(root, error).st_mode & 0o100 else ())
+        return Folder({root.name: root}, (root.name,) if check_file_alone(root, error).st_mode & 0o100 else ())
     files: dict[str, Path] = {}
     names: dict[str, list[str]] = {"executable": [], "empty": [], "skipped": []}
     for item in walk(root, follow=follow, skip=skip):
@@ -144,8 +144,8 @@ def read(
     return Folder(files, *(tuple(names[key]) for key in ("executable", "empty", "skipped")))
 
 
-def _alone(path: Path, error: type[CatalogError]) -> os.stat_result:
-    """What a path that is no folder is. Raises `error` where it is no file."""
+def check_file_alone(path: Path, error: type[CatalogError] = InvalidInput) -> os.stat_result:
+    """What a path that is no folder is. Raises `error` where it is no file: opening a pipe waits for ever."""
     try:
         there = os.stat(path)
     except OSError as exc:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog_core import pointers, redact
+from catalog_core import folders, pointers, redact
 from catalog_core.durable import translated
 from catalog_core.errors import CatalogError, InvalidInput, NotFound, SerializationError
 from catalog_core.names import check_name, check_together
@@ -130,6 +130,8 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
     `MissingPlugin`, `NotFound`, `SerializationError` (a file that only stands for another)."""
     from catalog_core import bundle
 
+    if path.exists() and not path.is_dir():
+        folders.check_file_alone(path)
     if name is not None:
         return None if name == BUNDLE else catalog.repository.registry.format(name)
     if not path.exists():

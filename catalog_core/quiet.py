@@ -85,6 +85,12 @@ def _enter(names: tuple[str, ...]) -> None:
                 logging.getLogger(name).addFilter(
                     _filter
                 )  # once: it knows its filters, and this one is asked by thread
+        # of loggers that are made in the meantime, say by an import, handlers hear
+        for place in (logging.root, *map(logging.getLogger, names)):
+            for handler in place.handlers:
+                handler.addFilter(_filter)
+        if logging.lastResort is not None:
+            logging.lastResort.addFilter(_filter)
         if sys.stderr is not None and not isinstance(sys.stderr, _Stream):
             sys.stderr = _Stream(sys.stderr)
         if not any(item[2] is _Hushed for item in warnings.filters[:1]):

@@ -16,7 +16,7 @@ password passwords passwd passphrase passcode secret secrets token tokens apikey
 authorization bearer
 """)
 _LAST = _words("""
-pwd pw pass auth cookie cookies otp psk dsn sas sig jwt webhook apitoken authtoken pin
+pwd pw pass auth cookie cookies otp totp mfa psk dsn sas sig jwt webhook apitoken authtoken pin
 """)
 # Words that make the name of a number or a place of it: `max_tokens`, `pad_token_id`, `token_file`, `key_dim`.
 _NOT = _words("""
@@ -40,7 +40,7 @@ TOKENS = re.compile(
     re.S,
 )
 _RUN = re.compile(r"[A-Za-z0-9+=]{12,}")
-_DIGEST = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}")
+_DIGEST = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{60}|[0-9a-f]{64}|[0-9a-f]{128}")  # 60: paths of PyPI
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 

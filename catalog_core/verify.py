@@ -8,12 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from catalog_core import capture
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import manifest_to_json
 from catalog_core.layout import SMALL, write_layout
@@ -101,7 +103,7 @@ def check(artifact: StoredArtifact, folder: Path, timeout: float = TIMEOUT, *, t
         checks = ()
     if done.returncode or not checks:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        how = f"signal {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"exit {done.returncode}"
+        how = f"signal {_signal(-done.returncode)}" if done.returncode < 0 else f"exit {done.returncode}"
         checks = (*checks, Check("process", "failed", 0.0, f"the process ended by {how}: {last[:300]}"))
     return Report(checks)
 
@@ -137,6 +139,12 @@ def _spec(artifact: StoredArtifact, folder: Path, result: Path) -> dict[str, Any
     }
 
 
+def _signal(number: int) -> str:
+    with suppress(ValueError):  # those for real time have no names
+        return signal.Signals(number).name
+    return str(number)
+
+
 def _own(artifact: StoredArtifact) -> list[str]:
     return ["catalog_core", *[re.split(r"[.:]", value)[0] for value in artifact.registry.modules.values()]]
 
@@ -154,10 +162,8 @@ def _clean_path() -> list[str]:
     if main and not main.endswith(("pytest/__main__.py", "bin/pytest", "bin/catalog")):
         refused.add(os.path.realpath(os.path.dirname(main)))
     for distribution in distributions():
-        text = distribution.read_text("direct_url.json")
-        if text and json.loads(text).get("dir_info", {}).get("editable"):
-            url = json.loads(text)["url"]
-            root = os.path.realpath(url.removeprefix("file://"))
+        root = capture.editable(distribution)
+        if root is not None:
             below = {path for path in map(os.path.realpath, sys.path) if (path + "/").startswith(root + "/")}
             refused |= {path for path in below if not _installed(path)}
     keep = [path for path in sys.path if path and os.path.realpath(path) not in refused]

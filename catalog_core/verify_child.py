@@ -216,17 +216,24 @@ def _match(
         relative, absolute = TOLERANCE.get(str(wanted[name].dtype), (1e-2, 1e-2) if left.dtype.kind in "fc" else (0, 0))
 
         def same(one: Any, other: Any, relative: float = relative, absolute: float = absolute) -> bool:
-            return one.shape == other.shape and np.allclose(one, other, rtol=relative, atol=absolute, equal_nan=True)
+            if one.shape != other.shape:
+                return False
+            if {one.dtype.kind, other.dtype.kind} & set("fc"):
+                return bool(np.allclose(one, other, rtol=relative, atol=absolute, equal_nan=True))
+            return all(a == b or (a != a and b != b) for a, b in zip(one.flat, other.flat, strict=True))  # exactly
 
         if same(left, right):
             continue
-        worst = np.nanmax(np.abs(left.astype(np.float64) - right)) if left.shape == right.shape else "another shape"
+        if {left.dtype.kind, right.dtype.kind} & set("OUSV") and left.shape == right.shape:
+            first = next(pair for pair in zip(right.flat, left.flat, strict=True) if pair[0] != pair[1])
+            raise ValueError(f"output {name!r} differs from what the live object gave: {first[1]!r}, not {first[0]!r}")
+        worst = np.nanmax(np.abs(_reals(left) - _reals(right))) if left.shape == right.shape else "another shape"
         told = f"output {name!r} differs from what the live object gave (largest difference {worst})"
         more = more or draws()
         others = [_plain(draw[name]) for draw in more]
         if left.shape != right.shape or all(same(left, other) for other in others):
             raise ValueError(told)
-        why = _unlikely(right.astype(np.float64), [other.astype(np.float64) for other in (left, *others)])
+        why = _unlikely(_reals(right), [_reals(other) for other in (left, *others)])
         if why:
             raise ValueError(f"{told}; it is random, and {why}")
         random.append(name)
@@ -238,6 +245,13 @@ def _plain(value: Any) -> Any:
 
     array = np.asarray(value.float() if hasattr(value, "float") else value)
     return array.astype(np.float32) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else array
+
+
+def _reals(array: Any) -> Any:
+    """Numbers in float64, complex ones as two."""
+    import numpy as np
+
+    return np.stack([array.real, array.imag]) if array.dtype.kind == "c" else array.astype(np.float64)
 
 
 def _unlikely(recorded: Any, draws: list[Any]) -> str | None:

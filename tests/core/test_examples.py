@@ -15,6 +15,7 @@ import pytest
 from catalog_core import plugins, tensors
 from catalog_core.axes import measured
 from catalog_core.catalog import Catalog
+from catalog_core.columns import packed, unpacked
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Signature, Trial
 from catalog_core.records import Description
@@ -327,3 +328,40 @@ def test_what_is_nested_is_put_back_in_place() -> None:
     assert (slotted.value, slotted.inside["a"], inner) == (1, inner, [1, 2])
     assert deep["tuple"][1] == [deque([1]), {2}] and deep["array"].tolist() == [0, 1, 2] and "new" not in deep
     assert deep["rng"].random() == expected
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(["a", None, "", "ß"], object),
+        np.array([["a", 1], [2.5, True], [None, False]], object),
+        np.array("alone", object),
+        np.array(2**70, object),
+        np.array([["a", "b"]], object)[:0],
+        np.array([np.float32(0.1), np.int8(3), np.str_("x"), np.bool_(True)], object),
+        np.array([1, "1", 1.0, True], object).reshape(2, 1, 2),
+    ],
+    ids=repr,
+)
+def test_arrays_of_objects_are_stored_as_they_are(array: Any) -> None:
+    """They were stored as a row of texts: `1` came back as `"1"`, and the stored example was none for its model."""
+    kept = packed({"input:x": array, "output:a:y|z": array})
+    assert all(part.dtype != object for part in kept.values())
+    for back in unpacked(kept).values():
+        assert back.dtype == object and back.shape == array.shape
+        items = [item.item() if isinstance(item, np.generic) else item for item in array.reshape(-1).tolist()]
+        assert [(type(item), item) for item in back.reshape(-1).tolist()] == [(type(item), item) for item in items]
+
+
+def test_a_row_of_texts_is_stored_as_before() -> None:
+    assert packed({"input:x": np.array(["a", None], object)}).keys() == {"text|input:x", "ends|input:x"}
+
+
+@pytest.mark.parametrize(
+    "item", [b"bytes", 1j, ["list"], Path("x"), "\ud800", 10**5000], ids=lambda item: type(item).__name__
+)
+def test_objects_that_are_neither_texts_nor_numbers_are_not_stored_as_texts(item: Any) -> None:
+    array = np.empty(2, object)
+    array[:] = ["a", item]
+    with pytest.raises(SerializationError, match="'input:x' cannot be stored"):
+        packed({"input:x": array})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,28 @@ import pytest
 from catalog_core import Catalog
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.filling import Filled, renamed
+
+
+class Counted(dict[str, str]):
+    """Names that count how often somebody goes through all of them."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.passes += 1
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self.passes += 1
+        return super().items()
+
+
+def test_each_name_is_looked_up_and_not_all_names_for_each() -> None:
+    """With 8,000 names that each had a new one, all were sorted 8,000 times."""
+    names = [f"layer.{number}.weight" for number in range(300)]
+    rename = Counted({name: f"new.{name}" for name in names})
+    assert list(renamed(dict.fromkeys(names), rename)) == list(rename.values())
+    assert rename.passes < 5
 
 
 def ones(*names: str, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:

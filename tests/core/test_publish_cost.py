@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from catalog_core import Catalog
+from catalog_core.errors import InvalidInput
 
 pytestmark = pytest.mark.unit
 
@@ -86,3 +87,23 @@ def test_a_publish_takes_a_fixed_number_of_statements(publish: Callable[[], Cata
     assert numbers[0][0] <= 36 and numbers[0][1] <= 12
     locked = own["store"][own["store"].index("BEGIN IMMEDIATE") + 1 : own["store"].index("COMMIT")]
     assert len(locked) <= 6  # the head, the blobs, the entry
+
+
+@pytest.mark.parametrize("count", [0, 10, 2000])
+def test_each_hyperparameter_is_checked_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 3,000, of stacked estimators, those before were checked again for each: 4 s a publish."""
+    from catalog_core import draft, values
+
+    checked: list[int] = []
+    plain = values.check_tags
+    monkeypatch.setattr(draft, "check_tags", lambda tags, kind: (checked.append(len(tags)), plain(tags, kind))[1])
+    given = {f"estimator{number}__depth": "x" * (number % 7) for number in range(count)}
+    given["note"] = "y" * 5000  # more than one value may take
+    found = draft._flat(given)
+    assert sum(checked) <= count + 1 and plain(found) == found  # they have room in an event
+    left = {key: value for key, value in given.items() if key not in found and key != "note"}
+    for key, value in left.items():  # and those that are left out have none
+        with pytest.raises(InvalidInput):
+            plain({**found, key: value})
+        break
+    assert bool(left) == (count == 2000) and "note" not in found

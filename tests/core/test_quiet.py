@@ -91,6 +91,18 @@ def test_two_threads_that_end_in_another_order_than_they_began_leave_all_as_it_w
     assert sys.stderr is stream and logging.root.manager.disable == level
 
 
+def test_loggers_that_are_made_meanwhile_are_quiet_too(heard: Callable[[], list[str]]) -> None:
+    """An import that a framework puts off makes them."""
+    with quiet("loud"):
+        logging.getLogger("loud.made.later").error("later")
+        logging.getLogger("app.made.later").error("app")
+        assert heard() == ["app"]
+        _elsewhere(lambda: logging.getLogger("loud.made.elsewhere").error("elsewhere"))
+        assert heard() == ["elsewhere"]
+    logging.getLogger("loud.made.later").error("later")
+    assert heard() == ["later"]
+
+
 def test_an_error_ends_the_quiet(heard: Callable[[], list[str]]) -> None:
     stream = sys.stderr
     with pytest.raises(ZeroDivisionError), quiet("loud"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from catalog_core import verify as verify_module
 from catalog_core import verify_child
 from catalog_core.catalog import Catalog
 from catalog_core.records import Check
@@ -125,6 +129,83 @@ def test_random_outputs_are_compared_by_finiteness_and_moments() -> None:
             _match(got, {"y": recorded, "z": np.ones(2)}, draws)
     with pytest.raises(ValueError, match=r"output 'z' differs.*difference 1.0\)$"):
         _match(got, {"y": got["y"], "z": np.zeros(2)}, draws)
+
+
+TEXTS = np.array([["a", 1], [None, np.nan]], object)
+
+
+@pytest.mark.parametrize(
+    ("got", "recorded", "says"),
+    [
+        (TEXTS, TEXTS.copy(), None),
+        (np.array(["a", "b"]), np.array(["a", "b"], object), None),
+        (np.array(["a", "b"], object), np.array(["a", "c"], object), "gave: 'b', not 'c'"),
+        (np.array(["1"], object), np.array([1], object), "gave: '1', not 1"),
+        (np.array([2**60 + 1]), np.array([2**60 + 1]), None),
+        (np.array([2**60 + 1]), np.array([2**60]), "differs from what the live object gave"),
+        (np.array([True, False]), np.array([True, True]), "differs from what the live object gave"),
+        (np.array([1 + 2j]), np.array([1 + 2j]), None),
+        (np.array([1 + 2j]), np.array([1 - 2j]), "largest difference 4"),
+        (np.array(["a"], object), np.array([["a"]], object), "another shape"),
+    ],
+)
+def test_outputs_of_every_kind_are_compared(got: Any, recorded: Any, says: str | None) -> None:
+    from catalog_core.verify_child import _match
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if says is None:
+            assert _match({"y": got}, {"y": recorded}, lambda: []) is None
+            return
+        with pytest.raises(ValueError, match=says):
+            _match({"y": got}, {"y": recorded}, lambda: [{"y": got}] * 3)
+
+
+DYING = """
+import os
+from catalog_core.specs import CheckSpec
+def catalog_register_checks():
+    yield CheckSpec("dies", "dying_plugin:die")
+def die(artifact):
+    os.kill(os.getpid(), 35)
+"""
+
+
+def test_a_process_that_dies_in_any_way_is_a_failed_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "dying_plugin.py").write_text(DYING)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    importlib.import_module("dying_plugin")
+    with Catalog.open(tmp_path / "catalog") as catalog, catalog.prepare("m", {"w": np.ones(3)}) as draft:
+        monkeypatch.setitem(draft.artifact.registry.modules, "dying", "dying_plugin")
+        report = draft.verify()
+    assert not report.passed and "process: the process ended by signal 35" in report.reason
+
+
+@pytest.mark.parametrize(
+    "direct",
+    [
+        b"{no json", b"[]", b"\xff", b'{"dir_info": null, "url": "x"}', b'{"dir_info": {"editable": true}}',
+        b'{"dir_info": {"editable": true}, "url": 5}', b'{"dir_info": 5}',
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_broken_distribution_does_not_end_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct: bytes
+) -> None:
+    site, mine = tmp_path / "site", tmp_path / "my project"
+    mine.mkdir()
+    told = {"url": mine.as_uri(), "dir_info": {"editable": True}}
+    for name, text in (("broken", direct), ("mine", json.dumps(told).encode())):
+        info = site / f"{name}-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: 1\n")
+        (info / "direct_url.json").write_bytes(text)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.syspath_prepend(str(mine))
+    path = verify_module._clean_path()
+    assert str(site) in path and str(mine) not in path  # a blank is %20 in a URL
 
 
 def test_a_version_keeps_its_checks_and_is_found_by_them(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -170,3 +172,20 @@ def test_a_broken_safetensors_file_is_not_published(catalog: Catalog, tmp_path: 
     with pytest.raises(SerializationError, match=r"w\.safetensors cannot be loaded: not a safetensors file"):
         catalog.save("m", file)
     assert not catalog.models()
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.safetensors", "m.keras", "m.pt2", "m.bin"])
+@pytest.mark.parametrize("way", ["save('m', path)", "import_(path)", "import_(path, 'm', format='onnx')"])
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str, way: str) -> None:
+    os.mkfifo(tmp_path / name)
+    code = (
+        "import sys; from pathlib import Path; from catalog_core import Catalog; from catalog_core.errors import *\n"
+        "path = Path(sys.argv[2])\n"
+        f"with Catalog.open(sys.argv[1]) as catalog:\n try: catalog.{way}\n"
+        " except InvalidInput as exc: print(exc)"
+    )
+    done = subprocess.run(  # without a writer, opening a pipe waits for ever
+        [sys.executable, "-c", code, f"sqlite://{tmp_path}/catalog", str(tmp_path / name)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "is no file: a pipe, a socket or a device" in done.stdout

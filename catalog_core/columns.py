@@ -13,6 +13,7 @@ from typing import Any
 from catalog_core.digests import plain
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.records import EntryPoint, TensorSpec
+from catalog_core.shown import an
 
 STRING, CATEGORY = "string", "category"
 
@@ -213,7 +214,7 @@ _KINDS = (str, int, float, bool)
 def _text(key: str, item: Any) -> bytes:
     try:
         if type(item) not in _KINDS:
-            raise ValueError(f"a {type(item).__name__} is among its texts")
+            raise ValueError(f"{an(type(item).__name__)} is among its texts")
         return str(item).encode()
     except ValueError as exc:  # half a surrogate pair, and an integer of very many digits
         raise SerializationError(f"{key!r} cannot be stored: {exc}", hint="texts, numbers, booleans and None") from exc

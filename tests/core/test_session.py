@@ -129,7 +129,7 @@ class _Echo:
 @pytest.mark.parametrize("inputs", [array(5, 2), None, [array(5, 2)], (), 5, "left"])
 def test_run_takes_inputs_by_name(entry: str, inputs: object) -> None:
     session = Session(_Echo(), "cpu")  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match=f"the inputs of {entry} are arrays by name, not a "):
+    with pytest.raises(InvalidInput, match=f"the inputs of {entry} are arrays by name, not an? "):
         session.run(entry, inputs)  # type: ignore[arg-type]
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def _run(path: Path, kind: str, out: Path, home: Path, limits: Limits) -> dict[s
 def _listen(process: subprocess.Popen[bytes], folder: Path, deadline: float, written: int) -> bytes:
     """The beginning of what the process prints, until it closes its output. Raises `InvalidInput` at a limit."""
     said = b""
+    sizes: dict[int, int] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
         while time.monotonic() < deadline:
@@ -145,14 +147,14 @@ def _listen(process: subprocess.Popen[bytes], folder: Path, deadline: float, wri
                 if not part:
                     return said
                 said = (said + part)[:MAX_SAID]
-            if _size(folder) + _unnamed(process.pid) > written:
+            if _size(folder, sizes) + _unnamed(process.pid, sizes) > written:
                 raise InvalidInput(f"the conversion wrote more than {written:,} bytes")
     raise InvalidInput("the conversion took too long")
 
 
-def _size(folder: Path) -> int:
-    """Bytes of all files below a folder, and a page for each file and folder. Raises `InvalidInput` where folders lie
-    so deep that nobody could list or remove them."""
+def _size(folder: Path, sizes: dict[int, int]) -> int:
+    """Bytes of all files below a folder, and a page for each file and folder; `sizes` keeps them by inode. Raises
+    `InvalidInput` where folders lie so deep that nobody could list or remove them."""
     total = 0
 
     def failed(exc: OSError) -> None:
@@ -165,22 +167,35 @@ def _size(folder: Path) -> int:
         total += PAGE * len(folders)
         for name in names:
             try:
-                total += os.lstat(os.path.join(where, name)).st_size + PAGE
+                file = os.lstat(os.path.join(where, name))
+                sizes[file.st_ino] = file.st_size
+                total += file.st_size + PAGE
             except OSError:  # removed meanwhile
                 continue
     return total
 
 
-def _unnamed(pid: int) -> int:
-    """Bytes of files that a process holds open and that have no name any more: no folder shows them, and they take
-    their room until it ends."""
-    found: dict[tuple[int, int], int] = {}
+def _unnamed(pid: int, sizes: Mapping[int, int]) -> int:
+    """Bytes of files that a process holds open or mapped and that have no name any more: no folder shows them, and they
+    take their room until it ends. `sizes` by inode, of when they had one."""
+    found: dict[int, int] = {}
     with contextlib.suppress(OSError):  # not Linux, or it has ended
         for number in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 file = os.stat(f"/proc/{pid}/fd/{number}")
                 if stat.S_ISREG(file.st_mode) and not file.st_nlink:
-                    found[file.st_dev, file.st_ino] = max(file.st_size, 512 * file.st_blocks)
+                    found[file.st_ino] = max(file.st_size, 512 * file.st_blocks)
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
+            place, _, offset, _, inode, *name = line.decode("utf-8", "replace").split(maxsplit=5)
+            # "/dev/zero" and "/SYSV…" are memory without a file, which its own limit counts
+            if not name or not name[0].endswith(" (deleted)") or name[0].startswith(("/dev/zero", "/SYSV")):
+                continue
+            start, _, end = place.partition("-")
+            size = int(offset, 16) + int(end, 16) - int(start, 16)
+            with contextlib.suppress(OSError):  # only some may follow these links: else what is mapped, or was known
+                size = max(size, os.stat(f"/proc/{pid}/map_files/{place}").st_size)
+            found[int(inode)] = max(found.get(int(inode), 0), size, sizes.get(int(inode), 0))
     return sum(found.values())
 
 

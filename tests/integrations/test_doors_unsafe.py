@@ -422,6 +422,17 @@ def test_what_no_folder_shows_counts_too(tmp_path: Path, code: str, why: str) ->
         _convert(written(tmp_path / "hidden.pkl", fill), tmp_path, written=8 << 20)
 
 
+@pytest.mark.parametrize("mapped", ["16 << 20", "4096"])
+def test_a_file_that_stays_mapped_counts_too(tmp_path: Path, mapped: str) -> None:
+    """It was removed and closed, and takes its room on the disk until it is mapped no more, however little of it is."""
+    fill = (
+        f"import mmap, os, time\nf = open('x', 'w+b')\nf.write(bytes(16 << 20))\nf.flush()\n"
+        f"m = mmap.mmap(f.fileno(), {mapped})\nos.unlink('x')\nos.closerange(3, 512)\ntime.sleep(60)"
+    )
+    with pytest.raises(InvalidInput, match="wrote more than"):
+        _convert(written(tmp_path / "mapped.pkl", fill), tmp_path, written=8 << 20)
+
+
 def test_memory_that_no_limit_counts_is_refused(catalog: Catalog, tmp_path: Path, reach: dict[str, bool]) -> None:
     if not reach["processes"]:
         pytest.skip("no filter of calls here")

@@ -7,7 +7,8 @@ What is stored of them are bytes and where each text ends: `text|KEY`, `ends|KEY
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from catalog_core.digests import plain
@@ -16,6 +17,7 @@ from catalog_core.records import EntryPoint, TensorSpec
 from catalog_core.shown import an
 
 STRING, CATEGORY = "string", "category"
+_NUMERIC = ("int", "uint", "float", "double")  # how the names of dtypes begin that pandas and polars have for numbers
 
 
 class Columns(dict[str, Any]):
@@ -35,45 +37,106 @@ def check_unmasked(what: str, value: Any) -> None:
 
 
 def columns(frame: Any) -> Columns:
-    """The columns of a data frame by name. Raises `InvalidInput` for what is neither numbers, text nor categories."""
-    import numpy as np
-
+    """The columns of a data frame by name. Its index is left out. Raises `InvalidInput` for what is neither numbers,
+    text nor categories, and for numbers that would become others."""
     found = Columns()
     names = list(frame.columns)
     for name in names:
         if not isinstance(name, str) or names.count(name) > 1 or not name:
-            raise InvalidInput(f"a data frame has a column {name!r}; names are texts, each once")
-        series = frame[name]
-        if str(series.dtype) == CATEGORY:
-            found[name] = series.array
-            continue
-        value = np.asarray(series.to_numpy())
-        if value.dtype.kind in "OUT":
-            # a model may tell None from NaN: they are two categories
-            items = [np.nan if item is not None and _missing(item) else item for item in value.tolist()]
-            value = np.array([*items, None], object)[:-1]
-            odd = next((item for item in value if not _missing(item) and not isinstance(item, str)), None)
-            if odd is not None:
-                value = value.astype(np.float64) if _numbers(value) else value
-        if value.dtype.kind not in "biufO" or (value.dtype.kind == "O" and not _texts(value)):
-            raise InvalidInput(
-                f"column {name!r} is {series.dtype}: neither numbers, text nor categories",
-                hint="convert it first, say with astype",
-            )
-        found[name] = value
+            raise _misnamed(name)
+        found[name] = _column(name, frame[name])
+    if not found:
+        raise InvalidInput("a data frame has no columns", hint="give the columns that the model was fitted on")
     return found
 
 
+def _misnamed(name: Any) -> InvalidInput:
+    what, hint = "twice", "rename one of them"
+    if name == "":
+        what, hint = "without a name", "rename it"
+    elif isinstance(name, tuple):
+        what, hint = "of several levels", "df.columns = ['_'.join(map(str, levels)) for levels in df.columns]"
+    elif not isinstance(name, str):
+        what, hint = f"of the type {type(name).__name__}", "df.columns = df.columns.map(str)"
+    return InvalidInput(f"a data frame has a column {name!r} {what}; names are texts, each once", hint=hint)
+
+
+def _column(name: str, series: Any) -> Any:
+    """One column as an array of numbers or texts, or as categories. Raises `InvalidInput`."""
+    import numpy as np
+
+    if str(series.dtype) == CATEGORY:
+        return _categories(name, series.array)
+    value = np.asarray(series.to_numpy())
+    if value.ndim != 1:
+        raise _strange(name, series, [])
+    if value.dtype.kind in "OUT":
+        # a model may tell None from NaN: they are two categories
+        items = [np.nan if item is not None and _missing(item) else _plain(item) for item in value.tolist()]
+        present = [item for item in items if not _missing(item)]
+        numeric = str(series.dtype).lower().startswith(_NUMERIC)
+        if _all(present, str) and not (numeric and not present):
+            return np.array([*items, None], object)[:-1]
+        if _all(present, bool) and len(present) == len(items):
+            return np.array(items, bool)
+        if _all(present, (int, float)) and not any(isinstance(item, bool) for item in present):
+            _check_exact(name, present)
+            return np.array([np.nan if _missing(item) else item for item in items], np.float64)
+        raise _strange(name, series, present)
+    if value.dtype.kind == "f" and str(series.dtype).lower().startswith(_NUMERIC[:2]):  # polars, with nulls
+        _check_exact(name, [item for item in series.to_list() if item is not None])
+    if value.dtype.kind not in "biuf":
+        raise _strange(name, series, [])
+    return value
+
+
+def _all(items: Iterable[Any], kinds: Any) -> bool:
+    return all(isinstance(item, kinds) for item in items)
+
+
+def _check_exact(name: str, numbers: Iterable[Any]) -> None:
+    for number in numbers:
+        if isinstance(number, int) and (abs(number) >= 1 << 1023 or int(float(number)) != number):
+            raise InvalidInput(
+                f"column {name!r} has {number}, and no float64 is that number",
+                hint="missing values, or an example with fractions, make a column float64: fill them, as integers",
+            )
+
+
+def _strange(name: str, series: Any, present: Sequence[Any]) -> InvalidInput:
+    """What is wrong with a column that is neither numbers, text nor categories."""
+    kinds = list(dict.fromkeys(type(item).__name__ for item in present))
+    dtype = str(series.dtype)
+    if kinds == ["bool"]:
+        return InvalidInput(
+            f"column {name!r} is {dtype} with missing values, which no array of bool holds",
+            hint="fill them, or astype('float64') for 0, 1 and NaN",
+        )
+    if any(part in f"{dtype} {kinds}".lower() for part in ("date", "time", "duration", "period")):
+        hint = "numbers, say seconds: (t - t0).dt.total_seconds()"
+    elif len(kinds) > 1:
+        hint = "one type for all: astype(str), or pd.to_numeric"
+    else:
+        hint = "convert it first, say with astype"
+    told = f"{dtype} of {' and '.join(kinds[:3])}" if kinds else dtype
+    return InvalidInput(f"column {name!r} is {told}: neither numbers, text nor categories", hint=hint)
+
+
+def _categories(name: str, value: Any) -> Any:
+    """A categorical whose categories are texts, numbers or bools. Raises `InvalidInput`."""
+    odd = next((item for item in map(_plain, value.categories) if not isinstance(item, (str, int, float))), None)
+    if odd is not None:
+        raise InvalidInput(
+            f"column {name!r} has categories of {type(odd).__name__}; they are texts, numbers or bools",
+            hint="cat.rename_categories(str)",
+        )
+    return value
+
+
 def _missing(value: Any) -> bool:
-    return value is None or type(value).__name__ == "NAType" or bool(value != value)
-
-
-def _numbers(values: Any) -> bool:
-    return all(_missing(item) or (isinstance(item, (int, float)) and not isinstance(item, bool)) for item in values)
-
-
-def _texts(values: Any) -> bool:
-    return all(_missing(item) or isinstance(item, str) for item in values)
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Real) and value != value
 
 
 def dtype_of(value: Any) -> str:
@@ -94,7 +157,7 @@ def specs(values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
 def spread(
@@ -120,20 +183,29 @@ def spread(
         spec = known.get(name)
         if spec is not None and spec.dtype == STRING and dtype_of(np.asarray(value)) == STRING:
             found[name] = np.asarray(value, object)
-        elif spec is not None and spec.dtype == CATEGORY and not hasattr(value, "categories"):
-            found[name] = _categorical(value, spec)
+        elif spec is not None and spec.dtype == CATEGORY:
+            told = [_plain(item) for item in getattr(value, "categories", ())]
+            found[name] = value if told == list(spec.categories or ()) and told else _categorical(value, spec)
         elif spec is not None and isinstance(value, (list, tuple, int, float)):
             found[name] = _of_numbers(value, spec)
     return found
 
 
 def _widened(value: Any, spec: TensorSpec | None) -> Any:
-    """Numbers in the dtype that is asked for, where NumPy has it and each of them is kept."""
+    """Numbers in the dtype that is asked for, where NumPy has it and each of them is kept. Raises `InvalidInput` for
+    missing ones among integers."""
     import numpy as np
 
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if spec is None or kind not in ("b", "i", "u", "f") or not hasattr(np, spec.dtype):
         return value
+    if kind == "f" and np.dtype(spec.dtype).kind in "iub" and np.isnan(value).any():
+        raise InvalidInput(
+            f"column {spec.name!r} has missing values, and {spec.dtype} has none",
+            hint="fill them; a model that takes them is saved with an example that has some",
+        )
+    if value.dtype.itemsize == 8 and kind in "iu" and spec.dtype == "float64":
+        _check_exact(spec.name, value[np.abs(value) > 1 << 53].tolist())  # NumPy calls that safe
     return value.astype(spec.dtype) if np.can_cast(value.dtype, spec.dtype, "safe") else value
 
 

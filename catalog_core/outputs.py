@@ -81,12 +81,14 @@ def fields_of(value: Any) -> dict[str, Any] | None:
 
 
 def odd(value: Any) -> tuple[str, str] | None:
-    """What a tensor is that is no dense array with data, and the way out; None for any other value. Of TensorFlow and
-    torch, neither of which is imported."""
+    """What a tensor is that is no dense array with data, and the way out; None for any other value. Of
+    TensorFlow, SciPy and torch, none of which is imported."""
     kind = type(value)
     roots = {base.__module__.partition(".")[0] for base in kind.__mro__}
     if "tensorflow" in roots and kind.__name__ in ("RaggedTensor", "SparseTensor", "IndexedSlices"):
         return f"a {kind.__name__}", "tf.sparse.to_dense" if kind.__name__ == "SparseTensor" else "its to_tensor()"
+    if "scipy" in roots and hasattr(value, "tocsr"):
+        return f"a sparse {kind.__name__}", "toarray()"
     if "torch" not in roots or not hasattr(value, "is_quantized"):
         return None
     if value.is_nested:

@@ -559,7 +559,7 @@ class Catalog:
         check_flags(unsafe=unsafe)
         self.repository.check_writable()
         place, chosen = Path(path), None if name is None else check_name(name)
-        spec = foreign.spec_for(self, place, format)
+        spec = foreign.spec_for(self.repository.registry, place, format)
         if spec is not None:
             return foreign.import_(self, place, chosen, spec, unsafe=unsafe, **about)
         if about:

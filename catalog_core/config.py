@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
-from catalog_core import platform, redact
+from catalog_core import folders, platform, redact
 from catalog_core.cache import parse_size
-from catalog_core.errors import ConfigError, InvalidName, NotFound
+from catalog_core.errors import ConfigError, InvalidInput, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
 from catalog_core.plugins import registry
 
@@ -65,11 +65,9 @@ def _read(path: Path, *, project: bool) -> tuple[str | None, dict[str, Target]]:
     import tomllib
 
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path} is no file that can be read to its end", hint="$CATALOG_CONFIG names a file")
-        if path.stat().st_size > MAX_FILE:
-            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; {MAX_FILE:,} are allowed")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(folders.content(path, MAX_FILE, "the configuration").decode("utf-8"))
+    except InvalidInput as exc:
+        raise ConfigError(exc.message, hint=exc.hint or "$CATALOG_CONFIG names a file") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
     unknown = set(data) - {"default", "catalogs"}

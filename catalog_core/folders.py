@@ -101,7 +101,7 @@ def walk(root: Path, *, follow: bool = True, skip: Callable[[str], bool] = lambd
         except OSError as exc:
             yield Item(name, path, "nowhere" if is_link else "unreadable", cause=exc.strerror or str(exc))
             continue
-        if stat.S_ISREG(there.st_mode):
+        if stat.S_ISREG(there.st_mode) and not fed(path, there):
             yield Item(name, path, "file", bool(there.st_mode & 0o100))
         elif not stat.S_ISDIR(there.st_mode):
             yield Item(name, path, "special")
@@ -153,9 +153,26 @@ def check_file_alone(path: Path, error: type[CatalogError] = InvalidInput) -> os
             raise
         what = _WRONG["nowhere"][0] if path.is_symlink() else "does not exist"
         raise error(f"{path} {what}") from exc
-    if not stat.S_ISREG(there.st_mode):
+    if not stat.S_ISREG(there.st_mode) or fed(path, there):
         raise error(f"{path} {_WRONG['special'][0]}")
     return there
+
+
+def fed(path: Path, there: os.stat_result) -> bool:
+    """Whether a file that says it is empty is not: the system makes up what is read, as in `/proc`, perhaps for ever,
+    or waits for what comes."""
+    if there.st_size or not hasattr(os, "O_NONBLOCK"):
+        return False
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False  # who reads it says why not
+    try:
+        return bool(os.read(fd, 1))
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def wrong(item: Item, root: Path, error: type[CatalogError] = InvalidInput) -> CatalogError:
@@ -186,3 +203,30 @@ def restore(folder: Path, meta: Mapping[str, Any], names: Iterable[str]) -> None
 
 def _texts(value: Any) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, (list, tuple)) else []
+
+
+def content(path: Path, most: int, what: str = "") -> bytes:
+    """The bytes of one file that somebody named: a regular file (links are followed) of at most `most` bytes; never a
+    pipe or a device, which may have no end, or wait for ever. `what` is what it is for. Raises `InvalidInput`, and
+    `OSError` where it cannot be opened."""
+    told = f"{what} {path}".strip()
+    waits = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | waits)
+    try:
+        there = os.fstat(fd)
+        if not stat.S_ISREG(there.st_mode):
+            kind = "a folder" if stat.S_ISDIR(there.st_mode) else "a pipe, a socket or a device"
+            raise InvalidInput(f"{told} is no file: {kind}", hint="give a regular file")
+        if there.st_size > most:
+            raise InvalidInput(f"{told} has {there.st_size:,} bytes; {most:,} are allowed")
+        parts, left = [], most + 1
+        while left and (part := os.read(fd, min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+    except BlockingIOError:  # as of /proc/kmsg, which waits for what comes
+        left = 0
+    finally:
+        os.close(fd)
+    if not left:
+        raise InvalidInput(f"{told} has no end, or waits for what comes", hint="give a regular file")
+    return b"".join(parts)

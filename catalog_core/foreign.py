@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
     from catalog_core.draft import Draft
     from catalog_core.handles import Version
+    from catalog_core.plugins import Registry
 
 BUNDLE = "bundle"  # the catalog's own: a file with versions and their history (catalog_core.bundle)
 MAX_INSIDE, MAX_SEEN, MAX_DEEP = 20, 2000, 5  # of what is looked for in a folder that is no model itself
@@ -125,7 +126,7 @@ def export_whole(catalog: Catalog, path: Path, spec: FormatSpec | None) -> Path:
     return path
 
 
-def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | None:
+def spec_for(registry: Registry, path: Path, name: str | None) -> FormatSpec | None:
     """The format called `name`, or else that of `path`; None for a bundle of this catalog's own. Raises
     `MissingPlugin`, `NotFound`, `SerializationError` (a file that only stands for another)."""
     from catalog_core import bundle
@@ -133,16 +134,18 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
     if path.exists() and not path.is_dir():
         folders.check_file_alone(path)
     if name is not None:
-        return None if name == BUNDLE else catalog.repository.registry.format(name)
+        return None if name == BUNDLE else registry.format(name)
     if not path.exists():
         raise NotFound(f"{path} does not exist")
+    if not path.is_dir():
+        folders.read(path)  # no pipe is read, nor anything else without an end
     if bundle.begins_so(path):  # a bundle is one whatever it is called: `m.tar` is no archive of somebody else
         return None
-    spec = catalog.repository.registry.format_of(path)
+    spec = registry.format_of(path)
     if spec is None and (path.is_dir() or not bundle.resembles(path)):
-        formats = catalog.repository.registry.formats.values()
+        formats = registry.formats.values()
         known = ", ".join(sorted(each.name for each in formats if each.instead is None)) or "none is installed"
-        inside = _inside(catalog, path) if path.is_dir() else []
+        inside = _inside(registry, path) if path.is_dir() else []
         if inside:
             more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
             raise NotFound(
@@ -158,7 +161,7 @@ def spec_for(catalog: Catalog, path: Path, name: str | None) -> FormatSpec | Non
     return spec
 
 
-def _inside(catalog: Catalog, path: Path) -> list[tuple[str, str]]:
+def _inside(registry: Registry, path: Path) -> list[tuple[str, str]]:
     """The models within a folder that is none, by their place in it, and the formats they are in; a few levels deep."""
     found: list[tuple[str, str]] = []
     todo = [(path, 0)]
@@ -169,7 +172,7 @@ def _inside(catalog: Catalog, path: Path) -> list[tuple[str, str]]:
             items = sorted(item for item in folder.iterdir() if not item.is_symlink())
         for item in items[: MAX_SEEN - seen]:
             seen += 1
-            spec = catalog.repository.registry.format_of(item) if item.is_dir() or item.is_file() else None
+            spec = registry.format_of(item) if item.is_dir() or item.is_file() else None
             if spec is not None:
                 found.append((item.relative_to(path).as_posix(), spec.name))
             elif item.is_dir() and depth < MAX_DEEP:

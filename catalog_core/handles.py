@@ -309,10 +309,12 @@ class Version(Handle):
             files = [(check_name(f"{name}/{path}", "attachment"), full) for path, full in _files(Path(source)).items()]
             if not files:
                 raise InvalidInput(f"folder {source} holds no files")
-        elif not isinstance(source, bytes) and not os.path.isfile(source):
-            raise InvalidInput(
-                f"{source} is no file or folder", hint="attach(name, path); a text goes as text.encode()"
-            )
+        elif not isinstance(source, bytes):
+            if not os.path.isfile(source):
+                raise InvalidInput(
+                    f"{source} is no file or folder", hint="attach(name, path); a text goes as text.encode()"
+                )
+            folders.read(Path(source))
         added = [key for key, _ in files]
         check_together([*added, *(key for key in self.row.attachments if key not in added)], "attachment")
         same = {"model": self.model, "number": self.number}

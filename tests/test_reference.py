@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -46,18 +47,21 @@ def _usage(command: click.Command, context: click.Context) -> str:
 
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
-    """Every command that comes with the program; strangers' plug-ins may add more where they are installed."""
+    """Every command that comes with the program, at any depth; strangers' plug-ins may add more where they are
+    installed."""
     root = click.Context(group, info_name="catalog")
-    for name in (*OURS, "demo", "scan", "oci"):
-        command = group.get_command(root, name)
+
+    def below(name: str, command: click.Command | None, parent: click.Context) -> Iterator[Any]:
         assert command is not None
-        context = click.Context(command, info_name=name, parent=root)
-        if name != "oci":
+        context = click.Context(command, info_name=name.split()[-1], parent=parent)
+        inner = command.commands if isinstance(command, click.Group) else {}
+        if not inner or getattr(command, "invoke_without_command", False):
             yield name, command, context
-            continue
-        assert isinstance(command, click.Group)
-        for each, below in command.commands.items():
-            yield f"{name} {each}", below, click.Context(below, info_name=each, parent=context)
+        for each, found in inner.items():
+            yield from below(f"{name} {each}", found, context)
+
+    for name in (*OURS, "demo", "scan", "oci"):
+        yield from below(name, group.get_command(root, name), root)
 
 
 def page() -> str:
@@ -76,6 +80,25 @@ def page() -> str:
 def test_the_page_of_commands_is_what_the_program_says() -> None:
     _, shown = MARK.split(COMMANDS.read_text(encoding="utf-8"))
     assert shown.strip() == page().strip(), "run: python tests/test_reference.py"
+
+
+def test_the_page_has_a_heading_for_each_command_of_the_tree() -> None:
+    text = COMMANDS.read_text(encoding="utf-8")
+
+    def leaves(command: click.Command, context: click.Context, path: list[str]) -> Iterator[str]:
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            found = command.get_command(context, name)
+            assert found is not None and isinstance(command, click.Group)
+            inner = click.Context(found, info_name=name, parent=context)
+            if isinstance(found, click.Group):
+                yield from leaves(found, inner, [*path, name])
+            else:
+                yield " ".join([*path, name])
+
+    found = set(leaves(group, click.Context(group, info_name="catalog"), []))
+    assert {"env show", "env create", "cache pin", "hybrid failover", "oci pull"} <= found
+    ours = {name for name in found if name.split()[0] in (*OURS, "demo", "scan", "oci")}
+    assert [name for name in sorted(ours) if f"\n## `{name}`\n" not in text] == []
 
 
 def test_every_command_and_option_has_a_help_and_takes_json() -> None:

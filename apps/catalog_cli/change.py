@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from catalog_cli.output import json_option, opened, pairs, parsed, put, reference
+from catalog_cli.output import json_option, opened, pairs, parsed, put, reference, text_of
 from catalog_core.errors import InvalidInput, NotFound
 from catalog_core.show import size, text
 from catalog_core.shown import counted
@@ -109,9 +108,7 @@ def card_command(ctx: click.Context, name: str, file: Path | None, start: bool) 
         text = version.start_card()
         put(ctx, {"name": version.model, "card": text}, lines=text.splitlines())
         return
-    card = None
-    if file is not None:
-        card = sys.stdin.read() if str(file) == "-" else click.open_file(str(file), encoding="utf-8").read()
+    card = None if file is None else text_of(file, "the card")
     model = opened(ctx).model(name)
     if card is not None:
         model = model.set_card(card)

@@ -18,7 +18,7 @@ from catalog_cli.group import Group, check_once
 # name → (module, one line of help); the help is here so that `catalog --help` imports no command
 COMMANDS = {
     "init": ("publish", "Make a catalog."),
-    "save": ("publish", "Publish files or folders as the next version of a model."),
+    "save": ("saving", "Publish files or folders as the next version of a model."),
     "list": ("find", "List models, or the versions of one."),
     "search": ("find", "Find versions by a filter or by words."),
     "show": ("find", "Show a model or a version, also as it was in the past."),

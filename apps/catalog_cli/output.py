@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from catalog_core import config, redact, tabular
+from catalog_core import config, folders, redact, tabular
 from catalog_core.catalog import UNMOUNTED, Catalog
 from catalog_core.digests import MAX_INTEGER
 from catalog_core.errors import InvalidInput, NotFound
@@ -179,7 +179,6 @@ def put(ctx: click.Context, item: Any, *, lines: Iterable[str] | None = None) ->
         say(line)
 
 
-
 def _columns() -> int | None:
     """How wide the terminal is; None where it is none."""
     return max(shutil.get_terminal_size().columns, 8) if sys.stdout.isatty() else None
@@ -208,6 +207,20 @@ def parsed(catalog: Catalog, text: str) -> Reference:
     if found.catalog not in (None, catalog.name):
         catalog.model(text)  # says which catalog it is in, or that another mark was meant
     return found
+
+
+MOST = 4 << 20  # bytes of a text that somebody names by its file
+
+
+def text_of(path: str | Path, what: str) -> str:
+    """The text in a file, or of standard input for `-`; a regular file of some MiB, so it comes to an end. Raises
+    `InvalidInput`, `OSError`."""
+    if str(path) == "-":
+        return sys.stdin.read(MOST)
+    try:
+        return folders.content(Path(path), MOST, what).decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"{what} {path} is no text in UTF-8: {exc}") from exc
 
 
 def pairs(given: Sequence[str], what: str, *, numbers: bool = False, typed: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""init, save, download, copy, export, import."""
+"""init, download, copy, export, import."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from catalog_cli.output import json_option, made, opened, pairs, put, reference
-from catalog_core import redact
-from catalog_core.errors import InvalidInput
+from catalog_cli.output import json_option, made, opened, put, reference
+from catalog_core import foreign, plugins, redact
 from catalog_core.handles import Version
-from catalog_core.names import check_alias, parse_reference
+from catalog_core.names import check_name, parse_reference
 from catalog_core.show import record, size
 
 
@@ -23,49 +22,6 @@ def init_command(ctx: click.Context) -> None:
     catalog = opened(ctx, create=True)
     url = redact.text(catalog.url)
     put(ctx, {"name": catalog.name, "url": url, "id": catalog.id}, lines=[f"{catalog.name} at {url}"])
-
-
-@click.command("save")
-@reference("name")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--component", multiple=True, metavar="N=PATH", help="A component and its file or folder.")
-@click.option("--serializer", help="What reads PATHS later, where their names do not say it: generic.")
-@click.option("--alias", "aliases", multiple=True, help="Point this alias at the new version.")
-@click.option("--tag", multiple=True, metavar="K=V", help="A tag.")
-@click.option("--metric", multiple=True, metavar="K=NUMBER", help="A metric: a finite number.")
-@click.option("--param", multiple=True, metavar="K=V", help="A parameter of the training.")
-@click.option("--parent", multiple=True, metavar="REF", help="A version this one was made from.")
-@click.option("--description", help="A sentence, for full-text search.")
-@click.option("--verify", is_flag=True, help="Check in a fresh process before publishing.")
-@click.option("--force", is_flag=True, help="Publish even if the checks fail.")
-@json_option
-@click.pass_context
-def save_command(
-    ctx: click.Context, name: str, paths: tuple[Path, ...], component: tuple[str, ...], serializer: str | None,
-    aliases: tuple[str, ...], tag: tuple[str, ...], metric: tuple[str, ...], param: tuple[str, ...],
-    parent: tuple[str, ...], description: str | None, verify: bool, force: bool,
-) -> None:  # fmt: skip
-    """Publish PATHS (files or one folder) as the next version of NAME."""
-    for alias in aliases:
-        check_alias(alias)  # all of them, before anything is published
-    components = {key: Path(path) for key, path in pairs(component, "component").items()}
-    for path in paths:
-        key = "model" if len(paths) == 1 and not components else path.stem
-        if key in components:
-            raise InvalidInput(f"two components would be called {key!r}", hint="use --component name=path")
-        components[key] = path
-    if not components:
-        raise click.UsageError("nothing to save: give a PATH, or --component name=PATH")
-    catalog = opened(ctx, publish=True)
-    version = catalog.save(
-        name, components=components, alias=next(iter(aliases), None), verify=verify, force=force,
-        tags=pairs(tag, "tag", typed=True), metrics=pairs(metric, "metric", numbers=True),
-        params=pairs(param, "param", typed=True), description=description, parents=parent, serializer=serializer,
-    )  # fmt: skip
-    for alias in aliases[1:]:
-        version = catalog.version(version).alias(alias)
-    new = size(version.summary["new_bytes"])
-    put(ctx, version, lines=[f"{version.ref}  {size(version.size)}, {new} new  {version.digest}"])
 
 
 @click.command("download")
@@ -94,10 +50,12 @@ def copy_command(ctx: click.Context, ref: str, target: str, name: str | None) ->
         place, rest = target, ""
     ctx.obj["catalog"] = ctx.obj["catalog"] or parse_reference(ref).catalog
     catalog = opened(ctx)
+    found = catalog.version(ref)  # before the other catalog is made
+    name = check_name(name or rest or found.model)
     with made(ctx, place) as other:
         other.progress = catalog.progress
         before = other.position
-        version = catalog.copy(ref, other, name or rest or None)
+        version = catalog.copy(found, other, name)
         put(ctx, _told(version, before), lines=[_line(version, before, f"{other.name}:")])
 
 
@@ -142,6 +100,9 @@ def export_command(ctx: click.Context, ref: str | None, path: Path | None, forma
 @click.pass_context
 def import_command(ctx: click.Context, path: Path, name: str | None, format: str | None, unsafe: bool) -> None:
     """Check PATH, a file or folder, and publish what it holds, under NAME or the name it had."""
+    if name is not None:
+        check_name(name)  # this too before a catalog is made
+    foreign.spec_for(plugins.registry(), path, format)
     catalog = opened(ctx, publish=True)
     before = catalog.position
     versions = catalog.import_(path, name, format=format, unsafe=unsafe)

@@ -12,8 +12,8 @@ from typing import Any, Self
 import attrs
 
 from catalog_ads import schema
-from catalog_ads.plain import Plain, pandas, to_yaml, write_text
-from catalog_core import plain_yaml
+from catalog_ads.plain import MAX_TEXT, Plain, pandas, to_yaml, write_text
+from catalog_core import folders, plain_yaml
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 
 _STATS = {
@@ -109,11 +109,12 @@ class Schema:
     def from_file(cls, file_path: str) -> Self:
         """A schema from a JSON or YAML file. Raises `InvalidInput` for another ending."""
         path = Path(file_path).expanduser()
-        if path.suffix.lower() == ".json":
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        if path.suffix.lower() not in (".yaml", ".yml"):
+        if path.suffix.lower() not in (".json", ".yaml", ".yml"):
             raise InvalidInput(f"{path.name} is neither JSON nor YAML")
-        return cls.from_dict(plain_yaml.read(path.read_text(encoding="utf-8"), path.name))
+        text = folders.content(path, MAX_TEXT).decode()
+        return (
+            cls.from_json(text) if path.suffix.lower() == ".json" else cls.from_dict(plain_yaml.read(text, path.name))
+        )
 
     @classmethod
     def of(cls, path: Path) -> Self:

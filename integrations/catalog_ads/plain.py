@@ -9,9 +9,11 @@ from typing import Any, Self
 
 import attrs
 
-from catalog_core import plain_yaml
+from catalog_core import folders, plain_yaml
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.shown import an
+
+MAX_TEXT = 10 << 20  # bytes of a text that is read whole
 
 
 def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> Any:
@@ -123,7 +125,7 @@ class Plain:
         if not text and not uri:
             raise InvalidInput("Must provide either a text or the path of a file")
         try:
-            return cls.from_dict(parse(text or Path(str(uri)).expanduser().read_text(encoding="utf-8")))
+            return cls.from_dict(parse(text or folders.content(Path(str(uri)).expanduser(), MAX_TEXT).decode()))
         except (ValueError, RecursionError, SerializationError) as exc:
             raise InvalidInput(f"that is no {cls.__name__}: {str(exc)[:200]}") from exc
 

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from catalog_core.errors import ConfigError
+from catalog_core import folders
+from catalog_core.errors import ConfigError, InvalidInput
 from catalog_oracle.options import Who
 
 Login = tuple[dict[str, Any], Any]
@@ -85,8 +86,8 @@ def _session(config: dict[str, Any], options: Who, token_file: str | None) -> An
     if not token_file:
         raise ConfigError(f"profile {options.oci_profile!r} has no security_token_file", hint=again)
     try:
-        token = Path(token_file).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
+        token = folders.content(Path(token_file).expanduser(), 1 << 20).decode().strip()
+    except (OSError, UnicodeDecodeError, InvalidInput) as exc:
         raise ConfigError(f"the session token in {token_file} cannot be read", hint=again) from exc
     expires = expiry(token)
     if expires is not None and expires < time.time():

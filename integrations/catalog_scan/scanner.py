@@ -85,8 +85,10 @@ def scan_path(path: Path) -> Report:
 
 def _alone(path: Path) -> folders.Item:
     """A path that is no folder."""
-    mode = path.lstat().st_mode
-    kind: folders.Kind = "link" if stat.S_ISLNK(mode) else "file" if stat.S_ISREG(mode) else "special"
+    there = path.lstat()
+    kind: folders.Kind = "link" if stat.S_ISLNK(there.st_mode) else "special"
+    if stat.S_ISREG(there.st_mode) and not folders.fed(path, there):
+        kind = "file"
     return folders.Item(path.name, path, kind)
 
 

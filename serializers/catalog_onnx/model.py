@@ -18,6 +18,7 @@ from catalog_core.columns import STRING
 from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.records import TensorSpec
 from catalog_core.shown import an
+from catalog_onnx import memory
 from catalog_onnx.guards import guard, needs_guards
 from catalog_onnx.review import SMALL, check, external_files
 
@@ -91,6 +92,8 @@ class OnnxModel:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         # What is constant is computed when the session is made: it stays small. (Older ones do not know the setting.)
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED))
+        if self._grows:
+            memory.share(options)
         if self.external:
             buffers = [np.frombuffer(data, np.uint8) for data in self.external.values()]
             sizes = [buffer.size for buffer in buffers]
@@ -99,6 +102,10 @@ class OnnxModel:
             return onnxruntime.InferenceSession(self._runnable(), options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # it has an error class for each of its codes
             raise SerializationError(f"onnxruntime refuses the graph: {_line(exc)}") from exc
+
+    @cached_property
+    def _grows(self) -> bool:
+        return memory.grows(self.proto)
 
     def _runnable(self) -> bytes:
         """The graph with its small tensors in it (shapes and axes are read before external data are), and with guards
@@ -141,6 +148,11 @@ class OnnxModel:
         except InvalidInput:
             raise
         except Exception as exc:
+            if "BFCArena" in str(exc):
+                raise InvalidInput(
+                    f"the graph asks for more memory than it may have, {memory.bound():,} bytes: {_line(exc)[-120:]}",
+                    hint="it computes the size of a tensor from these inputs: give it smaller ones",
+                ) from exc
             raise InvalidInput(f"the graph cannot run on these inputs: {_line(exc)}") from exc
         found = dict(zip((value.name for value in self.session.get_outputs()), results, strict=True))
         for name, value in found.items():
@@ -152,11 +164,16 @@ class OnnxModel:
 
     def _run(self, given: Mapping[str, Any]) -> Any:
         """What onnxruntime makes of the inputs; a graph with loops is stopped when its time is over."""
-        if not any(name in self.operators for name in _LOOPS):
+        loops = any(name in self.operators for name in _LOOPS)
+        if not loops and not self._grows:
             return self.session.run(None, given)
         import onnxruntime
 
         options = onnxruntime.RunOptions()
+        if self._grows:
+            memory.give_back(options)
+        if not loops:
+            return self.session.run(None, given, options)
         over = threading.Event()
 
         def stop() -> None:

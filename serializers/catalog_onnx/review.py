@@ -205,7 +205,7 @@ def _check_body(body: Any, known: Mapping[str, Any], depth: int) -> None:
     """The nodes of a graph or function. `known`: small constants of the graphs around it, by name."""
     if depth > MAX_DEPTH:
         raise SerializationError(f"graphs are nested deeper than {MAX_DEPTH}")
-    known = {**known, **_constants(body)}
+    known = {**known, **constants(body)}
     for node in body.node:
         told = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
                 if not attribute.ref_attr_name and attribute.type not in (_A.UNDEFINED,)}  # fmt: skip
@@ -234,7 +234,7 @@ def _plain(told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: onnx.numpy_helper.to_array(value) if isinstance(value, _T) else value for name, value in told.items()}
 
 
-def _constants(body: Any) -> dict[str, Any]:
+def constants(body: Any) -> dict[str, Any]:
     """The small tensors of numbers that are written in a body, by name."""
     given = {value.name for value in body.input} if isinstance(body, onnx.GraphProto) else set()
     found = {tensor.name: tensor for tensor in getattr(body, "initializer", ()) if tensor.name not in given}
@@ -326,7 +326,7 @@ def _check_loop(where: str, node: Any, told: Mapping[str, Any], known: Mapping[s
     if node.input[0] and (turns is None or turns.size != 1 or int(turns.ravel()[0]) <= NUMBERS):
         return
     made = {output: inner for inner in body.node for output in inner.output}
-    name, inside = body.output[0].name, {**known, **_constants(body)}
+    name, inside = body.output[0].name, {**known, **constants(body)}
     for _ in range(len(made) + 1):
         if name not in made or made[name].op_type not in ("Identity", "Cast") or not made[name].input:
             break

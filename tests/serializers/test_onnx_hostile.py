@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from catalog_core.errors import InvalidInput, NotTrusted, SerializationError  # noqa: E402
-from catalog_onnx import operators, review, trees  # noqa: E402
+from catalog_onnx import memory, operators, review, trees  # noqa: E402
 from catalog_onnx.model import OnnxModel  # noqa: E402
 
 pytestmark = pytest.mark.framework
@@ -313,6 +313,68 @@ def test_rows_that_are_none_are_not_joined() -> None:
     assert made.run(x=np.ones((5, 4), np.float32))["y"].shape == (5, 8)
     with pytest.raises(InvalidInput, match="out of data bounds"):
         made.run(x=np.ones((0, 4), np.float32))
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+GROWING = {
+    "ConstantOfShape": ([helper.make_node("ConstantOfShape", ["x"], ["y"])], {}, [1 << 26]),
+    "Expand": ([helper.make_node("Expand", ["c", "x"], ["y"])], {"c": np.ones(1, np.float32)}, [1 << 26]),
+    "Tile": ([helper.make_node("Tile", ["c", "x"], ["y"])], {"c": np.ones(1 << 10, np.float32)}, [1 << 16]),
+    "Pad": ([helper.make_node("Pad", ["c", "x"], ["y"])], {"c": np.ones(4, np.float32)}, [0, 1 << 26]),
+    "Range": (
+        [helper.make_node("Squeeze", ["x"], ["n"]), helper.make_node("Range", ["zero", "n", "one"], ["y"])],
+        {"zero": np.array(0), "one": np.array(1)}, [1 << 26],
+    ),
+    "Resize": (
+        [helper.make_node("Resize", ["c", "", "", "x"], ["y"], mode="nearest")],
+        {"c": np.ones((1, 1, 2, 2), np.float32)}, [1, 1, 1 << 13, 1 << 13],
+    ),
+    "OneHot": (
+        [helper.make_node("OneHot", ["at", "x", "values"], ["y"])],
+        {"at": np.array([1]), "values": np.array([0.0, 1.0], np.float32)}, [1 << 26],
+    ),
+}  # fmt: skip
+BOUNDED = """
+import sys
+import numpy as np
+from catalog_core.errors import InvalidInput
+from catalog_onnx import memory
+from catalog_onnx.model import OnnxModel
+memory.bound = lambda: 128 << 20
+made = OnnxModel(open(sys.argv[1], "rb").read(), {})
+sizes = np.array([int(size) for size in sys.argv[2:]])
+assert made.run(x=np.minimum(sizes, 4))["y"].size
+try:
+    made.run(x=sizes)
+except InvalidInput as exc:
+    print(exc)
+assert made.run(x=np.minimum(sizes, 4))["y"].size
+"""
+
+
+@pytest.mark.parametrize("operator", GROWING)
+def test_a_size_that_a_graph_computes_is_bounded_by_memory(operator: str, tmp_path: Path) -> None:
+    """256 MiB are refused where 128 are allowed, in a process of its own; and what fits runs on."""
+    nodes, constants, sizes = GROWING[operator]
+    made = model(nodes, constants)
+    made.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.INT64, [len(sizes)]))
+    made.graph.output[0].ClearField("type")
+    (tmp_path / "graph.onnx").write_bytes(made.SerializeToString())
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, tmp_path / "graph.onnx", *map(str, sizes)], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "asks for more memory than it may have, 134,217,728 bytes" in done.stdout
+
+
+def test_only_graphs_that_compute_sizes_share_an_arena() -> None:
+    for nodes, constants, _ in GROWING.values():
+        assert memory.grows(model(nodes, constants))
+    fixed = model([node("Tile", "x", "r")], {"r": np.array([2])})
+    assert not memory.grows(fixed) and not memory.grows(model([node("Neg")]))
+    assert 0 < memory.bound() < 1 << 50
 
 
 # -- tensors ---------------------------------------------------------------------------------------------------------

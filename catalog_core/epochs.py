@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core.digests import canonical, check_count, digest_of, parse
+from catalog_core.digests import MAX_INTEGER, canonical, check_count, check_digest, digest_of, parse
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, KeyTaken
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
@@ -66,8 +66,14 @@ class Epoch:
             epoch = cls(**parse(data))
             check_count(epoch.number, "its number")
             check_count(epoch.position, "its position", -1)
-            if type(epoch.owner) is not str:
-                raise TypeError("its owner is no text")
+            check_count(epoch.time, "its time", -MAX_INTEGER)
+            if type(epoch.owner) is not str or type(epoch.actor) is not str:
+                raise TypeError("its owner or actor is no text")
+            for digest in (epoch.digest, epoch.previous):
+                if digest is not None:
+                    check_digest(digest)
+            for digest in epoch.over:
+                check_digest(digest)
             if epoch.to_bytes() != data:
                 raise ValueError("it is not written in the canonical form")
         except (CatalogError, TypeError, ValueError) as exc:

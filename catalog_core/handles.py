@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -32,7 +33,14 @@ TOGETHER = 200  # attachments in one entry
 
 def version_published(catalog: Catalog, name: str, published: Published) -> Version:
     """The version that was published just now. Raises `PublishedNotReplicated`, with it, where a replica is behind."""
-    row = state.version_numbered(catalog.repository.index, name, published.number)
+    from catalog_core.index import Damaged
+
+    row, index = None, catalog.repository.index
+    with suppress(Damaged):
+        row = state.version_numbered(index, name, published.number)
+    if row is None:  # the index was damaged: it comes back, and the change must not look as if it had failed
+        catalog.repository.refresh(force=True)
+        row = state.version_numbered(index, name, published.number)
     assert row is not None
     version = Version(catalog, row)
     if published.behind is not None:

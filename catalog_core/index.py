@@ -33,6 +33,10 @@ CREATE TABLE trusted (key TEXT, stamp TEXT, digest TEXT, PRIMARY KEY (key, diges
 """
 
 
+class Damaged(BackendError):
+    """The index file was damaged, and is thrown away: what asked it repeats."""
+
+
 class _Before(Exception):
     """The entry at `position`, before the one that does not fit (`problem`), is the damaged one."""
 
@@ -46,6 +50,11 @@ def cannot_write(exc: sqlite3.Error) -> bool:
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY
     )  # fmt: skip
+
+
+def is_damaged(exc: sqlite3.Error) -> bool:
+    """Whether SQLite found that its file is not what it wrote."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def index_file(place: Path | None, url: str) -> Path | None:
@@ -218,32 +227,42 @@ class Index:
     def __enter__(self) -> Index:
         """Begin a write transaction; other processes wait for at most a minute."""
         self.lock.acquire()
+        try:
+            with self.undamaged():
+                self._begin()
+                made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+                if made and self.meta("position") != (self.head and self.head.position):
+                    self.load_head()
+        except BaseException:  # also of who stops waiting: nobody else would ever get the lock
+            if self._db is not None and not self.closed and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self.lock.release()
+            raise
+        return self
+
+    def _begin(self) -> None:
         deadline, tries = clock.monotonic() + 60, 0
         while True:
             try:
                 self.db.execute("PRAGMA busy_timeout=0")
                 self.db.execute("BEGIN IMMEDIATE")
-                break
+                return
             except sqlite3.OperationalError as exc:
-                if cannot_write(exc) or clock.monotonic() > deadline:
-                    self.lock.release()
-                    if cannot_write(exc):
-                        raise
+                if cannot_write(exc):
+                    raise
+                if clock.monotonic() > deadline:
                     raise BackendError(f"the index {self.path} cannot be written: {exc}") from exc
                 tries += 1
                 clock.sleep(0.0 if tries < 50 else 0.0002)  # mostly it is a commit away
-        made = self.head is not None or self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        if made and self.meta("position") != (self.head and self.head.position):
-            self.load_head()
-        return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         done = False
         try:
-            if kind is None:
-                self._flush()
-                self.db.execute("COMMIT")
-                done = True
+            with self.undamaged():
+                if kind is None:
+                    self._flush()
+                    self.db.execute("COMMIT")
+                    done = True
         finally:
             try:
                 if not done:
@@ -253,6 +272,24 @@ class Index:
                         self.load_head()  # else its tables were being made
             finally:
                 self.lock.release()
+
+    @contextmanager
+    def undamaged(self) -> Iterator[None]:
+        """Where SQLite finds the file damaged: throw it away, for the next use to make it from the journal, and raise
+        `Damaged`."""
+        try:
+            yield
+        except sqlite3.DatabaseError as exc:
+            path = self.path
+            if path is None or not is_damaged(exc):
+                raise
+            with self.lock:
+                self.discard()
+                self._db, self.head = None, None
+            raise Damaged(
+                f"the index {path} of {self.place} was damaged, and is thrown away: {exc}",
+                hint="repeat: it comes back from the journal; nothing of the catalog is lost. Is that disk good?",
+            ) from exc
 
     @contextmanager
     def cache(self) -> Iterator[None]:
@@ -342,15 +379,16 @@ class Index:
         self._reducer.begin(empty=start == 0)
         stopped: Stopped | None = None
         epoch_of = getattr(journal, "epoch_of", lambda position: 0)
-        try:
-            for position, data in journal.read(start, stop):
-                self.apply(position, data, epoch=epoch_of(position))
-        except BlobMissing:
-            raise
-        except (UpgradeRequired, IntegrityError) as exc:  # of the entry, or of a store that knows its digest
-            exc.hint = exc.hint or DAMAGED
-            stopped = exc
-        self._reducer.end(empty=start == 0)
+        with self.undamaged():
+            try:
+                for position, data in journal.read(start, stop):
+                    self.apply(position, data, epoch=epoch_of(position))
+            except BlobMissing:
+                raise
+            except (UpgradeRequired, IntegrityError) as exc:  # of the entry, or of a store that knows its digest
+                exc.hint = exc.hint or DAMAGED
+                stopped = exc
+            self._reducer.end(empty=start == 0)
         if stopped is not None:
             raise stopped
 
@@ -410,7 +448,8 @@ class Index:
         with self.lock:
             if self.closed:
                 raise BackendError(f"{self.place} was closed", hint="open it again")
-            return self.db.execute(sql, tuple(params)).fetchall()
+            with self.undamaged():
+                return self.db.execute(sql, tuple(params)).fetchall()
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -312,7 +312,7 @@ class StoreJournal:
         data = zlib.compress(b"\n".join(entries), 1)
         try:
             self._store.put(key, io.BytesIO(data), len(data), "hint")
-        except BackendError:
+        except CatalogError:
             return
 
     def _packed(self, position: int) -> None:
@@ -325,12 +325,12 @@ class StoreJournal:
                 break
             try:
                 self._block(first, size)
-            except BackendError:
+            except CatalogError:
                 return
         text = str(position).encode()
         try:
             self._store.put("hints/head", io.BytesIO(text), len(text), "hint")
-        except BackendError:
+        except CatalogError:
             return
 
     # -- writing ------------------------------------------------------------------------------------------------

@@ -349,4 +349,4 @@ def _compare(field: Field, operator: str, given: _Value) -> Compare:
 
 def words(text: str) -> Sequence[str]:
     """The words of a full-text search; a trailing * searches for beginnings."""
-    return [word for word in re.findall(r"\w+\*?", text) if word.strip("_*")]
+    return [word for word in re.findall(r"\w[\w\u0300-\u036f]*\*?", text) if word.strip("_*")]

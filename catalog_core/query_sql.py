@@ -322,8 +322,10 @@ def _none_has(node: Compare, index: Index) -> str:
 
 def _read_cursor(cursor: str, count: int) -> list[Any]:
     try:
-        values: Any = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except ValueError as exc:
+        text = base64.urlsafe_b64decode(cursor.encode()).decode()
+        values: Any = json.loads(text)
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair can be written there, and is no text
+    except (ValueError, RecursionError) as exc:
         raise InvalidQuery("the cursor is not one that this catalog gave") from exc
     scalars = isinstance(values, list) and all(
         item is None or isinstance(item, (str, float)) or (isinstance(item, int) and abs(item) < 2**63)

@@ -437,6 +437,8 @@ class Reducer:
         model = self._model(event["model"])
         actual = self.db.execute("SELECT card FROM models WHERE id = ?", (model,)).fetchone()[0]
         self._seen(f"the card of {event['model']}", event["seen"], actual)
+        if event["digest"] is not None:
+            check_digest(event["digest"])
         self._refuse_swept(event)
         self.db.execute("UPDATE models SET card = ? WHERE id = ?", (event["digest"], model))
 

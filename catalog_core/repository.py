@@ -4,6 +4,7 @@ verb."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -154,6 +155,8 @@ class Repository(Reading):
         """Publish what `writer` has staged as the next version of `name`; `about` holds more fields of the event, and
         `then` makes more events for the same intent, of the index and the fields that name the version. Raises
         `Rejected` (`swept`) where a blob was collected after `checked`; see `storing`."""
+        from catalog_core.index import Damaged
+
         writer.publish_packs()
         relied = relies_on({manifest, layout, *writer.blobs()}, checked)
         numbers: list[int] = []
@@ -173,5 +176,6 @@ class Repository(Reading):
             self.commit(events=events, blobs=writer.fresh)
         except NotReplicated as exc:
             behind = exc
-        writer.remember()
+        with suppress(Damaged):
+            writer.remember()
         return Published(numbers[-1], behind)

@@ -11,7 +11,7 @@ from typing import Any
 from catalog_core import clock, state
 from catalog_core.errors import IntegrityError, InvalidInput, PositionTaken, ReadOnly, Rejected
 from catalog_core.events import Intent, new_id, write_entry
-from catalog_core.index import Index, cannot_write
+from catalog_core.index import Damaged, Index, cannot_write
 from catalog_core.interfaces.backend import Backend, Head
 from catalog_core.sqlite import sqlite3
 
@@ -36,10 +36,12 @@ def commit(
     identity = new_id()
     try:
         return _commit(backend, index, actor, events, blobs, timeout, identity)
+    except Damaged:  # it is thrown away; the entry may have been written
+        pass
     except sqlite3.OperationalError as exc:
         if index.path is None or not cannot_write(exc):
             raise
-    index.move_to_memory()  # the disk that holds the index is full; the entry may have been written
+        index.move_to_memory()  # the disk that holds the index is full; the entry may have been written
     index.follow(backend.journal)
     position = index.seen(identity, actor)
     if position is not None:
@@ -72,12 +74,14 @@ def _commit(
             if index.head != head:
                 raise PositionTaken(f"{backend.url}: the journal grew while its head was looked for")
             now = time.time_ns() // 1_000_000
-            made = events(index)
+            with index.undamaged():  # else a backend that is SQLite itself would take it for its own damage
+                made = events(index)
             intent = made if isinstance(made, Intent) else Intent(identity, actor, now, head, tuple(made))
             epoch = getattr(backend.journal, "epoch", 0)
             data = write_entry(head, now, [intent], inlined, epoch)
             try:
-                index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
+                with index.undamaged():
+                    index.apply(0 if head is None else head.position + 1, data, strict=True, epoch=epoch)
             except IntegrityError as exc:
                 raise InvalidInput(f"nothing was written, since no reader could read it: {exc.message}") from exc
             if not transactional:  # the store may take long: others must not wait for our trial
@@ -93,7 +97,7 @@ def _commit(
             if held:
                 index.__exit__(None if done else Rejected, None, None)
         if not transactional:
-            with index:
+            with index, index.undamaged():
                 at = 0 if index.head is None else index.head.position + 1
                 if at == position:
                     index.apply(position, data, epoch=epoch)

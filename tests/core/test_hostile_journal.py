@@ -665,6 +665,17 @@ def test_an_event_that_no_writer_would_write_is_passed_over_with_a_sentence(what
         assert catalog.model("m").title is None
 
 
+@pytest.mark.parametrize("digest", ["garbage", "", 5, True, "sha256:" + "A" * 64, "sha256:" + "0" * 63, ["x"], {}])
+def test_a_card_that_is_no_digest_is_passed_over(digest: Any) -> None:
+    entries = [*BASE, behind(BASE, intent(event("card.set", model="m", digest=digest, seen=None)))]
+    with opened(store_of(entries)) as catalog:
+        assert catalog.history()[-1].rejected
+        look_at_all(catalog)
+        assert not [found for found in catalog.fsck().problems if found.what.startswith("card")]
+        catalog.model("m").set_card("# of its own")
+        assert catalog.model("m").card == "# of its own"
+
+
 @pytest.mark.parametrize("key", ["id", "actor", "replayed"])
 def test_an_intent_that_is_large_beside_its_events_is_passed_over_too(key: str) -> None:
     large = {**intent(TAG), key: {"actor": "x" * (20 << 10)} if key == "replayed" else "x" * (20 << 10)}

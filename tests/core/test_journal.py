@@ -8,18 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 import pytest
 from clock import Clock
 
 from catalog_core.catalog import Catalog
-from catalog_core.digests import digest_of
+from catalog_core.digests import canonical, digest_of
 from catalog_core.epochs import Epoch, identity
 from catalog_core.errors import BlobMissing, IntegrityError, ReadOnly
 from catalog_core.events import Intent, event, new_id, write_entry
 from catalog_core.interfaces.backend import Head
-from catalog_core.interfaces.store import BlobInfo, ObjectStore
+from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore
 from catalog_core.journal import BLOCK, StoreJournal, entry_key, segment_key
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.faults import FaultyStore
@@ -275,6 +276,44 @@ def test_epoch_records_are_values() -> None:
     record = Epoch(1, 3, "sha256:" + "0" * 64, "o", "a@b", 5)
     assert Epoch.of(record.to_bytes(), "here") == record
     assert attrs.evolve(record, number=2).key == "epochs/0000000002"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"previous": [1]}, {"previous": "x"}, {"over": [[1]]}, {"over": [7]}, {"digest": 7}, {"digest": {}},
+        {"actor": 7}, {"actor": None}, {"time": "x"}, {"time": None}, {"time": 2.5}, {"owner": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_epoch_record_that_holds_anything_is_named(changed: dict[str, object]) -> None:
+    store = MemoryStore()
+    with memory_catalog(store) as catalog:
+        catalog.save("m", {"w": [1]})
+    right = {"number": 7, "position": 0, "digest": None, "owner": "o", "actor": "a", "time": 1, "previous": None}
+    put(store, "epochs/0000000007", canonical({**right, **changed}))
+    with pytest.raises(IntegrityError, match=r"^epochs/0000000007 of memory://.* cannot be read"):
+        memory_catalog(store)
+
+
+@pytest.mark.parametrize("kind", ["segments/", "hints/"])
+def test_a_store_that_keeps_entries_and_no_caches_takes_every_entry(kind: str) -> None:
+    """What was written is not told as a failure: it would be repeated."""
+
+    class Strict(MemoryStore):
+        def put(self, key: str, stream: BinaryIO, size: int, mode: Mode) -> None:
+            if key.startswith(kind):
+                raise ReadOnly(f"{key} may not be written")
+            super().put(key, stream, size, mode)
+
+    store = Strict()
+    with memory_catalog(store) as catalog:
+        catalog.save("m", {"w": [1]})
+        for number in range(BLOCK):
+            catalog.version("m@1").tag(number=number)
+    with memory_catalog(store) as newcomer:
+        assert newcomer.position == BLOCK + 1
+        assert newcomer.version("m@1").tags == {"number": BLOCK - 1}
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import operator
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,7 +213,13 @@ def test_the_largest_query_runs(catalog: Catalog) -> None:
     assert refs(catalog, "not (" * 2 * deep + "name = jets" + ")" * 2 * deep) == [J]
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "W10=", "WzEsIFtdXQ==", "é"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "nonsense", "W10=", "WzEsIFtdXQ==", "é", base64.urlsafe_b64encode(b'[1, "\\ud800"]').decode(),
+        base64.urlsafe_b64encode(b"[" * 100_000).decode(),
+    ],
+)  # fmt: skip
 def test_a_strange_cursor_is_refused(catalog: Catalog, cursor: str) -> None:
     with pytest.raises(InvalidQuery):
         catalog.search("", cursor=cursor)
@@ -387,6 +395,16 @@ def test_titles_and_descriptions_of_models_are_found(tmp_path: Path, monkeypatch
         assert len(refs(opened, "network")) == 6
         opened.model("gan").update(title="Renamed")
         assert refs(opened, "calorimeter") == []
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("text", ["r\u00e9sum\u00e9", "e\u0327\u0301x", "na\u00efve"])
+def test_a_word_is_found_however_its_accents_are_written(memory: Catalog, text: str, form: str) -> None:
+    """On a Mac they come as characters of their own."""
+    memory.save("m", {"w": np.zeros(1)}, description=f"of a {unicodedata.normalize('NFC', text)}")
+    memory.save("m", {"w": np.zeros(2)}, description=f"of a {unicodedata.normalize('NFD', text)}")
+    assert refs(memory, unicodedata.normalize(form, text)) == ["m@2", "m@1"]
+    assert refs(memory, unicodedata.normalize(form, text)[:-1] + "*") == ["m@2", "m@1"]
 
 
 def words_in(index: Index) -> list[tuple[str, int, str]]:

@@ -14,6 +14,7 @@ from catalog_core.errors import IntegrityError, InvalidInput
 from catalog_core.layout import Layout, read_layout
 from catalog_core.names import check_component, check_file, check_together
 from catalog_core.records import Component, EntryPoint, File, Manifest, TensorSpec
+from catalog_core.shown import clean
 
 Record = TypeVar("Record", Manifest, Component)
 
@@ -74,7 +75,7 @@ def manifest_of(data: bytes) -> Manifest:
             check_digest(digest)
     except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError) as exc:
         told = "; ".join(cattrs.transform_error(exc, path="manifest")) if isinstance(exc, ExceptionGroup) else str(exc)
-        raise IntegrityError(f"the manifest cannot be read: {told[:300]}") from exc
+        raise IntegrityError(f"the manifest cannot be read: {clean(told[:300])}") from exc
     except (InvalidInput, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise IntegrityError(f"the manifest cannot be read: {exc}") from exc
     return manifest

@@ -400,6 +400,7 @@ MEANINGLESS: dict[str, tuple[Any, Any]] = {
     "a size of 4.5": (_component(files=[{"name": "a.bin", "digest": FILE, "size": 4.5}]), LAYOUT),
     "a size of -4": (_component(files=[{"name": "a.bin", "digest": FILE, "size": -4}]), LAYOUT),
     "a size that is true": (_component(files=[{"name": "a.bin", "digest": FILE, "size": True}]), LAYOUT),
+    "a field of two lines": (_component(**{"a\nnothing is wrong": None}), LAYOUT),
     "a length of -4": (MANIFEST, {"version": 1, "files": {FILE: [[FILE, 8], [FILE, -4]]}}),
     "an offset of -1": (MANIFEST, {"version": 1, "files": {FILE: [[FILE, 4, FILE, -1]]}}),
     "a size that is a text": (_component(files=[{"name": "a.bin", "digest": FILE, "size": "4"}]), LAYOUT),

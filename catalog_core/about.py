@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core import folders
+from catalog_core import folders, redact
 from catalog_core.digests import MAX_INTEGER, check_digest
 from catalog_core.durable import translated
 from catalog_core.errors import ConfigError, InvalidInput
@@ -187,6 +187,14 @@ def captured() -> bool:
     if told not in ("", "all", "none"):
         raise ConfigError(f"{CAPTURE} is {told[:40]!r}", hint="all (the default), or none")
     return told != "none"
+
+
+def without_secrets(told: Any) -> Any:
+    """`redact.tree`. Raises `InvalidInput` for what is nested hundreds of times, or holds itself."""
+    try:
+        return redact.tree(told)
+    except RecursionError as exc:
+        raise InvalidInput("provenance is nested too deep, or holds itself", hint="at most some 100 levels") from exc
 
 
 def training(seed: Any, datasets: Mapping[str, Any] | None, run: str | None) -> dict[str, Any]:

@@ -38,6 +38,17 @@ def _remove(folder: Path, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _take_back(written: Sequence[Path], folder: Path, was_there: bool) -> None:
+    """Remove files that were written below a folder, and folders that hold nothing any more."""
+    for path in written:
+        with suppress(OSError):
+            path.unlink()
+    emptied = {parent for path in written for parent in path.parents if folder in parent.parents}
+    for place in [*sorted(emptied, reverse=True), *([] if was_there else [folder])]:
+        with suppress(OSError):
+            place.rmdir()
+
+
 def stored(content: Content, registry: Registry, version: VersionRow) -> StoredArtifact:
     """The artifact of a published version. Raises `IntegrityError`."""
     what = version.ref
@@ -122,17 +133,23 @@ class StoredArtifact:
         """Write the checked files of a component below `folder`; `told` gets the size of each piece that is written."""
         reader = self.reader(component)
         check_together(reader.files, everywhere=False)
-        with translated(str(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-        for name in reader.files:
-            path = folder / name
-            with translated(str(folder), full="free space on that disk, or choose a folder on another one"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with new_file(path, f"{self.what}: {name}") as file:
-                    for piece in reader.pieces(name):
-                        told(file.write(piece))
-        with translated(str(folder)):
-            folders.restore(folder, reader.meta, reader.files)
+        written, was_there = [], folder.exists()
+        try:
+            with translated(str(folder)):
+                folder.mkdir(parents=True, exist_ok=True)
+            for name in reader.files:
+                path = folder / name
+                with translated(str(folder), full="free space on that disk, or choose a folder on another one"):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with new_file(path, f"{self.what}: {name}") as file:
+                        written.append(path)
+                        for piece in reader.pieces(name):
+                            told(file.write(piece))
+            with translated(str(folder)):
+                folders.restore(folder, reader.meta, reader.files)
+        except BaseException:  # a part of a model would pass for it, and the folder for one that is in use
+            _take_back(written, folder, was_there)
+            raise
         return folder
 
     def component(self, name: str, device: str | None = None, **options: Any) -> Any:

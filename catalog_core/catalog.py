@@ -465,6 +465,7 @@ class Catalog:
     def download(self, ref: str | Version, folder: str | os.PathLike[str]) -> Path:
         """Write the checked files of a version, or of one component, into a new or empty folder, a subfolder a
         component where there are several; return it. Raises `InvalidInput` for a folder that holds something."""
+        import shutil
         from pathlib import Path
 
         from catalog_core.artifact import check_vacant
@@ -482,8 +483,13 @@ class Catalog:
             if self.progress:
                 self.progress(done, total)
 
-        for component in components:
-            artifact.write(component, target / component.name if len(components) > 1 else target, told)
+        try:
+            for component in components:
+                artifact.write(component, target / component.name if len(components) > 1 else target, told)
+        except BaseException:  # whole components too: the folder was empty, and may be named once more
+            for component in components if len(components) > 1 else ():
+                shutil.rmtree(target / component.name, ignore_errors=True)
+            raise
         return target
 
     def copy(self, ref: str | Version, target: Catalog, name: str | None = None) -> Version:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import evolve
 
-from catalog_core import about, callers, capture, folders, pointers, redact
+from catalog_core import about, callers, capture, folders, pointers
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
 from catalog_core.codec import check_door, converter, manifest_to_json, read_artifact
@@ -275,8 +275,8 @@ class Draft:
         """Provenance without secrets. What is captured has none, and is the same for all drafts of a moment."""
         told = {**self._training, "parents": self._parents}
         if self._provenance is None:
-            return {**capture.provenance(), **redact.tree(told)}
-        return dict(redact.tree({**self._provenance, **told}))
+            return {**capture.provenance(), **about.without_secrets(told)}
+        return dict(about.without_secrets({**self._provenance, **told}))
 
     def _chosen(self, serializer: Any) -> dict[str, list[str]]:
         """The serializers that the user named, by component; behind the first, others that keep it as well."""

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog_core import about as details
 from catalog_core import folders, pointers, redact
 from catalog_core.durable import translated
-from catalog_core.errors import CatalogError, InvalidInput, NotFound, SerializationError
+from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted, SerializationError
 from catalog_core.names import check_name, check_together
 from catalog_core.records import Foreign
 from catalog_core.specs import FormatSpec
@@ -54,14 +55,14 @@ def _draft(
     chosen = check_name(name or found.name or path.stem.partition(":")[0])  # "gan:v3", as W&B has it
     check_together([check_name(key, "attachment") for key in found.attachments], "attachment")
     about = joined(about, found.about)
-    imported = redact.tree({"format": spec.name, "name": path.name, **found.provenance})
+    imported = details.without_secrets({"format": spec.name, "name": path.name, **found.provenance})
     for key in ("tags", "params"):
         if key in found.about:
             about[key] = {**about[key], **redact.tree(found.about[key])}
     about["provenance"] = {**about.get("provenance", {}), "imported": imported}
     try:
         return catalog.prepare(chosen, components=found.components, **about)
-    except (CatalogError, MemoryError) as exc:
+    except (InvalidInput, SerializationError, MissingPlugin, NotTrusted, MemoryError) as exc:  # not of the store
         if "example" not in found.about:
             raise
         log.warning("%s: its example does not run, and is left out: %s", path.name, str(exc) or "out of memory")

@@ -10,6 +10,7 @@ from catalog_core.errors import SerializationError
 
 MAX_VALUES = 20_000
 MAX_DEPTH = 32
+MAX_DIGITS = 400
 
 
 def read(text: str, what: str) -> Any:
@@ -24,6 +25,10 @@ def read(text: str, what: str) -> Any:
             if self.left < 0 or self.depth > MAX_DEPTH:
                 raise ValueError(f"it holds more than {MAX_VALUES:,} values, or is nested too deeply")
             node = super().compose_node(parent, index)
+            if getattr(node, "tag", "").endswith((":int", ":float")) and len(node.value) > MAX_DIGITS:
+                raise ValueError(
+                    f"a number of {len(node.value):,} digits"
+                )  # by sixties (1:30:00), it takes their square
             self.depth -= 1
             return node
 

@@ -74,6 +74,15 @@ def create(artifact: StoredArtifact, folder: Path, *, trust: bool = False, timeo
     if folder.exists():
         raise InvalidInput(f"{folder} exists already", hint="name a new folder")
     folder = folder.absolute()
+    try:
+        _install(artifact, listed, folder, timeout)
+    except BaseException:  # half an environment would pass for one, and its folder exist already
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return listed
+
+
+def _install(artifact: StoredArtifact, listed: list[str], folder: Path, timeout: float) -> None:
     wanted = str(artifact.manifest.environment.get("python") or "")
     uv = _uv()
     here = ".".join(map(str, sys.version_info[:2]))
@@ -95,7 +104,6 @@ def create(artifact: StoredArtifact, folder: Path, *, trust: bool = False, timeo
         [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install", "--quiet"]
     )
     _run([*install, "--no-deps", "-r", str(file)], timeout)
-    return listed
 
 
 def _uv() -> str | None:

@@ -316,6 +316,16 @@ def test_the_head_of_a_card_is_read_and_runs_nothing(catalog: Catalog, text: str
 # -- environments -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "number", ["1" + ":0" * 500, "1" + ":0" * 500 + ".5", "0x" + "f" * 500, "9" * 500, "0.1" + "1" * 500]
+)
+def test_a_number_of_very_many_digits_is_refused_before_it_is_read(number: str) -> None:
+    """By sixties, as YAML 1.1 has times, one of 256 kB took 3 s."""
+    with pytest.raises(InvalidInput, match=r"a number of [0-9,]+ digits"):
+        card.head(f"---\nlicense: {number}\n---\n")
+    assert card.head("---\ntime: 1:30\nlong: " + "x" * 500 + "\n---\n")["time"] == 90
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found = {**capture.environment(), "distributions": {"attrs": installed("attrs"), "catalog-core": "0.1.0"}}
@@ -375,6 +385,18 @@ def test_an_environment_that_cannot_be_made_says_why(
     monkeypatch.setattr(recreate.sys, "executable", "/bin/false")
     with pytest.raises(BackendError, match="failed with status 1"):
         recreate.create(catalog.artifact(catalog.save("m", weights())), tmp_path / "env")
+    done: list[Any] = []
+
+    def breaks_off(command: list[str], timeout: float) -> None:
+        done.append(command)
+        if len(done) > 1:
+            raise BackendError("no index has it")
+        Path(command[-1]).mkdir()
+
+    monkeypatch.setattr(recreate, "_run", breaks_off)
+    with pytest.raises(BackendError, match="no index has it"):
+        recreate.create(catalog.artifact(catalog.save("m", weights())), tmp_path / "env")
+    assert len(done) == 2 and not (tmp_path / "env").exists()  # so it can be tried again
     small["distributions"] = {}
     with pytest.raises(NotFound, match="does not say"):
         recreate.create(catalog.artifact(catalog.save("m", weights())), tmp_path / "env")

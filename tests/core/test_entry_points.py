@@ -127,6 +127,27 @@ def test_arguments_of_another_kind_are_refused_in_a_sentence(
     assert len(catalog.models()) == 0
 
 
+def _nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
+_ITSELF: dict[str, Any] = {}
+_ITSELF["a"] = _ITSELF
+
+
+@pytest.mark.parametrize("value", [_nested(600), _nested(5000), _ITSELF], ids=["600", "5000", "itself"])
+@pytest.mark.parametrize("way", ["provenance", "datasets"])
+def test_what_is_nested_without_end_is_refused_in_a_sentence(
+    catalog: Catalog, scaler: Scaler, way: str, value: Any
+) -> None:
+    with pytest.raises(InvalidInput, match="nested"):
+        catalog.save("m", scaler, **{way: value if way == "provenance" else {"train": {"reference": value}}})
+    assert len(catalog.models()) == 0
+
+
 def test_a_namespace_is_a_mapping_wherever_one_is_taken(catalog: Catalog, scaler: Scaler) -> None:
     told = SimpleNamespace
     version = catalog.save(

@@ -9,11 +9,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
 from catalog_core.catalog import Catalog
-from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, NotTrusted, SerializationError
+from catalog_core.errors import (
+    BackendError,
+    IntegrityError,
+    InvalidInput,
+    MissingPlugin,
+    NoSpace,
+    NotFound,
+    NotTrusted,
+    SerializationError,
+)
 from catalog_core.plugins import Registry
 from catalog_core.records import Foreign, Stored
 from catalog_core.specs import FormatSpec
@@ -116,6 +126,37 @@ def test_code_is_read_only_where_that_was_asked_for(catalog: Catalog, folder: Pa
         catalog.import_(folder)
     assert len(catalog.models()) == 0
     assert catalog.import_(folder, unsafe=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [(BackendError("it does not answer"), False), (NoSpace("it is full"), False), (IntegrityError("a byte"), False),
+     (InvalidInput("it does not run"), True), (SerializationError("of another shape"), True)],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_an_example_is_left_out_where_it_does_not_run_and_for_no_fault_of_the_store(
+    catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kept: bool
+) -> None:
+    plain, found = Catalog.prepare, sys.modules[NAME].read
+    asked: list[bool] = []
+
+    def prepare(self: Catalog, *given: Any, **about: Any) -> Any:
+        asked.append("example" in about)
+        if len(asked) == 1:
+            raise error
+        return plain(self, *given, **about)
+
+    def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
+        return attrs.evolve(found(path, scratch, unsafe), about={"example": {"x": np.ones(2)}})
+
+    monkeypatch.setattr(sys.modules[NAME], "read", read)
+    monkeypatch.setattr(Catalog, "prepare", prepare)
+    if kept:
+        assert len(catalog.import_(folder)) == 1 and asked == [True, False]
+        return
+    with pytest.raises(type(error)):
+        catalog.import_(folder)
+    assert asked == [True] and not catalog.models()
 
 
 def test_what_cannot_be_done_is_said_and_leaves_nothing(catalog: Catalog, folder: Path, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from catalog_core import Catalog
-from catalog_core.errors import InvalidInput, InvalidName
+from catalog_core.content import ComponentReader
+from catalog_core.errors import IntegrityError, InvalidInput, InvalidName
 
 
 @pytest.fixture(params=["sqlite", "file"])
@@ -65,6 +67,38 @@ def test_a_folder_is_loaded_into_a_new_one(catalog: Catalog, folder: Path, tmp_p
             catalog.load("data", into=wrong)
     with pytest.raises(InvalidInput, match="as they are"):
         catalog.load("data", as_="numpy")
+
+
+@pytest.mark.parametrize("way", ["into a new folder", "into an empty folder", "download", "download of two"])
+@pytest.mark.parametrize("error", [IntegrityError("a wrong byte"), KeyboardInterrupt()], ids=["wrong byte", "Ctrl-C"])
+def test_what_breaks_off_leaves_no_part_of_a_model(
+    catalog: Catalog, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, error: BaseException
+) -> None:
+    catalog.save("data", components={"one": folder, "two": folder})
+    plain, given, target = ComponentReader.pieces, 0, tmp_path / "new" / "place"
+    if way == "into an empty folder":
+        target.mkdir(parents=True)
+
+    def pieces(self: ComponentReader, name: str) -> Iterator[Any]:
+        nonlocal given
+        for piece in plain(self, name):
+            given += 1
+            yield piece
+            if given == (5 if way == "download of two" else 2):
+                raise error
+
+    def write() -> Any:
+        if way == "download of two":
+            return catalog.download("data", target)
+        return catalog.download("data#one", target) if way == "download" else catalog.load("data#one", into=target)
+
+    monkeypatch.setattr(ComponentReader, "pieces", pieces)
+    with pytest.raises(type(error)):
+        write()
+    assert given and not [path for path in tmp_path.joinpath("new").rglob("*") if path.is_file()]
+    assert target.exists() == (way in ("into an empty folder", "download of two"))
+    monkeypatch.undo()
+    assert content(write()).values() and content(target)  # the same place may be named once more
 
 
 def test_a_folder_beside_weights_is_one_of_the_components(catalog: Catalog, folder: Path) -> None:

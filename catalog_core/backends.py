@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -47,7 +48,24 @@ def places(spec: BackendSpec, target: Target) -> Mapping[str, Place]:
     for option in spec.parts:
         value = target.options.get(option, ())
         names += [value] if isinstance(value, str) else value
-    return {name: _place(config.resolve(name), target) for name in names}
+    found: dict[str, Place] = {}
+    for name in names:
+        place = _place(config.resolve(name), target)
+        same = next((other for other, known in found.items() if _one_place(known.url) == _one_place(place.url)), None)
+        if same is not None:
+            raise ConfigError(
+                f"{target.source}: [catalogs.{target.name}]: {same!r} and {name!r} are one place, {place.url}",
+                hint="a copy is worth something in another one",
+            )
+        found[name] = place
+    return found
+
+
+def _one_place(url: str) -> str:
+    """A URL as it is for all who mean the same place: without a slash at its end, and behind links of the file
+    system."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{os.path.realpath(rest) if scheme == 'file' else rest.rstrip('/')}"
 
 
 def _place(part: Target, whole: Target) -> Place:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from catalog_core.errors import InvalidInput
+from catalog_core.records import TensorSpec
 from catalog_core.session import to_numpy
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -54,6 +55,28 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, Mapping):
         return [number for item in value.values() for number in _numbers(item)]
     return value if isinstance(value, list) else [value]
+
+
+def check(values: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> None:
+    """Raise `InvalidInput` for an array that the input of its name could not be: another kind of values, or axes."""
+    import numpy as np
+
+    for name, value in values.items():
+        spec = specs.get(name)
+        if spec is None or not hasattr(value, "shape"):
+            continue
+        array = value if hasattr(value, "dtype") else np.asarray(value)
+        kind = str(getattr(array.dtype, "kind", "f"))
+        numbers = spec.dtype not in ("string", "category", "object")
+        fits = len(array.shape) == len(spec.shape) and all(
+            size == wanted for size, wanted in zip(array.shape, spec.shape, strict=False) if isinstance(wanted, int)
+        )
+        if not fits or (numbers and kind in "OUSMm"):
+            shown = ", ".join("?" if axis is None else str(axis) for axis in spec.shape)
+            raise InvalidInput(
+                f"the baseline of {name!r} is {array.dtype}{list(array.shape)}; the input is {spec.dtype}[{shown}]",
+                hint="give values of the same kind, any number of rows",
+            )
 
 
 def of_inputs(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Catalog:
     def __init__(
         self,
         backend: Any,
-        name: str,
+        name: str = "",
         *,
         policy: Policy = "first-use",
         actor: str | None = None,
@@ -66,6 +66,8 @@ class Catalog:
 
         if policy not in ("always", "first-use", "never"):
             raise InvalidInput(f"policy {policy!r} is not known", hint="always, first-use, never")
+        if not hasattr(backend, "journal"):
+            raise InvalidInput("a Catalog is made of a backend", hint=f"Catalog.open({str(backend)!r}) opens a place")
         self.repository = Repository(
             backend, name, policy=policy, actor=actor, max_staleness=max_staleness, stale=stale
         )
@@ -355,6 +357,9 @@ class Catalog:
         have = f"it has versions {', '.join(numbers) or 'none'}" + (
             f" and aliases {', '.join(aliases)}" if aliases else ""
         )
+        if ref.selector is None and numbers:
+            told = f"all versions of {ref.name} are archived"
+            return NotFound(told, hint=f"name one: {ref.name}@{numbers[0]}", reference=str(ref))
         close = nearest(ref.alias, aliases) if ref.alias else None
         number = counted(ref.alias) if ref.alias else None
         if number is not None and not close:
@@ -394,7 +399,7 @@ class Catalog:
         more = None if following is None else lambda: self.search(text, limit=limit, cursor=following)
         page = Page([Version(self, row) for row in rows], more, following)
         if not page and cursor is None:
-            page.notes = query_sql.unmatched(parsed, self.repository.index)
+            page.notes = (*query.half_a_filter(text), *query_sql.unmatched(parsed, self.repository.index))
         return page
 
     # -- load and run -------------------------------------------------------------------------------------------
@@ -563,6 +568,9 @@ class Catalog:
         from catalog_core import bundle, foreign
 
         check_flags(unsafe=unsafe)
+        if "://" in os.fspath(path):
+            told = f"{os.fspath(path)} is an address, and import reads files and folders"
+            raise InvalidInput(told, hint="fetch it first, say with huggingface_hub.snapshot_download or curl")
         self.repository.check_writable()
         place, chosen = Path(path), None if name is None else check_name(name)
         spec = foreign.spec_for(self.repository.registry, place, format)

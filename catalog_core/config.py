@@ -185,6 +185,8 @@ def resolve(target: str | os.PathLike[str] | None) -> Target:
         if known.default is not None:
             return resolve(known.default)
         return Target("local", folder_url(platform.data_dir() / "default"), source="built in")
+    if not isinstance(target, (str, os.PathLike)):
+        raise InvalidInput(f"a catalog is opened by its name, URL or folder, not by a {type(target).__name__}")
     text = os.fspath(target)
     if "://" in text:
         scheme, _, rest = text.partition("://")

@@ -37,11 +37,12 @@ from catalog_core.layout import SMALL, write_layout
 from catalog_core.names import check_alias, check_component, check_file, check_name, nearest
 from catalog_core.outputs import choosing, to_skip
 from catalog_core.records import Component, Description, EntryPoint, File, Manifest, Stored, step_of
-from catalog_core.rehearsal import LiveObjects, default_method, rehearse
+from catalog_core.rehearsal import LiveObjects, Rehearsal, default_method, rehearse
+from catalog_core.session import check_range
 from catalog_core.shown import an
 from catalog_core.snapshots import same_random_numbers
 from catalog_core.staging import ComponentDirectory, Source, Writer, check_readable, cuts_of
-from catalog_core.values import MAX_TAGS, check_flags, check_metric, check_tags, members, refuse_pickle, scalar
+from catalog_core.values import MAX_TAGS, check_flags, check_metrics, check_tags, members, refuse_pickle, scalar
 
 if TYPE_CHECKING:
     from catalog_core.catalog import Catalog
@@ -98,10 +99,12 @@ class Draft:
             if given is not None and members(given) is None:
                 raise InvalidInput(f"{kind} must map names to values; this is {an(type(given).__name__)}")
         self.tags = {key: value for key, value in check_tags(tags or {}).items() if value is not None}
-        self.metrics = {key: check_metric(key, value) for key, value in (members(metrics) or {}).items()}
+        self.metrics = check_metrics(metrics or {})
         self.params = check_tags(params or {}, "parameter")
         self.taxonomy = about.check_taxonomy(members(taxonomy) or {})
         self.custom = about.check_custom(members(custom) or {})
+        if description is not None and not isinstance(description, str):
+            raise InvalidInput(f"description is {an(type(description).__name__)}, not a text")
         self.description = description
         self.report: Any = None
         if not hasattr(components, "items"):
@@ -179,6 +182,8 @@ class Draft:
             if spec is None and not chosen:
                 spec = registry.find_serializer(obj)
             serializers[name] = registry.serializer(spec.name if spec else chosen)
+        further = [(name, registry.serializer(kind)) for name, kinds in self._formats.items() for kind in kinds[1:]]
+        self._check_options([*serializers.values(), *(serializer for _, serializer in further)])
         specs = {name: registry.serializers.get(made.name) for name, made in serializers.items()}
         defaults = {
             name: default_method(serializers[name], spec, self._objects[name])
@@ -187,13 +192,17 @@ class Draft:
         }
         objects = LiveObjects(self._objects, serializers, defaults, self._example is not None)
         entries = objects.entry_steps(self._entries)
+        if self._example is not None and not entries:
+            names = [name for name in self._objects if name in serializers]
+            what = f"{' and '.join(names[:3])} are several" if names else "files are run by nothing"
+            hint = f"entry_points={{'predict': {names[0]!r}}} says what it is for" if names else "leave it out"
+            raise InvalidInput(f"the example is for no entry point: {what}", hint=hint)
         with choosing(self._skip) as choice:
             found = rehearse(entries, self._example, objects, self._axes, asked=self._entries is not None)
             choice.check()
         arrays, skipped = found.arrays(), found.skipped
         censuses: dict[str, Any] = {}
         shapes: dict[tuple[str, str], Any] = {}
-        further = [(name, registry.serializer(kind)) for name, kinds in self._formats.items() for kind in kinds[1:]]
         for name, serializer in (*serializers.items(), *further):
             if name in self._stored:
                 described[name] = serializer.describe(self._objects[name])
@@ -231,8 +240,13 @@ class Draft:
             points = found.points(objects, shapes)
         left_out = tuple(sorted(set(self._skip)))
         points = tuple(evolve(point, skipped=left_out) if point.inputs else point for point in points)
+        for point in points:
+            if point.inputs and not point.outputs:
+                nothing = f"{point.name!r} gives nothing when {', '.join(left_out)} is left out"
+                raise InvalidInput(nothing, hint="skip= names outputs that are no arrays, beside others")
         if self._tensors:
             points = about.detailed(points, self._tensors)
+            self._check_ranges(points, found)
         kept = self._stage_example(arrays) if arrays else None
         described = {name: described[name] for name in self._objects}  # the first that was given is the main one
         main = next((d for d in described.values() if d.framework), next(iter(described.values())))
@@ -270,6 +284,17 @@ class Draft:
         except IntegrityError as exc:
             raise InvalidInput(f"{self.name} cannot be stored so that it can be loaded: {exc.message}") from exc
         self.digest, self._layout = self._writer.add_small(manifest), self._writer.add_small(layout)
+
+    def _check_options(self, serializers: Sequence[Any]) -> None:
+        """Raise `InvalidInput` for an option that none of the serializers has. One that does not tell takes any."""
+        told = [getattr(serializer, "save_options", None) for serializer in serializers]
+        if None in told:
+            return
+        known = sorted({name for names in told for name in names or ()})
+        for key in self._options:
+            if key not in known:
+                have = f"they are {', '.join(known)}" if known else "this kind of object has none"
+                raise InvalidInput(f"there is no option {key!r} for saving", hint=nearest(key, known) or have)
 
     def _where_from(self) -> dict[str, Any]:
         """Provenance without secrets. What is captured has none, and is the same for all drafts of a moment."""
@@ -389,6 +414,16 @@ class Draft:
         example: Mapping[str, Any] = converter().unstructure(_component("example", serializer.name, directory, meta))
         return example
 
+    @staticmethod
+    def _check_ranges(points: Sequence[EntryPoint], found: Rehearsal) -> None:
+        """Raise `InvalidInput` where the example is outside of the range that was declared: nobody could run it."""
+        for point in points:
+            trials = found.trials.get(point.name) or ()
+            given = trials[0].example if trials else {}
+            for spec in point.inputs:
+                if spec.name in given:
+                    check_range(f"input {spec.name!r} of the example", spec, given[spec.name])
+
     def _stage_baseline(
         self, inputs: Mapping[str, Any], points: Sequence[EntryPoint], censuses: Mapping[str, Any]
     ) -> str | None:
@@ -396,6 +431,8 @@ class Draft:
         of the weights; None where there is nothing to tell."""
         names = [name for name, _ in specs_by_name([evolve(point, outputs=()) for point in points])]
         values = inputs if self._baseline is None else by_dots(self._baseline)
+        if self._baseline is not None:
+            statistics.check(values, dict(specs_by_name([evolve(point, outputs=()) for point in points])))
         found = statistics.of_inputs(values, names if self._baseline is not None else ())
         told = {"inputs": {name: item for name, item in found.items() if item}, "weights": dict(censuses)}
         if not any(told.values()):

@@ -96,7 +96,9 @@ def export(version: Version, folder: Path, spec: FormatSpec) -> Path:
     if spec.writer is None:
         if spec.whole is not None:
             raise InvalidInput(f"the format {spec.name!r} holds the whole catalog", hint="leave the reference out")
-        raise InvalidInput(f"the format {spec.name!r} is read only")
+        formats = version.catalog.repository.registry.formats.values()
+        written = [BUNDLE, *sorted(other.name for other in formats if other.writer is not None)]
+        raise InvalidInput(f"the format {spec.name!r} is read only", hint=f"written are {', '.join(written)}")
     if folder.exists():
         raise InvalidInput(f"{folder} exists already", hint="name a new folder")
     write = version.catalog.repository.registry.load(spec.writer, spec.extra)

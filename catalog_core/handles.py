@@ -240,8 +240,14 @@ class Version(Handle):
         return event(kind, model=self.model, number=self.number, **fields)
 
     def alias(self, name: str) -> Version:
-        """Point alias `name` here. Raises `Conflict` if it moved since this handle was read."""
-        return self._changed(self._event("alias.set", alias=check_alias(name), seen=self.row.aliases.get(name)))
+        """Point alias `name` here; nothing is written where it does already. Raises `Conflict` if it moved elsewhere
+        since this handle was read."""
+        told = self._event("alias.set", alias=check_alias(name), seen=self.row.aliases.get(name))
+        self.catalog.repository.refresh()
+        now = state.version_called(self.catalog.repository.index, self.model, name)
+        if now is not None and (now.number, now.digest) == (self.number, self.digest):
+            return self.catalog.version(self, deleted=True)  # as asked
+        return self._changed(told)
 
     def promote(self, stage: str) -> Version:
         """Move to another stage. Raises `Rejected` for an unknown one, `Conflict` if it changed since this handle was
@@ -510,6 +516,12 @@ class Model(Handle):
         """Replace the model card."""
         if not isinstance(text, str):
             raise InvalidInput(f"a card is text, not {an(type(text).__name__)}", hint="Path(…).read_text() of a file")
+        from catalog_core.card import head
+
+        try:
+            head(text)
+        except InvalidInput as exc:
+            callers.warn(f"the card is kept, and its fields are not read: {exc.message}")
         try:
             data = text.encode()
         except UnicodeEncodeError as exc:

@@ -304,6 +304,12 @@ def check_options(spec: BackendSpec, settings: Any) -> None:
             f"{where}: backend {spec.name!r} does not know {unknown[0]!r}",
             hint=f"options: {', '.join(known) or 'none'}",
         )
+    asked = [field.alias for field in attrs.fields(kind) if field.default is attrs.NOTHING]
+    missing = [name for name in asked if name not in settings.options]
+    if missing:
+        raise ConfigError(
+            f"{where}: backend {spec.name!r} needs {' and '.join(missing)}", hint=f"options: {', '.join(known)}"
+        )
     try:
         kind(**settings.options)
     except (TypeError, ValueError) as exc:

@@ -98,6 +98,16 @@ class Query:
     limit: int | None = None
 
 
+def half_a_filter(text: str) -> tuple[str, ...]:
+    """What is to be said where a line begins as a filter and was searched for as words, since no operator of ours is in
+    it."""
+    first = text.strip().split(" ")[0].lower()
+    begins = first.partition(".")[0] in GROUPS if "." in first else first in (*COLUMNS, "limit", "order", "not", "has")
+    if not begins or _plain_text(text) is None:
+        return ()
+    return (f"{text.strip()[:60]!r} was searched for as words; a filter has an operator, like metrics.auc > 0.9",)
+
+
 def parse(text: str) -> Query:
     """Parse a query. Raises `InvalidQuery` with the column (from 1)."""
     try:

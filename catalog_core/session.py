@@ -67,7 +67,7 @@ def check_inputs(entry: EntryPoint, inputs: Mapping[str, Any]) -> None:
     axes: dict[str, int] = {}
     for name, spec in known.items():
         check_tensor(f"input {name!r} of {entry.name}", spec, inputs[name], axes)
-        _check_range(f"input {name!r} of {entry.name}", spec, inputs[name])
+        check_range(f"input {name!r} of {entry.name}", spec, inputs[name])
 
 
 def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) -> None:
@@ -92,7 +92,7 @@ def check_tensor(what: str, spec: TensorSpec, value: Any, axes: dict[str, int]) 
         raise InvalidInput(f"{what}: expected {_shown(spec)}{bound}, got {dtype}{list(shape)}", hint=way)
 
 
-def _check_range(what: str, spec: TensorSpec, value: Any) -> None:
+def check_range(what: str, spec: TensorSpec, value: Any) -> None:
     """Raise `InvalidInput` for numbers outside of a range that was declared."""
     if (spec.minimum is None and spec.maximum is None) or not spec.has_order or not all(value.shape):
         return

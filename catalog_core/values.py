@@ -45,6 +45,11 @@ def check_value(key: str, value: Any, kind: str = "tag") -> str | bool | int | f
             f"{kind} {key!r} is {an(type(found).__name__)}; texts, numbers and booleans are allowed",
             hint="store it as text: str(value)",
         )
+    if isinstance(found, str):
+        try:
+            _ = found.isascii() or found.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidInput(f"{kind} {key!r} holds half a surrogate pair, which is not Unicode") from exc
     if isinstance(found, float) and found - found != 0:
         raise InvalidInput(f"{kind} {key!r} is {found}, which cannot be stored as JSON", hint="store it as text")
     if isinstance(found, int) and abs(found) > MAX_INTEGER:
@@ -92,7 +97,7 @@ def _leaves(values: Any, kind: str) -> Iterator[tuple[str, Any]]:
         if path:
             check_key(path, kind)
             if inner is None or not inner:
-                yield path, (_listed(path, item, kind) if _is_nest(item) else item)
+                yield path, (_listed(path, item, kind) if _is_nest(item) and kind != "metric" else item)
                 continue
         for key, value in reversed(list((inner or {}).items())):
             text = plain(key)
@@ -124,7 +129,7 @@ def _listed(key: str, value: Any, kind: str) -> str:
     def inner(item: Any) -> Any:
         if not _is_nest(item):
             found = scalar(item)
-            return found if found is None or isinstance(found, float) else check_value(key, found, kind)
+            return found if found is None else check_value(key, found, kind)
         named = members(item)
         return [inner(each) for each in item] if named is None else {str(k): inner(each) for k, each in named.items()}
 
@@ -134,12 +139,19 @@ def _listed(key: str, value: Any, kind: str) -> str:
         raise InvalidInput(f"{kind} {key!r} is nested too deep") from exc
 
 
+def check_metrics(metrics: Mapping[str, Any]) -> dict[str, float | int]:
+    """Metrics as they are stored; nested mappings give keys with dots. Raises `InvalidInput`."""
+    return {key: check_metric(key, value) for key, value in _leaves(metrics, "metric")}
+
+
 def check_metric(key: str, value: Any) -> float | int:
     """Return `value` if it may be a metric: a finite number. Raises `InvalidInput`."""
     check_key(key, "metric")
     number: float | int = scalar(value)
     if isinstance(number, (bool, str, bytes, complex)) or not hasattr(number, "__float__"):
-        raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint="texts go into tags=")
+        several = isinstance(value, (list, tuple))
+        way = "one number, say values[-1]" if several else "texts go into tags="
+        raise InvalidInput(f"metric {key!r} must be a number, not {str(value)[:60]!r}", hint=way)
     if not isinstance(number, int):
         try:
             number = float(number)

@@ -82,6 +82,8 @@ def export_command(ctx: click.Context, ref: str | None, path: Path | None, forma
     or what changed in it since: --format sqlite."""
     if ref is None:
         raise click.UsageError("Missing argument 'PATH'.", ctx)
+    if path is None and format == "bundle":
+        raise click.UsageError(f"where to? catalog export {ref} PATH", ctx)
     what, where = (None, Path(ref)) if path is None else (ref, path)  # one argument is the path
     written = opened(ctx).export(what, where, format=format)
     if isinstance(written, Path):

@@ -89,6 +89,7 @@ class Serializer(Protocol):
 
     name: str
     # load_options: Sequence[str] = ()  names of options that `load` takes besides those below (may be left out)
+    # save_options: Sequence[str]  names of the options that `save` takes; left out, any are let through
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write `obj`; return what `load` will need besides the files, as JSON (kept in the manifest). In it `fixed`,

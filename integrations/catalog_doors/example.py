@@ -7,13 +7,15 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from catalog_core.errors import SerializationError
-from catalog_doors.files import Found
 from catalog_doors.look import small
+
+if TYPE_CHECKING:
+    from catalog_doors.files import Found
 
 DTYPES = frozenset(
     ["bool", "float16", "float32", "float64"] + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]

@@ -13,7 +13,7 @@ from catalog_core import tensors
 from catalog_core.errors import CatalogError, NotTrusted, SerializationError
 from catalog_core.names import check_component, check_name
 from catalog_core.records import Foreign
-from catalog_doors import isolate
+from catalog_doors import example, isolate
 from catalog_doors.look import PICKLED, POINTER, Looked, fits, look, placed, tree
 from catalog_doors.stored import FolderReader, serializer
 from catalog_scan import wire
@@ -34,13 +34,15 @@ _NAMES = {
 
 @attrs.define
 class Found:
-    """What the files of one model become. `about` are keywords of `Catalog.prepare`."""
+    """What the files of one model become. `about` are keywords of `Catalog.prepare`, `takes` the inputs that the model
+    itself declares."""
 
     objects: dict[str, Any] = attrs.field(factory=dict)
     about: dict[str, Any] = attrs.field(factory=dict)
     provenance: dict[str, Any] = attrs.field(factory=dict)
     notes: list[str] = attrs.field(factory=list)
     used: set[str] = attrs.field(factory=set)
+    takes: list[example.Tensor] = attrs.field(factory=list)
 
     def foreign(
         self,
@@ -55,7 +57,10 @@ class Found:
         attachments: Mapping[str, Any] | None = None,
         card: str | None = None,
     ) -> Foreign:
-        """All of it as the catalog takes it, with the report of the scan."""
+        """All of it as the catalog takes it, with the report of the scan; with an example of zeros where nobody gave
+        one, and the model says what it takes."""
+        if "example" not in self.about:
+            example.zeros(self, self.takes)
         about = {"tags": tags, "taxonomy": taxonomy, "description": description, "params": params}
         return Foreign(
             self.objects,
@@ -140,11 +145,26 @@ def one(looked: Looked, file: str, scratch: Path, unsafe: bool, name: str) -> Fo
         return found
     if kind == "keras":
         found.about["serializer"] = "keras"
+        found.takes = _declared(found.objects[name])
     if kind == "pt2" and any("/data/sample_inputs/" in item.file for item in looked.report.files):
         found.notes.append(f"{file}: its sample inputs, a pickle, were left behind")
     if kind in _ENTRY:
         found.about["entry_points"] = {"predict": name}
     return found
+
+
+def _declared(model: Any) -> list[example.Tensor]:
+    """The inputs of a functional model of Keras, by position; none of another one."""
+    try:
+        inputs = list(model.inputs or ())
+    except (AttributeError, ValueError):  # it was never built
+        return []
+    shapes = [example.shape([-1 if size is None else size for size in tensor.shape]) for tensor in inputs]
+    return [
+        example.Tensor(None, str(tensor.dtype), shape)
+        for tensor, shape in zip(inputs, shapes, strict=True)
+        if shape is not None
+    ]
 
 
 def _left_by_pt2(item: Finding) -> bool:
@@ -243,6 +263,7 @@ def _savedmodel(looked: Looked, graph: str, scratch: Path, name: str) -> Found:
         found.objects[name] = folder
         return found
     found.objects[name] = root_object
+    found.takes = [example.Tensor(*told) for told in foreign.takes(root_object)]
     main = "serving_default" if "serving_default" in signatures else signatures[0]
     found.about["entry_points"] = {
         "predict": f"{name}.{main}",

@@ -23,6 +23,7 @@ class GenericSerializer:
     """See `interfaces.serializer`. It takes a `Path`, which it never runs, or a `GenericModel`, which was trusted."""
 
     name = "generic"
+    save_options = ()
 
     @staticmethod
     def _folder(obj: Any) -> Path:

@@ -33,6 +33,7 @@ class KerasSerializer:
     """See `interfaces.serializer`."""
 
     name = "keras"
+    save_options = ()
     load_options = filling.OPTIONS
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ class PytreeSerializer:
     """See `interfaces.serializer`."""
 
     name = "pytree"
+    save_options = ()
     load_options = ("like", *filling.OPTIONS)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:

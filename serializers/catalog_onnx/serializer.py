@@ -26,6 +26,7 @@ class OnnxSerializer:
     """See `interfaces.serializer`. It takes an `onnx.ModelProto`, an `OnnxModel`, or the path of a file or folder."""
 
     name = "onnx"
+    save_options = ()
 
     def __init__(self) -> None:
         self._last: tuple[Any, Any, OnnxModel] | None = None  # what was given last, its state, and its graph

@@ -36,6 +36,7 @@ class SafetensorsSerializer:
     """See `interfaces.serializer`."""
 
     name = "safetensors"
+    save_options = ()
     load_options = ("tensors", *filling.OPTIONS)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:

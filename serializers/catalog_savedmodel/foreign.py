@@ -40,3 +40,13 @@ def read(folder: Path, scratch: Path) -> tuple[Any, list[str]]:
     if not names:
         raise SerializationError("the SavedModel has no signature, so nothing that could be run")
     return root, names
+
+
+def takes(root: Any) -> list[tuple[str, str, tuple[int | None, ...]]]:
+    """Name, dtype and shape of the inputs of its main signature; none where one has any number of axes."""
+    names = list(root.signatures)
+    main = "serving_default" if "serving_default" in names else names[0]
+    wanted = root.signatures[main].structured_input_signature[1]
+    if any(spec.shape.rank is None for spec in wanted.values()):
+        return []
+    return [(name, spec.dtype.name, tuple(spec.shape)) for name, spec in wanted.items()]

@@ -92,6 +92,9 @@ class LoadedModel:
         outputs = signature(**tensors)
         return {name: outputs[name] for name in self.notes["methods"][method]["outputs"]}
 
+    def __repr__(self) -> str:
+        return f"<LoadedModel {', '.join(self.methods) or 'without methods'}: {len(self.weights)} variables>"
+
     def __reduce__(self) -> NoReturn:
         refuse_pickle(
             self, "catalog.load(reference)", "its functions are graphs of TensorFlow, which pickle cannot write"
@@ -108,7 +111,9 @@ class LoadedModel:
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("methods", {}):
             return lambda *args, **kwargs: self._plain(name, args, kwargs)
-        raise AttributeError(f"this stored model has no attribute {name!r}")
+        have = ", ".join(self.__dict__.get("methods", {})) or "none"
+        way = f"its methods are {have}, and model(x) is `call`; a keras.Model is what serializer='keras' keeps"
+        raise AttributeError(f"this stored model has no attribute {name!r} ({way})")
 
 
 def _shown(dtype: Any, shape: Any) -> str:
@@ -125,6 +130,7 @@ class SavedModelSerializer:
     """See `interfaces.serializer`."""
 
     name = "savedmodel"
+    save_options = ("optimizers",)
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Variables always; a signature for `call` and each named method, from the example, or from what Keras or a

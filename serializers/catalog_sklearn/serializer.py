@@ -47,6 +47,7 @@ class SklearnSerializer:
     """See `interfaces.serializer`."""
 
     name = "sklearn"
+    save_options = ()
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:
         """Write a fitted or unfitted estimator, a pipeline, or a booster."""

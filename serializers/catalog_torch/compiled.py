@@ -78,6 +78,7 @@ class CompiledSerializer(TorchSerializer):
     the code. Loading runs what is stored, so only with `trust`."""
 
     name = "aoti"
+    save_options = ()
     load_options = ()
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:

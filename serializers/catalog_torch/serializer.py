@@ -245,6 +245,7 @@ class TorchSerializer:
     """See `interfaces.serializer`."""
 
     name = "torch"
+    save_options = ()
     load_options: tuple[str, ...] = OPTIONS
 
     def save(self, obj: Any, directory: Directory, request: SaveRequest) -> Mapping[str, Any]:

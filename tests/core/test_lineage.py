@@ -121,7 +121,7 @@ def test_the_command_draws_a_tree_and_gives_json(family: Catalog) -> None:
 def test_a_notebook_shows_the_tree(family: Catalog) -> None:
     html = family.lineage("merged")._repr_html_()
     assert "│  └─ base@1" in html and "pre-wrap" in html
-    assert repr(family.lineage("tuned")) == "<Lineage tuned@1: 1 parents, 1 children>"
+    assert repr(family.lineage("tuned")) == "<Lineage tuned@1: 1 parent, 1 child>"
 
 
 def test_no_look_at_relatives_reads_what_has_none(family: Catalog, tmp_path: Path) -> None:

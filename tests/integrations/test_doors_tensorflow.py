@@ -135,3 +135,25 @@ def test_a_class_of_ones_own_is_kept_with_the_reason(catalog: Catalog, model: An
     (version,) = catalog.import_(tmp_path / "own.keras")
     assert version.summary["components"] == {"model": "files"}
     assert "own.keras: kept as it is: the class 'os>system' is not registered" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["keras file", "keras export", "savedmodel"])
+def test_what_a_model_says_of_its_inputs_lets_it_run(kind: str, catalog: Catalog, model: Any, tmp_path: Path) -> None:
+    """Its example is of zeros, so a session and `verify` know what it takes."""
+    if kind == "keras file":
+        place, expected = tmp_path / "m.keras", model(X).numpy()
+        model.save(place)
+    elif kind == "keras export":
+        place, expected = tmp_path / "exported", model(X).numpy()
+        model.export(place, verbose=False)
+    else:
+        module, place = Module(), tmp_path / "saved"
+        tf.saved_model.save(module, str(place))
+        expected = module(tf.constant(X))["y"].numpy()
+    (version,) = catalog.import_(place, "m")
+    with catalog.session(version) as session:
+        for name, point in session.entry_points.items():
+            assert [(spec.dtype, spec.shape) for spec in point.inputs] == [("float32", ("batch", 3))]
+            assert np.allclose(getattr(session, name)(X), expected)
+    checks = {check.name: check.state for check in version.verify().checks if hasattr(check, "name")}
+    assert version.verify().passed, checks

@@ -30,6 +30,7 @@ from catalog_core.events import Intent, event, relies_on, write_entry
 from catalog_core.index import Index
 from catalog_core.layout import Chunk, Layout, read_layout, write_layout
 from catalog_core.names import check_name
+from catalog_core.page import Shown
 from catalog_core.parallel import in_order
 from catalog_core.reducer import BROKEN
 
@@ -48,7 +49,7 @@ END = bytes(2 * BLOCK)
 
 
 @attrs.frozen
-class Exported:
+class Exported(Shown):
     """What was written: `blobs` counts them, `size` is in bytes, `digest` is that of the file."""
 
     path: Path

@@ -16,9 +16,9 @@ from catalog_core.errors import (
     NotFound,
 )
 from catalog_core.handles import Model, Version, restorable, version_published
-from catalog_core.names import Reference, check_alias, check_name, counted, nearest, parse_reference
-from catalog_core.page import Page
-from catalog_core.shown import an
+from catalog_core.names import Reference, check_alias, check_name, nearest, numbered, parse_reference
+from catalog_core.page import Listing, Page
+from catalog_core.shown import an, counted
 from catalog_core.values import FLAGS, check_flags, check_limit, check_seconds, refuse_pickle
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class Catalog:
             return NotFound(f"{name} is deleted", hint=f"catalog restore {name}", reference=name)
         names = state.model_names(self.repository.index)
         above, _, end = name.rpartition("/")
-        spelt = f"did you mean {above}@{counted(end)}?" if above in names and counted(end) else nearest(name, names)
+        spelt = f"did you mean {above}@{numbered(end)}?" if above in names and numbered(end) else nearest(name, names)
         return NotFound(
             f"there is no model {name!r} in {self.name}",
             hint=spelt or ("it is empty" if not names else "catalog list shows all"),
@@ -283,7 +283,8 @@ class Catalog:
     def versions(self, name: str) -> list[Version]:
         """The versions of a model that are not deleted, newest first."""
         model = self.model(name)
-        return [Version(self, row) for row in state.versions_of(self.repository.index, model.row)]
+        found = [Version(self, row) for row in state.versions_of(self.repository.index, model.row)]
+        return Listing(found, f"{model.name}: {counted(len(found), 'version')}")
 
     def version(self, ref: str | Reference | Version, *, deleted: bool = False) -> Version:
         """The version a reference points at; a bare name is the newest one that is neither deleted nor archived. Of a
@@ -361,7 +362,7 @@ class Catalog:
             told = f"all versions of {ref.name} are archived"
             return NotFound(told, hint=f"name one: {ref.name}@{numbers[0]}", reference=str(ref))
         close = nearest(ref.alias, aliases) if ref.alias else None
-        number = counted(ref.alias) if ref.alias else None
+        number = numbered(ref.alias) if ref.alias else None
         if number is not None and not close:
             close = f"did you mean {ref.name}@{number}?"
         gone = restorable(self.repository.index, ref.name)
@@ -591,7 +592,8 @@ class Catalog:
         self.repository.refresh()
         if name is not None:
             self.model(name, deleted=True)
-        return show.events(self.repository.index, name, limit, after)
+        found = show.events(self.repository.index, name, limit, after)
+        return Listing(found, f"history of {name or self.name}: {counted(len(found), 'event')}")
 
     def resolve_time(self, moment: str | datetime) -> int:
         """The journal position at a past moment (ISO 8601, UTC unless it says otherwise; `#N` is a position);
@@ -743,7 +745,8 @@ class Catalog:
         and for a catalog on one site."""
         from catalog_core import branches
 
-        return branches.notices(self.repository)
+        told = branches.notices(self.repository)
+        return Listing(told, counted(len(told), "notice") if told else "nothing is to be known")
 
     def close(self) -> None:
         """Release files and connections; replicas that are to follow have some seconds to do so."""

@@ -10,6 +10,7 @@ import attrs
 
 from catalog_core import state, tensors
 from catalog_core.artifact import StoredArtifact, stored
+from catalog_core.page import Shown
 from catalog_core.shown import counted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Difference:
 
 
 @attrs.frozen
-class Comparison:
+class Comparison(Shown):
     """All differences between `first` and `second`: references, with the catalog's name where there are two catalogs.
     `same` counts tensors that are equal, bit by bit."""
 
@@ -52,16 +53,6 @@ class Comparison:
             f"<Comparison {self.first} {self.second}: {counted(len(self.differences), 'difference')},"
             f" {counted(self.same, 'tensor')} equal>"
         )
-
-    def __rich__(self) -> Any:
-        from catalog_core import show
-
-        return show.rich(self)
-
-    def _repr_html_(self) -> str:
-        from catalog_core import show
-
-        return show.html(self)
 
 
 @attrs.frozen

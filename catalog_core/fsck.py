@@ -18,6 +18,7 @@ from catalog_core.errors import CatalogError, IntegrityError, InvalidInput
 from catalog_core.events import read_entry
 from catalog_core.index import Index
 from catalog_core.layout import read_layout
+from catalog_core.page import Shown
 from catalog_core.state import Deletion
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Finding:
 
 
 @attrs.frozen
-class Findings:
+class Findings(Shown):
     """What `fsck` read and found."""
 
     entries: int

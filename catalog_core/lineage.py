@@ -11,6 +11,7 @@ import attrs
 from catalog_core import state
 from catalog_core.errors import CatalogError
 from catalog_core.layout import read_layout
+from catalog_core.page import Shown
 from catalog_core.shown import counted
 from catalog_core.values import when
 
@@ -43,7 +44,7 @@ class Relative:
 
 
 @attrs.frozen
-class Lineage:
+class Lineage(Shown):
     """All ancestors and descendants of the version `ref`. `whole` is False where there were too many to follow."""
 
     ref: str
@@ -75,16 +76,6 @@ class Lineage:
     def __repr__(self) -> str:
         children = f"{len(self.children)} {'child' if len(self.children) == 1 else 'children'}"
         return f"<Lineage {self.ref}: {counted(len(self.parents), 'parent')}, {children}>"
-
-    def __rich__(self) -> Any:
-        from catalog_core import show
-
-        return show.rich(self)
-
-    def _repr_html_(self) -> str:
-        from catalog_core import show
-
-        return show.html(self)
 
 
 def _drawn(relatives: tuple[Relative, ...], before: str) -> Iterator[tuple[str, Relative]]:

@@ -16,6 +16,7 @@ from catalog_core.cache import Pin
 from catalog_core.errors import CatalogError, Conflict, IntegrityError, InvalidInput, NotReplicated, Rejected
 from catalog_core.events import event
 from catalog_core.layout import Layout, read_layout
+from catalog_core.page import Shown
 from catalog_core.state import Deletion, VersionRow
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ BATCH = 5000
 
 
 @attrs.frozen
-class Collected:
+class Collected(Shown):
     """What `gc` removed, or would remove: blobs, their bytes, and abandoned temporaries."""
 
     blobs: int
@@ -36,7 +37,7 @@ class Collected:
 
 
 @attrs.frozen
-class Erased:
+class Erased(Shown):
     """What `erase` took away for good: blobs, their bytes. `shared` blobs stay, since other versions need them;
     `in_journal` are small ones that entries carry, which no reader is shown any more, and which stay in those."""
 

@@ -190,7 +190,7 @@ _ELSEWHERE = re.compile(r"(models|runs|hf|mlflow-artifacts|wandb(-artifact)?|dvc
 _COUNTED = re.compile(r"[vV]?([0-9]{1,15})(\.0)?\Z")  # how others write the number of a version
 
 
-def counted(text: str) -> int | None:
+def numbered(text: str) -> int | None:
     """The number of a version that other registries write as `v3` or `3.0`; None for another text. Versions count
     from 1 here: the first of those that count from 0 is 1 too."""
     found = _COUNTED.match(text)
@@ -200,7 +200,7 @@ def counted(text: str) -> int | None:
 def _told_by_colon(name: str, rest: str) -> str | None:
     """What `name:rest` means where the colon stands before a version, as in other registries; None where `name` may be
     a catalog and `rest` a model of it."""
-    number = counted(rest)
+    number = numbered(rest)
     if number is not None:
         return f"{name}@{number}"
     if rest == "latest":
@@ -221,7 +221,7 @@ def _elsewhere(text: str) -> InvalidReference:
             stage = {"staging": "validated", "none": "registered"}.get(end.lower(), end.lower())
             hint = f"a stage names no version; these are in it: catalog search 'name = {name} and stage = {stage}'"
             return InvalidReference(f"{said}a stage of MLflow", hint=hint)
-        number = counted(end)
+        number = numbered(end)
         spelt = name if end in ("", "latest") else f"{name}@{end if number is None else number}"
         return InvalidReference(f"{said}MLflow's form", hint=f"did you mean {spelt}?")
     if scheme in ("runs", "mlflow-artifacts"):

@@ -1,14 +1,40 @@
-"""One page of a listing."""
+"""What is shown: one page of a listing, a list of results, a result."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 Item = TypeVar("Item")
 
 
-class Page(Sequence[Item], Generic[Item]):
+class Shown:
+    """What a notebook shows as HTML, and rich in a terminal; see `show`."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from catalog_core import show
+
+        return show.html(self)
+
+    def __rich__(self) -> Any:
+        from catalog_core import show
+
+        return show.rich(self)
+
+
+class Listing(list[Item], Shown):
+    """A list of results that a notebook shows as a table; `title` says of what."""
+
+    kind = "listing"
+
+    def __init__(self, items: Iterable[Item] = (), title: str = "") -> None:
+        super().__init__(items)
+        self.title = title
+
+
+class Page(Shown, Sequence[Item], Generic[Item]):
     """One page of a listing. `next` fetches the following page, or is None on the last; `cursor` is what
     `search(cursor=…)`, or `models(after=…)`, takes to go on there, also in another process; `notes` may say why a
     search found nothing."""
@@ -51,13 +77,3 @@ class Page(Sequence[Item], Generic[Item]):
         if not self._items:
             return f"<Page of 0{''.join(f'; {note}' for note in self.notes)}>"
         return f"<Page of {len(self)}: {', '.join(map(repr, self._items[:5]))}{' …' if len(self) > 5 else ''}>"
-
-    def _repr_html_(self) -> str:
-        from catalog_core import show
-
-        return show.html(self)
-
-    def __rich__(self) -> Any:
-        from catalog_core import show
-
-        return show.rich(self)

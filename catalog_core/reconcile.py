@@ -24,6 +24,7 @@ from catalog_core.events import Intent, event, write_entry
 from catalog_core.index import Index
 from catalog_core.interfaces.backend import Head
 from catalog_core.objectstore import blob_key
+from catalog_core.page import Shown
 from catalog_core.reducer import BROKEN
 from catalog_core.spool import received
 from catalog_core.sync import replicated
@@ -37,7 +38,7 @@ log = logging.getLogger("catalog_core")
 
 
 @attrs.frozen
-class Void:
+class Void(Shown):
     """An intent in a void branch: `part`, `epoch` and `position` say where. `outcome` is ready (nothing is in its way;
     its bytes are looked for when it is written), renumber (its version would get another number), conflict (`why` shows
     what is in its way), replayed or dropped; `becomes` are the references that it would get, or got; `why` also tells

@@ -16,6 +16,7 @@ from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
 from catalog_core.journal import StoreJournal
 from catalog_core.objectstore import blob_key
+from catalog_core.page import Shown
 from catalog_core.parallel import in_order
 from catalog_core.sync import MANY, Copy, digest_in, read_sums, relied, replicated
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Replica:
+class Replica(Shown):
     """The state of one part. `role` is primary, replica or away (`problem` says why); `behind` counts the entries that
     it lacks, `lag` is the age of the first of them in seconds; `missing` and `damaged` are versions that need a blob
     which it lacks, or has with another size or checksum; None where nobody looked."""
@@ -45,7 +46,7 @@ class Replica:
 
 
 @attrs.frozen
-class Flaw:
+class Flaw(Shown):
     """A blob that a part lacks (`missing`) or has otherwise (`damaged`), with the first version that needs it."""
 
     part: str
@@ -57,7 +58,7 @@ class Flaw:
 
 
 @attrs.frozen
-class Audit:
+class Audit(Shown):
     """What an audit found: `blobs` were asked for, `read` of them in full, `proven` by a checksum that the store
     reports or by reading; of the rest only the size is known."""
 

@@ -17,7 +17,8 @@ from catalog_core.outputs import by_name as by_name  # serializers know them as 
 from catalog_core.outputs import choosing, odd
 from catalog_core.outputs import fields_of as fields_of
 from catalog_core.records import Component, EntryPoint, Manifest, TensorSpec, step_of
-from catalog_core.shown import an
+from catalog_core.shown import an, clean
+from catalog_core.tabular import as_html
 from catalog_core.values import refuse_pickle
 
 
@@ -227,6 +228,25 @@ class Session:
                 f"this session{of} was closed: its `with` block ended, or close() was called",
                 hint="open another: catalog.session(reference)",
             )
+
+    def __repr__(self) -> str:
+        return f"<{self._title()}: {', '.join(self.entry_points) or 'nothing that runs'}>"
+
+    def _title(self) -> str:
+        closed = "closed session" if self._closed else "Session"
+        return f"{closed} of {getattr(self._artifact, 'what', 'an artifact')} on {self.device}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                point.name,
+                *("; ".join(f"{s.name}: {_shown(s)}" for s in specs) for specs in (point.inputs, point.outputs)),
+            ]
+            for point in self.entry_points.values()
+        ]
+        return as_html(
+            clean(self._title()), [], ["entry point", "inputs", "outputs"], [list(map(clean, r)) for r in rows]
+        )
 
     def close(self) -> None:
         """Release the components; a call after that raises `InvalidInput`. A second one does nothing."""

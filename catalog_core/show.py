@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html as escaping
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -15,7 +14,7 @@ from catalog_core import redact
 from catalog_core.index import Index
 from catalog_core.shown import clean
 from catalog_core.state import ModelRow, VersionRow, history
-from catalog_core.tabular import described, laid_out, right
+from catalog_core.tabular import as_html, described, folded, laid_out
 from catalog_core.values import when
 
 
@@ -42,6 +41,12 @@ class Event:
             detail = text({key: value for key, value in self.data.items() if key not in ("type", "v", "critical")})
         told = f"{self.type} {what} {detail}".strip() + (f" (rejected: {self.rejected})" if self.rejected else "")
         return clean(told)
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+    def __rich__(self) -> Any:
+        return rich(self)
 
     def _detail(self) -> str:
         data = self.data
@@ -195,6 +200,8 @@ def _parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
 
 
 def _named_parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
+    if _kind(item) == "listing":
+        return item.title or repr(item), [], [{"notice": each} if isinstance(each, str) else each for each in item]
     if _kind(item) == "page":
         return f"{len(item)} found" + (", more follow (.next)" if item.next is not None else ""), [], list(item)
     if _kind(item) == "model":
@@ -209,11 +216,10 @@ def _named_parts(item: Any) -> tuple[str, list[tuple[str, str]], Sequence[Any]]:
 def rich(item: Any) -> Any:
     """A rich renderable."""
     from rich.console import Group
-    from rich.text import Text
 
     title, pairs, rows = _parts(item)
     headings, cells = table(rows)
-    parts: list[Any] = [Text(title, style="bold", overflow="fold")]
+    parts: list[Any] = [_Lines(lambda columns: iter(folded(title, columns)), "bold")]  # no name is broken here either
     if pairs:
         parts.append(_Lines(lambda columns: described(pairs, columns)))
     if headings:
@@ -237,21 +243,5 @@ class _Lines:
 
 def html(item: Any) -> str:
     """HTML for notebooks; every text is escaped, every colour is the notebook's own."""
-    title, described, rows = _parts(item)
-    escape = escaping.escape
-
-    def cell(tag: str, words: str, side: str = "left") -> str:
-        return f"<{tag} style='white-space:pre-wrap;text-align:{side};vertical-align:top'>{escape(words)}</{tag}>"
-
-    out = [f"<div><strong>{escape(title)}</strong>"]
-    if described:
-        body = "".join(f"<tr>{cell('th', label)}{cell('td', words)}</tr>" for label, words in described)
-        out.append(f"<table style='margin:0 0 1em'>{body}</table>")
-    headings, cells = table(rows)
-    if headings:
-        sides = ["right" if right(column) else "left" for column in zip(*cells, strict=True)]
-        listing = [f"<tr>{''.join(map(cell, ['th'] * len(sides), headings, sides))}</tr>"]
-        listing += [f"<tr>{''.join(map(cell, ['td'] * len(sides), row, sides))}</tr>" for row in cells]
-        body = "".join(listing[1:])
-        out.append(f"<table style='margin:0 0 1em'><thead>{listing[0]}</thead><tbody>{body}</tbody></table>")
-    return "".join(out) + "</div>"
+    title, pairs, rows = _parts(item)
+    return as_html(title, pairs, *table(rows))

@@ -34,6 +34,7 @@ from catalog_core.interfaces.store import BlobInfo, ObjectStore, Replicated
 from catalog_core.journal import StoreJournal, entry_key
 from catalog_core.layout import read_layout
 from catalog_core.objectstore import blob_key
+from catalog_core.page import Shown
 from catalog_core.parallel import in_order
 from catalog_core.spool import received
 
@@ -50,7 +51,7 @@ log = logging.getLogger("catalog_core")
 
 
 @attrs.frozen
-class Synced:
+class Synced(Shown):
     """What one replica got, or would get: `entries` and `blobs` (`bytes` in all) copied, `deleted` blobs that were
     swept; its `position` afterwards."""
 

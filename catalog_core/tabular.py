@@ -1,10 +1,12 @@
-"""Tables for terminals: none is wider than its place, no letter is lost, and no word is broken that may be a name."""
+"""Tables: in a terminal none is wider than its place, no letter is lost, and no word is broken that may be a name; in
+a notebook they are HTML."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from itertools import zip_longest
 
 
@@ -30,7 +32,7 @@ def laid_out(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: in
             yield "  ".join(_padded(*part) for part in zip(line, widths, sides, strict=False)).rstrip()
         for heading, text in zip(headings[beside:], row[beside:] if number else (), strict=False):
             if text and columns is not None:
-                yield from (f"    {line}" for line in _hanging(f"{heading}: {text}", columns - 4))
+                yield from _hanging(f"{heading}: {text}", columns, "    ")
 
 
 def _shrunk(widths: list[int], least: Sequence[int], room: int) -> list[int]:
@@ -54,9 +56,11 @@ def described(pairs: Sequence[tuple[str, str]], columns: int | None) -> Iterator
             yield f"{_padded('' if number else label, widest, False)}  {line}"
 
 
-def _hanging(text: str, columns: int) -> Iterator[str]:
-    first, *others = folded(text, columns - 2)
-    yield from (first, *(f"  {line}" for line in others))
+def _hanging(text: str, columns: int, before: str = "") -> Iterator[str]:
+    """The text in lines that are set in: by less where a word, such as a name, would be broken else."""
+    inner = f"{before}  "[: max(0, columns - _longest(text))]
+    first, *others = folded(text, columns - len(inner))
+    yield from (f"{before[: len(inner)]}{first}", *(f"{inner}{line}" for line in others))
 
 
 def _paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> Iterator[str]:
@@ -66,6 +70,29 @@ def _paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]], columns:
         for heading, text in zip(headings, row, strict=True):
             if text:
                 yield from _hanging(f"{heading}: {text}", columns)
+
+
+def as_html(
+    title: str, pairs: Sequence[tuple[str, str]], headings: Sequence[str] = (), cells: Sequence[Sequence[str]] = ()
+) -> str:
+    """A title, labels with texts, and a table as HTML without scripts; every text is escaped, every colour is that of
+    the page, light or dark."""
+
+    def cell(tag: str, words: str, side: str = "left") -> str:
+        return f"<{tag} style='white-space:pre-wrap;text-align:{side};vertical-align:top'>{escape(words)}</{tag}>"
+
+    out = [f"<div><strong>{escape(title)}</strong>"]
+    if pairs:
+        body = "".join(f"<tr>{cell('th', label)}{cell('td', words)}</tr>" for label, words in pairs)
+        out.append(f"<table style='margin:0 0 1em'>{body}</table>")
+    if headings:
+        sides = ["right" if right(column) else "left" for column in zip(*cells, strict=True)]
+        sides = sides or ["left"] * len(headings)
+        listing = [f"<tr>{''.join(map(cell, ['th'] * len(sides), headings, sides))}</tr>"]
+        listing += [f"<tr>{''.join(map(cell, ['td'] * len(sides), row, sides))}</tr>" for row in cells]
+        body = "".join(listing[1:])
+        out.append(f"<table style='margin:0 0 1em'><thead>{listing[0]}</thead><tbody>{body}</tbody></table>")
+    return "".join(out) + "</div>"
 
 
 def right(cells: Iterable[str]) -> bool:

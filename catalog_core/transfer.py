@@ -85,9 +85,7 @@ def copy(source: Repository, version: VersionRow, target: Repository, name: str)
             here = {chunk: writer.known(chunk.digest, chunk.length) if near else None for chunk in chunks}
             content.fetch([chunk for chunk, held in here.items() if held is None], version.ref)
             parts = (
-                view(content, chunk, version.ref)
-                if held is None
-                else view(target.content, held, version.ref)
+                view(content, chunk, version.ref) if held is None else view(target.content, held, version.ref)
                 for chunk, held in ((chunk, here[chunk]) for chunk in chunks)
             )
             yield digest, list(parts), cuts[:-1]

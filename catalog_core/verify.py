@@ -19,6 +19,7 @@ from catalog_core import capture
 from catalog_core.artifact import StoredArtifact
 from catalog_core.codec import manifest_to_json
 from catalog_core.layout import SMALL, write_layout
+from catalog_core.page import Shown
 from catalog_core.records import Check
 from catalog_core.shown import counted
 
@@ -27,7 +28,7 @@ MAX_TOLD = 5000  # characters of all checks that a version keeps
 
 
 @attrs.frozen
-class Report:
+class Report(Shown):
     """The table of checks of one verification."""
 
     checks: tuple[Check, ...]
@@ -62,16 +63,6 @@ class Report:
 
     def __repr__(self) -> str:
         return f"<Report {'passed' if self.passed else 'failed'}: {counted(len(self.checks), 'check')}>"
-
-    def __rich__(self) -> Any:
-        from catalog_core import show
-
-        return show.rich(self)
-
-    def _repr_html_(self) -> str:
-        from catalog_core import show
-
-        return show.html(self)
 
 
 def check(artifact: StoredArtifact, folder: Path, timeout: float = TIMEOUT, *, trust: bool = False) -> Report:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from catalog_core import Catalog, show
+from catalog_core.page import Listing
 from catalog_core.shown import clean
 
 pytestmark = pytest.mark.unit
@@ -78,6 +79,56 @@ def test_texts_of_strangers_neither_steer_the_terminal_nor_the_notebook(catalog:
             words = console.export_text().split("\n")
         assert all(word.isprintable() for word in words), words
     assert "&lt;script&gt;" in catalog.version("calo/gan@1")._repr_html_()
+
+
+def test_whatever_a_call_gives_a_notebook_shows(catalog: Catalog, tmp_path: Path) -> None:
+    """Every result that is no plain value: the same HTML, without scripts, escaped, in the notebook's own colours."""
+    catalog.save("neg", {"w": np.zeros(1)}, tags={"note": EVIL})
+    with Catalog.open(tmp_path / "other") as other:
+        results = {
+            "history": catalog.history(), "history of one": catalog.model("calo/gan").history(),
+            "an event": catalog.history()[0], "notices": catalog.notices(), "versions": catalog.versions("calo/gan"),
+            "verify": catalog.verify("calo/gan@1"), "fsck": catalog.fsck(), "gc": catalog.gc(dry_run=True),
+            "lineage": catalog.lineage("calo/gan@1"), "compare": catalog.compare("calo/gan@1", "calo/gan@2"),
+            "models": catalog.models(), "export": catalog.export("calo/gan@1", tmp_path / "a.catalog"),
+            "copy": catalog.model(catalog.copy("neg@1", other).model), "erase": catalog.erase("neg@1", "a test"),
+        }  # fmt: skip
+    for name, item in results.items():
+        html = item._repr_html_()
+        assert html.startswith("<div><strong>"), name
+        assert html.endswith("</div>"), name
+        for bad in ("<script", "\x1b", "color", "background", "onclick", "src=", "href="):
+            assert bad not in html, (name, bad)
+        console = Console(width=200, force_terminal=False, record=True, file=io.StringIO())
+        console.print(item)
+        assert console.export_text().strip(), name
+    assert "version.published" in results["history"]._repr_html_()
+    assert list(results["history"]) == results["history"][:]
+    assert "&lt;script&gt;" in results["history"]._repr_html_()
+
+
+def test_notices_are_a_table_where_there_are_some() -> None:
+    told = Listing(["rival epochs: <b>a</b>", EVIL], "2 notices")
+    html = told._repr_html_()
+    assert "&lt;b&gt;a&lt;/b&gt;" in html
+    assert "<script" not in html
+    assert html.count("<td") == 2
+    assert Listing()._repr_html_().startswith("<div>")
+
+
+def test_a_session_says_what_it_runs(catalog: Catalog) -> None:
+    pytest.importorskip("sklearn")
+    from sklearn.linear_model import LinearRegression
+
+    X = np.arange(6.0).reshape(3, 2)
+    catalog.save("fit", LinearRegression().fit(X, X.sum(axis=1)), example=X)
+    with catalog.session("fit") as session:
+        assert "predict" in repr(session)
+        html = session._repr_html_()
+        assert "<td" in html
+        assert "predict" in html
+        assert "float64" in html
+    assert "closed" in session._repr_html_()
 
 
 def test_numbers_stand_at_the_right(catalog: Catalog) -> None:

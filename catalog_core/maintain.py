@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -230,16 +229,13 @@ def erase(repository: Repository, version: VersionRow, reason: str) -> Erased:
 
 
 def _strays(repository: Repository, digests: Collection[str], erased: Collection[str]) -> list[str]:
-    """The other keys under which these contents are stored: older ones, and those of void branches."""
-    index, blobs = repository.index, repository.backend.blobs
+    """The other keys under which these contents are stored: older ones, which a late writer may have filled again, and
+    those of void branches."""
+    index = repository.index
     kept = awaited(repository, repository.parts, erased) if repository.parts is not None else ()
-    return [
-        info.key
-        for digest in digests
-        if digest not in kept
-        for info in takewhile(lambda info, digest=digest: info.key.startswith(digest), blobs.list(digest))  # type: ignore[misc]
-        if info.key != index.key(digest)
-    ]
+    doomed = set(digests).difference(kept)
+    named = ((info.key, info.key.partition("~")[0]) for info in repository.backend.blobs.list())
+    return [key for key, digest in named if digest in doomed and key != index.key(digest)]
 
 
 def _weights(manifest: Manifest) -> Iterator[str]:

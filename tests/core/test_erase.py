@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,28 @@ def test_what_no_other_version_needs_is_deleted_and_the_rest_stays(catalog: Cata
         catalog.version("m@1", deleted=True).restore()
     assert [event.type for event in catalog.history()][-1] == "blobs.erased"
     assert WHY in catalog.history()[-1].text
+
+
+def test_what_a_late_writer_put_under_an_older_key_goes_too(catalog: Catalog) -> None:
+    """It was swept, put again under its first key by who had not heard of it, and saved under the next one since."""
+    blobs = catalog.repository.backend.blobs
+    old = catalog.save("m", weights(1))
+    catalog.save("kept", weights(2))
+    before = {}
+    for key in held(catalog):
+        with blobs.open(key) as stream:
+            before[key] = stream.read()
+    old.delete()
+    catalog.gc(grace=0)
+    gone = before.keys() - held(catalog)
+    assert gone
+    new = catalog.save("m", weights(1))
+    for key in gone:
+        blobs.put(key, io.BytesIO(before[key]), len(before[key]))
+    catalog.erase(new, WHY)
+    assert not [key for key in held(catalog) if key.partition("~")[0] in gone]
+    assert (catalog.load("kept")["shared"] == weights(2)["shared"]).all()
+    assert catalog.fsck().clean
 
 
 @pytest.mark.parametrize("way", ["save", "copy", "bundle", "attach", "card"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import evolve
 
-from catalog_core import about, callers, capture, folders, pointers
+from catalog_core import about, callers, capture, folders, pointers, redact
 from catalog_core import baseline as statistics
 from catalog_core.artifact import FILES, StoredArtifact
 from catalog_core.codec import check_door, converter, manifest_to_json, read_artifact
@@ -627,14 +627,16 @@ def _lock_bytes(distributions: Any) -> bytes:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values among captured hyperparameters, as far as an event has room for them; as text what JSON has no
-    number for."""
+    """The plain values among captured hyperparameters, as far as an event has room for them, without secrets; as text
+    what JSON has no number for."""
     result: dict[str, Any] = {}
     room = MAX_TAGS
     for key, value in values.items():
         found = scalar(value)
         if isinstance(found, (int, float)) and abs(found) > (MAX_INTEGER if isinstance(found, int) else MAX_FLOAT):
             found = str(found)
+        if isinstance(found, str):  # an estimator that asks a service has its key
+            found = redact.tree({str(key): found})[str(key)]
         if isinstance(found, (str, bool, int, float)):
             with suppress(InvalidInput):
                 stored = check_tags({key: found}, "parameter")

@@ -21,7 +21,7 @@ pwd pw pass auth cookie cookies otp totp mfa psk dsn sas sig jwt webhook apitoke
 # Words that make the name of a number or a place of it: `max_tokens`, `pad_token_id`, `token_file`, `key_dim`.
 _NOT = _words("""
 max min num n count per pad eos bos sep unk cls mask special additional id ids dim dims size len length type types
-tokenizer tokenized file files path dir folder name names ring layout memory budget limit rate index
+tokenizer tokenized pattern patterns file files path dir folder name names ring layout memory budget limit rate index
 """)
 KEYS = _words("""
 key keys

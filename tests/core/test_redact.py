@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from catalog_core import Catalog, about, capture, config, redact
+from catalog_core.draft import _flat
 from catalog_core.errors import BackendError, CatalogError, ConfigError, InvalidInput
 from catalog_core.secret_shapes import looks_secret, secret_name
 from catalog_core.testing.memory import memory_catalog
@@ -275,10 +277,33 @@ def test_names_of_secrets(name: str) -> None:
         "signature",
         "key_file",
         "pad_token",
+        "token_pattern",
+        "vectorizer__token_pattern",
     ],
 )
 def test_names_that_only_sound_like_it(name: str) -> None:
     assert not secret_name(name)
+
+
+def test_parameters_that_are_read_from_an_object_hold_no_secrets() -> None:
+    """An estimator that asks a service has its key among its parameters: nobody asked to publish them."""
+    given = {
+        "api_token": "hunter2", "model__openai_key": "hunter2", "base_url": "https://u:hunter2@host/v1",
+        "key": "hunter2", "headers": "Authorization: Bearer hunter2", "note": "sk-hunter2abcdefghij",
+        "token_pattern": r"(?u)\b\w\w+\b",
+        "max_tokens": 5, "warm_start": True, "kernel": "rbf", "alpha": 0.5,
+    }  # fmt: skip
+    found = _flat(given)
+    assert found.keys() == given.keys() and "hunter2" not in str(found)
+    assert {key: found[key] for key in list(given)[6:]} == {key: given[key] for key in list(given)[6:]}
+
+
+def test_the_parameters_of_public_estimators_are_no_secrets() -> None:
+    pytest.importorskip("sklearn")
+    from sklearn.utils import all_estimators
+
+    names = [name for _, kind in all_estimators() for name in inspect.signature(kind.__init__).parameters]
+    assert len(names) > 1000 and not [name for name in names if secret_name(name)]
 
 
 @pytest.mark.parametrize(

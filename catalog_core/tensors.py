@@ -181,6 +181,20 @@ def numpy_dtype(name: str) -> Any:
     return np.dtype(getattr(ml_dtypes, name))
 
 
+def check_truths(buffer: Any, entry: Entry) -> None:
+    """Raise `SerializationError` for a tensor of truth values with a byte that is none: what is computed with one is
+    true and not true, by NumPy and torch alike (`x ^ True`), and no two compilers agree."""
+    import numpy as np
+
+    if entry.dtype != "bool" or not all(entry.shape):
+        return
+    if wrong := int((np.frombuffer(buffer, np.uint8) > 1).sum()):
+        raise SerializationError(
+            f"tensor {entry.name!r} is of truth values, and {wrong:,} of its bytes are neither 0 nor 1",
+            hint="write it as uint8, or `array.view('uint8') != 0`",
+        )
+
+
 def numpy_view(buffer: Any, entry: Entry) -> Any:
     """The bytes of one tensor as a read-only NumPy array of its dtype and shape, without a copy."""
     import numpy as np
@@ -286,6 +300,8 @@ def write(values: Mapping[str, Any], directory: Directory, name: str = FILE) -> 
         kept[key] = value
     header, where = plan([(key, dtype_of(value), tuple(value.shape)) for key, value in kept.items()], {})
     parts = [header, *[memory_of(kept[entry.name]) for entry in where.entries]]
+    for entry, part in zip(where.entries, parts[1:], strict=True):
+        check_truths(part, entry)
     census = getattr(directory, "census", None)
     if census is not None:
         count_numbers(zip(where.entries, parts[1:], strict=True), census)
@@ -324,7 +340,12 @@ def count_numbers(parts: Iterable[tuple[Entry, Any]], census: dict[str, Any]) ->
 
 def numpy_maker(copy: bool = False) -> Maker:
     """Makes read-only views of the stored bytes, or private arrays."""
-    return lambda view, entry: numpy_view(view, entry).copy() if copy else numpy_view(view, entry)
+
+    def make(view: memoryview, entry: Entry) -> Any:
+        check_truths(view, entry)
+        return numpy_view(view, entry).copy() if copy else numpy_view(view, entry)
+
+    return make
 
 
 def torch_device(torch: Any, device: Any) -> Any:
@@ -349,6 +370,7 @@ def torch_maker(torch: Any, device: str | None = None, copy: bool = False) -> Ma
 
     def make(view: memoryview, entry: Entry) -> Any:
         dtype = getattr(torch, entry.dtype)
+        check_truths(view, entry)
         try:
             if not view.nbytes:
                 return torch.empty(entry.shape, dtype=dtype, device=device)

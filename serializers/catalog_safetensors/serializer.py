@@ -116,6 +116,9 @@ class SafetensorsSerializer:
             header = tensors.parse_header(partial(_bytes, reader, name), size)
             frameworks.add("torch" if header.metadata.get("format") == "pt" else "numpy")
             shapes |= {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
+            for entry in header.entries:
+                if entry.dtype == "bool":  # the only numbers of which not all bytes are some
+                    tensors.check_truths(reader.view(name, entry.start, entry.end - entry.start), entry)
         count = sum(math.prod(shape) for _, shape in shapes.values())
         framework = frameworks.pop() if len(frameworks) == 1 else ""
         return Description(framework, "", "", {}, count, shapes)

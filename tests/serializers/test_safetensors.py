@@ -199,3 +199,19 @@ def test_loading_and_reading_takes_no_private_memory(tmp_path: Path, monkeypatch
     grown, total, count = done.stdout.split()
     assert (float(total), int(count)) == (190.0, 20)
     assert int(grown) < 0.05 * 80_000_000, f"{int(grown):,} bytes became private"
+
+
+def test_bytes_that_are_no_truth_values_are_refused_and_never_published(tmp_path: Path) -> None:
+    """`x ^ True` of a byte 2 is true, and so is x: NumPy and torch take the bytes as they are."""
+    odd = np.frombuffer(bytes([0, 1, 2, 255]), np.bool_)
+    header = b'{"m":{"dtype":"BOOL","shape":[4],"data_offsets":[0,4]}}'
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + odd.tobytes())
+    with Catalog.open(tmp_path / "catalog") as catalog:
+        for given in ({"m": odd}, path):
+            with pytest.raises(SerializationError, match="2 of its bytes are neither 0 nor 1"):
+                catalog.save("m", given)
+        assert not catalog.models()
+        version = catalog.save("m", {"m": odd.view(np.uint8) != 0})
+        assert catalog.load(version)["m"].tolist() == [False, True, True, True]
+        assert catalog.load(version, as_="torch")["m"].tolist() == [False, True, True, True]

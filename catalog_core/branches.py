@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from catalog_core import state
-from catalog_core.digests import digest_of, parse
+from catalog_core.digests import MAX_INTEGER, check_count, check_digest, digest_of, parse
 from catalog_core.epochs import Epoch, Line
 from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, UpgradeRequired
 from catalog_core.events import is_right, read_entry
 from catalog_core.interfaces.store import ObjectStore, Replicated
 from catalog_core.journal import ENTRY, entry_key
 from catalog_core.layout import Layout, read_layout
+from catalog_core.names import check_name
 from catalog_core.objectstore import blob_key
 from catalog_core.parallel import in_order
 
@@ -121,8 +122,10 @@ class Branches:
                 entry = parse(data)
                 with suppress(UpgradeRequired):  # a newer release can bring it back
                     read_entry(data, entry["position"], entry["previous"], name, epoch)
-                known[key] = epoch, entry["position"], entry
-            except (CatalogError, KeyError, TypeError) as exc:
+                for stored in entry["intents"]:
+                    _check_intent(stored)
+                known[key] = epoch, entry["position"], {**entry, "blobs": dict(entry.get("blobs", {}))}
+            except (CatalogError, KeyError, TypeError, ValueError, AttributeError) as exc:
                 log.warning("%s of %s cannot be read, what it says cannot come back: %s", key, name, exc)
         return list(known.values())
 
@@ -175,6 +178,23 @@ class Branches:
         if layout is None:
             layout = self._repository.content.blob(item["layout"], f"layout of {item['model']}")
         return read_layout(layout)
+
+
+def _check_intent(stored: Mapping[str, Any]) -> None:
+    """Check what is relied on here of an intent that no reducer saw: nothing else does, in an entry of a newer release.
+    Raises `KeyError`, `TypeError`, `AttributeError` or `InvalidInput`."""
+    if type(stored["id"]) is not str or type(stored["actor"]) is not str:
+        raise TypeError("an intent without id or actor")
+    check_count(stored["time"], "the time of an intent", -MAX_INTEGER)
+    for item in stored["events"]:
+        if type(item["type"]) is not str:
+            raise TypeError("an event without type")
+        for field in ("manifest", "layout", "digest"):
+            if item.get(field) is not None:
+                check_digest(item[field])
+        if item["type"] == "version.published":
+            check_name(item["model"])
+            check_count(item["number"], "the number of a version", 1)
 
 
 def awaited(repository: Repository, hybrid: Replicated, besides: Collection[str] = ()) -> set[str]:

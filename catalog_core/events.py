@@ -247,7 +247,7 @@ def is_right(key: str, text: str) -> bool:
     """Whether a text is the base64 of the bytes that a storage key names."""
     try:
         data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, TypeError):
         return False
     return digest_of(data) == key.partition("~")[0]
 

@@ -14,7 +14,7 @@ from sites import Site, World, big, same, weights
 from catalog_core import journal as journal_module
 from catalog_core import reconcile
 from catalog_core.catalog import Catalog
-from catalog_core.digests import digest_of
+from catalog_core.digests import canonical, digest_of
 from catalog_core.epochs import read_epochs
 from catalog_core.errors import (
     BackendError,
@@ -318,6 +318,47 @@ def test_reconcile_says_which_part_it_could_not_see_and_what_it_cannot_read(
     cern.away = True
     assert w.open().reconcile() == []
     assert "void branches of cern is not known: cern is away" in caplog.text
+
+
+PUBLISHED = {
+    "type": "version.published", "v": 1, "critical": True, "model": "eve", "number": 1, "size": 1, "blobs": "",
+    "checked": -1, "manifest": "sha256:" + "0" * 64, "layout": "sha256:" + "0" * 64,
+}  # fmt: skip
+CARD = {"type": "card.set", "v": 1, "critical": True, "model": "m", "digest": None, "seen": None}
+ODD = {
+    "a layout that is a number": {"events": [{**PUBLISHED, "layout": 5}]},
+    "a layout that is no digest": {"events": [{**PUBLISHED, "layout": "garbage"}]},
+    "a manifest that is a list": {"events": [{**PUBLISHED, "manifest": [1]}]},
+    "a number that is a list": {"events": [{**PUBLISHED, "number": [1]}]},
+    "a card that is an object": {"events": [{**CARD, "digest": {"a": 1}}]},
+    "a card that is a number": {"events": [{**CARD, "digest": 5}]},
+    "of a newer release, and no events": {"newer": 1, "events": 5},
+    "of a newer release, and events without a type": {"newer": 1, "events": [{}]},
+    "of a newer release, and blobs that are a number": {"newer": 1, "blobs": 5, "events": [CARD]},
+    "of a newer release, and no id": {"newer": 1, "id": None, "events": [CARD]},
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_whatever_stands_in_a_void_branch_keeps_nobody_from_anything(
+    world, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    w = world()
+    catalog = forked(w)
+    there = {void.id: void.outcome for void in catalog.reconcile()}
+    made = {"id": new_id(), "actor": "eve", "time": 1, "based_on": None, **ODD[what]}
+    newer = {key: made.pop(key) for key in ("newer", "blobs") if key in made}
+    entry = {"epoch": 0, "position": 90, "previous": None, "time": 1, "intents": [made], **newer}
+    data = canonical(entry)
+    w.sites["cern"].store.put(entry_key(90), io.BytesIO(data), len(data), "exclusive")
+    catalog = w.open()
+    found = {void.id: void.outcome for void in catalog.reconcile()}
+    assert found == there, "what no reader takes is not offered"
+    assert len(catalog.notices()) == 1
+    for verb in (catalog.sync, lambda: catalog.gc(grace=-1), catalog.fsck, lambda: catalog.save("m", weights(9))):
+        verb()
+    assert there.keys() == {void.id for void in catalog.reconcile(apply=True)}
+    assert f"{entry_key(90)} of cern cannot be read" in caplog.text
 
 
 def test_a_following_save_costs_a_replica_few_requests(world) -> None:

@@ -104,18 +104,14 @@ def detailed(points: Iterable[EntryPoint], tensors: Mapping[str, Mapping[str, An
             if not isinstance(found, (int, float) if bound else str) or isinstance(found, bool):
                 raise InvalidInput(f"the {key} of {name!r} cannot be {value!r}")
 
-        least, most = (scalar(details[key]) if key in details else None for key in ("minimum", "maximum"))
-        if least is not None and most is not None and not least <= most:
-            raise InvalidInput(f"the minimum of {name!r}, {least}, is above its maximum, {most}")
-
     def spec(entry: str, tensor: TensorSpec) -> TensorSpec:
         details = {**tensors.get(tensor.name, {}), **tensors.get(f"{entry}.{tensor.name}", {})}
         told: dict[str, Any] = {k: float(scalar(v)) if k in ("minimum", "maximum") else v for k, v in details.items()}
         low, high = told.get("minimum"), told.get("maximum")
         if not (low is high is None or tensor.has_order):
             raise InvalidInput(f"{tensor.name!r} is {tensor.dtype}, which has no minimum or maximum")
-        if low is not None and high is not None and low > high:
-            raise InvalidInput(f"the minimum of {tensor.name!r} is {low:g}, above its maximum of {high:g}")
+        if low is not None and high is not None and not low <= high:
+            raise InvalidInput(f"the minimum of {tensor.name!r}, {low:g}, is above its maximum, {high:g}")
         return attrs.evolve(tensor, **told)
 
     return tuple(

@@ -139,7 +139,7 @@ def dataset(name: str, given: Any) -> dict[str, Any]:
         return {"reference": given}
     if not isinstance(given, Path):
         raise InvalidInput(f"data set {name!r} is {an(type(given).__name__)}", hint="a Path, a text, or a mapping")
-    with translated(str(given)):
+    with translated(str(given), reading=True):
         if not given.is_dir():
             ((file, path),) = folders.read(given).files.items()
             digest, size = _read(path)

@@ -167,7 +167,7 @@ def import_(repository: Repository, path: Path, name: str | None = None) -> Iter
     they were of; see `Catalog.import_`. All bytes and all rules are checked before the first one is published."""
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
-    with durable.translated(str(path)), path.open("rb") as file, _broken(path):
+    with durable.translated(str(path), reading=True), path.open("rb") as file, _broken(path):
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         index, blobs = _opened(data)
         name = name or check_name(index["model"]["name"])
@@ -193,7 +193,7 @@ def begins_so(path: Path) -> bool:
     """Whether this is a file that begins as a bundle does."""
     if not path.is_file():
         return False
-    with durable.translated(str(path)), path.open("rb") as file:
+    with durable.translated(str(path), reading=True), path.open("rb") as file:
         return file.read(len(BEGIN)) == BEGIN
 
 

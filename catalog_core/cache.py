@@ -136,7 +136,7 @@ class Cache:
 
     def settle(self, path: Path) -> None:
         """Make a file durable: what is trusted from now on must outlive a power cut. A fetch does not wait."""
-        with durable.translated(str(path)), path.open("rb") as file:
+        with durable.translated(str(path), reading=True), path.open("rb") as file:
             os.fsync(file.fileno())
 
     def drop(self, digest: str) -> None:

@@ -339,12 +339,12 @@ class Draft:
         if spec is None or not spec.paths:
             return None
         if not path.is_dir():
-            with translated(str(path)):
+            with translated(str(path), reading=True):
                 folders.check_file_alone(path)
         return spec
 
     def _stage_path(self, name: str, path: Path) -> Component:
-        with translated(str(path)):
+        with translated(str(path), reading=True):
             found = folders.read(path)
             if not found.files:
                 raise InvalidInput(f"folder {path} holds no files")

@@ -21,9 +21,10 @@ STORE_FULL = "free space, or `catalog gc`; nothing was published"
 
 
 @contextmanager
-def translated(what: str, *, full: str = STORE_FULL) -> Iterator[None]:
+def translated(what: str, *, full: str = STORE_FULL, reading: bool = False) -> Iterator[None]:
     """Turn an `OSError` into an error of ours: `NoSpace`, `ReadOnly` or `BackendError`, naming `what`. `full` says what
-    to do where no space is left: what helps depends on whose place it is."""
+    to do where no space is left: what helps depends on whose place it is. With `reading`, what is refused is to read,
+    which is a `BackendError`."""
     try:
         yield
     except CatalogError:
@@ -31,6 +32,9 @@ def translated(what: str, *, full: str = STORE_FULL) -> Iterator[None]:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{what}: no space left", hint=full) from exc
+        if reading and exc.errno in (errno.EACCES, errno.EPERM):
+            hint = "check the rights of it, and of the folders above it"
+            raise BackendError(f"{what}: may not be read ({exc.strerror})", hint=hint) from exc
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ReadOnly(
                 f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder"
@@ -41,8 +45,8 @@ def translated(what: str, *, full: str = STORE_FULL) -> Iterator[None]:
 
 def check_folder(folder: Path) -> None:
     """Raise `InvalidInput` where a catalog cannot be in `folder`, since it, or what stands above it, is no folder; and
-    `ReadOnly` or `BackendError` where that cannot be found out."""
-    with translated(str(folder)):
+    `BackendError` where that cannot be found out."""
+    with translated(str(folder), reading=True):
         for at in (folder, *folder.parents):
             try:
                 mode = os.stat(at).st_mode
@@ -238,7 +242,7 @@ def file_info(path: Path | str) -> tuple[int, float] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        with translated(str(path)):
+        with translated(str(path), reading=True):
             raise
     return (info.st_size, info.st_mtime) if stat.S_ISREG(info.st_mode) else None
 
@@ -250,7 +254,7 @@ def open_range(path: Path, key: str, backend: str, start: int = 0, length: int |
     """
     if file_info(path) is None:
         raise BlobMissing(f"{key} is not in the store: there is no {path}", backend=backend)
-    with translated(str(path)):
+    with translated(str(path), reading=True):
         try:
             file = path.open("rb")
         except FileNotFoundError as exc:

@@ -37,7 +37,7 @@ def import_(
     if spec.reader is None:
         raise InvalidInput(f"the format {spec.name!r} is written only")
     read = catalog.repository.registry.load(spec.reader, spec.extra)
-    with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path)), ExitStack() as open_:
+    with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path), reading=True), ExitStack() as open_:
         result: Foreign | Sequence[Foreign] = read(path, Path(scratch), unsafe)
         found = [result] if isinstance(result, Foreign) else list(result)
         if spec.instead is not None:
@@ -171,7 +171,7 @@ def _inside(registry: Registry, path: Path) -> list[tuple[str, str]]:
     seen = 0
     while todo and len(found) <= MAX_INSIDE and seen < MAX_SEEN:
         folder, depth = todo.pop(0)
-        with translated(str(folder)):
+        with translated(str(folder), reading=True):
             items = sorted(item for item in folder.iterdir() if not item.is_symlink())
         for item in items[: MAX_SEEN - seen]:
             seen += 1

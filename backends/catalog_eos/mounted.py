@@ -41,7 +41,7 @@ class Mounted:
         found = self.stat(path)
         if found is None or found.folder or found.size != size:
             return False
-        with durable.translated(path), (self._root / path).open("rb", buffering=0) as file:
+        with durable.translated(path, reading=True), (self._root / path).open("rb", buffering=0) as file:
             return checksum("adler32", file, size) == f"{adler:08x}"
 
     def checksums(self, path: str) -> Mapping[str, str]:
@@ -57,7 +57,7 @@ class Mounted:
 
     def stat(self, path: str) -> Found | None:
         """See `Calls.stat`."""
-        with durable.translated(str(self._root / path)):
+        with durable.translated(str(self._root / path), reading=True):
             try:
                 info = (self._root / path).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -66,7 +66,7 @@ class Mounted:
 
     def entries(self, path: str) -> list[tuple[str, Found]]:
         """See `Calls.entries`."""
-        with durable.translated(str(self._root / path)):
+        with durable.translated(str(self._root / path), reading=True):
             try:
                 names = os.listdir(self._root / path)
             except (FileNotFoundError, NotADirectoryError):

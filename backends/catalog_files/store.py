@@ -64,7 +64,7 @@ class FileStore:
     def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
         """See `ObjectStore.list`."""
         found = []
-        with durable.translated(str(self.root)):
+        with durable.translated(str(self.root), reading=True):
             for folder, _, names in os.walk(self.root / prefix.rpartition("/")[0], onerror=_unreadable):
                 base = Path(folder).relative_to(self.root).as_posix()
                 for name in names:
@@ -117,7 +117,7 @@ def open_store(url: str, options: Mapping[str, object], create: bool) -> FileSto
         raise InvalidInput(f"{url} does not know the option {sorted(options)[0]!r}", hint="it has no options")
     root = Path(url.partition("://")[2])
     durable.check_folder(root)
-    with durable.translated(str(root)):
+    with durable.translated(str(root), reading=True):
         there = (root / "journal").is_dir()
     if not there:
         if not create:

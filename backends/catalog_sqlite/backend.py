@@ -296,7 +296,7 @@ class _Blobs:
         """See `interfaces.store.LocalFiles`; None where the blob is a row."""
         hexadecimal = _check_key(key)[7:]
         path = self.root / hexadecimal[:2] / hexadecimal
-        with durable.translated(str(path)):
+        with durable.translated(str(path), reading=True):
             return path if path.is_file() else None
 
     def _path(self, key: str) -> Path:
@@ -349,7 +349,7 @@ class _Blobs:
         with self.backend.lock, self.backend.translated():
             for row in self.backend.db.execute("SELECT key, length(data), time FROM small WHERE key > ?", (after,)):
                 found[row[0]] = BlobInfo(*row)
-        with durable.translated(str(self.root)):
+        with durable.translated(str(self.root), reading=True):
             for path in self.root.glob("??/*"):
                 key = f"sha256:{path.name}"
                 info = durable.file_info(path) if key > after and _KEY.match(key) else None
@@ -394,7 +394,7 @@ def open_backend(url: str, options: Mapping[str, Any], create: bool) -> SqliteBa
     folder = Path(url.partition("://")[2])
     durable.check_folder(folder)
     network = network_file_system(folder)
-    with durable.translated(str(folder)):
+    with durable.translated(str(folder), reading=True):
         exists = (folder / DATABASE).exists()
     if not exists and not create:
         raise NotFound(f"there is no catalog in {folder}", hint=f"catalog --catalog {folder} init")

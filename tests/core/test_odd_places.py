@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog_core import Catalog, config
-from catalog_core.errors import CatalogError, ConfigError, InvalidInput
+from catalog_core import Catalog, config, durable
+from catalog_core.errors import BackendError, CatalogError, ConfigError, InvalidInput, ReadOnly
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.unit
@@ -111,3 +112,37 @@ def test_files_that_may_not_grow_are_one_sentence_and_nothing_is_lost(
         for version in versions:
             assert np.array_equal(catalog.load(version)["w"], weights(version.number)["w"])
         assert catalog.save("m", weights(3)).number == len(versions) + 1
+
+
+def test_a_right_that_is_lacking_is_named_by_what_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`may not be written` is said where something was to be written, and of what may not be read that."""
+    with Catalog.open(tmp_path / "c") as catalog:
+        catalog.save("m", {"w": np.zeros(3)})
+        catalog.export("m@1", tmp_path / "m.catalog")
+        file = tmp_path / "w.bin"
+        file.write_bytes(b"x")
+        whole = os.open
+
+        def refused(path: object, *rest: int, **more: object) -> int:
+            if str(path).endswith(("w.bin", "m.catalog")):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return whole(path, *rest, **more)  # type: ignore[arg-type]
+
+        def opened(path: Path, mode: str = "r", *rest: object, **more: object) -> object:
+            if str(path).endswith(("w.bin", "m.catalog")):
+                refused(path, os.O_RDONLY)
+            return open(path, mode, *rest, **more)  # type: ignore[call-overload]
+
+        monkeypatch.setattr(os, "open", refused)
+        monkeypatch.setattr(Path, "open", opened)
+        for call in (
+            lambda: catalog.save("m", file), lambda: catalog.import_(tmp_path / "m.catalog"),
+            lambda: catalog.save("m", {"w": np.zeros(4)}, datasets={"train": file}),
+        ):  # fmt: skip
+            with pytest.raises(BackendError, match="may not be read") as caught:
+                call()
+            assert "rights" in str(caught.value.hint)
+    with pytest.raises(ReadOnly, match="may not be written"), durable.translated("x"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(ReadOnly, match="may not be written"), durable.translated("x", reading=True):
+        raise OSError(errno.EROFS, "Read-only file system")

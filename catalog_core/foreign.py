@@ -37,7 +37,9 @@ def import_(
     if spec.reader is None:
         raise InvalidInput(f"the format {spec.name!r} is written only")
     read = catalog.repository.registry.load(spec.reader, spec.extra)
-    with tempfile.TemporaryDirectory(prefix="catalog-import-") as scratch, translated(str(path), reading=True), ExitStack() as open_:
+    with ExitStack() as open_:
+        scratch = open_.enter_context(tempfile.TemporaryDirectory(prefix="catalog-import-"))
+        open_.enter_context(translated(str(path), reading=True))
         result: Foreign | Sequence[Foreign] = read(path, Path(scratch), unsafe)
         found = [result] if isinstance(result, Foreign) else list(result)
         if spec.instead is not None:

@@ -290,6 +290,19 @@ def _squared(call: Mapping[str, Any]) -> None:
     _make(value.numel() * max(1, value.shape[-1] if value.dim() else 1))
 
 
+def _smoothed(call: Mapping[str, Any]) -> None:
+    """A resize with smoothing believes its scales: where they do not fit the sizes, the last numbers that it makes are
+    of places behind the image."""
+    _resized(call)
+    value, sizes = call["self"] if "self" in call else call["input"], call.get("output_size")
+    if sizes is None or call.get("align_corners"):
+        return  # the sizes follow from the scales, or the scales from the sizes
+    scales = call.get("scale_factors") or (call.get("scales_h"), call.get("scales_w"))
+    for size, length, scale in zip(sizes, value.shape[-2:], scales, strict=False):
+        if scale is not None and scale > 0 and not (size - 0.5) / scale < length:
+            raise ValueError(f"the graph asks for {size} numbers of {length}, resized by a scale of {scale:g}")
+
+
 _CHECKS: dict[str, Check] = {
     **dict.fromkeys(
         ["_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "native_batch_norm"], _channels
@@ -330,15 +343,16 @@ _CHECKS: dict[str, Check] = {
                     _sized("s", of="self")),
     **dict.fromkeys(["histc"], _sized("bins")),
     **dict.fromkeys(
-        [f"{prefix}upsample_{kind}{ends}"
+        [f"{prefix}upsample_{kind}"
          for kind in ("bicubic2d", "bilinear2d", "linear1d", "nearest1d", "nearest2d", "nearest3d", "trilinear3d",
                       "nearest_exact1d", "nearest_exact2d", "nearest_exact3d")
-         for prefix in ("", "_") for ends in ("", "_aa")]
+         for prefix in ("", "_")]
         + [f"{prefix}adaptive_{kind}_pool{axes}d"
            for prefix in ("", "_") for kind in ("avg", "max") for axes in (1, 2, 3)]
         + ["col2im", "max_unpool2d", "max_unpool3d", "fractional_max_pool2d", "fractional_max_pool3d"],
         _resized,
     ),
+    **dict.fromkeys(["_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_lanczos2d_aa"], _smoothed),
     **dict.fromkeys(
         ["constant_pad_nd", "pad", "_pad_circular", "_pad_enum",
          *[f"{kind}_pad{axes}d" for kind in ("reflection", "replication") for axes in (1, 2, 3)]],

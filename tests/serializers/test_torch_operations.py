@@ -519,6 +519,11 @@ LONG = torch.tensor([0, 1, 2])
         (O.zeros.default, ([1 << 40],)),
         (O.arange.default, (1 << 40,)),
         (O.upsample_nearest2d.vec, (IMAGE, None, [1e6, 1e6])),
+        *[
+            (kernel.default, (IMAGE, [12, 14], False, *scales))
+            for kernel in (O._upsample_bilinear2d_aa, O._upsample_bicubic2d_aa)
+            for scales in ((1e-6, 0.001), (None, 1e-6), (0.001, None), (0.05, 2.0), (1e-30, 1e-30))
+        ],
         (O.constant_pad_nd.default, (ROWS, [1 << 40, 0])),
         (O.diag_embed.default, (torch.zeros(1 << 17),)),
         (O.expand.default, (torch.zeros(1), [1 << 40])),

@@ -33,8 +33,9 @@ def translated(what: str, *, full: str = STORE_FULL, reading: bool = False) -> I
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{what}: no space left", hint=full) from exc
         if reading and exc.errno in (errno.EACCES, errno.EPERM):
-            hint = "check the rights of it, and of the folders above it"
-            raise BackendError(f"{what}: may not be read ({exc.strerror})", hint=hint) from exc
+            raise BackendError(
+                f"{what}: may not be read ({exc.strerror})", hint="check the rights of it, and of the folders above it"
+            ) from exc
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ReadOnly(
                 f"{what}: may not be written ({exc.strerror})", hint="check the rights of the folder"

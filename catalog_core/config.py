@@ -15,6 +15,7 @@ from catalog_core.cache import parse_size
 from catalog_core.errors import ConfigError, InvalidInput, InvalidName, NotFound
 from catalog_core.names import check_catalog, nearest
 from catalog_core.plugins import registry
+from catalog_core.shown import an
 
 MAX_FILE = 1 << 20  # bytes of a configuration
 GENERAL = ("max_staleness", "bandwidth", "stale")
@@ -186,7 +187,7 @@ def resolve(target: str | os.PathLike[str] | None) -> Target:
             return resolve(known.default)
         return Target("local", folder_url(platform.data_dir() / "default"), source="built in")
     if not isinstance(target, (str, os.PathLike)):
-        raise InvalidInput(f"a catalog is opened by its name, URL or folder, not by a {type(target).__name__}")
+        raise InvalidInput(f"a catalog is opened by its name, URL or folder, not by {an(type(target).__name__)}")
     text = os.fspath(target)
     if "://" in text:
         scheme, _, rest = text.partition("://")

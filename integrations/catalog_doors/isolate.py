@@ -73,7 +73,7 @@ def convert(path: Path, kind: str, scratch: Path, limits: Limits | None = None) 
     reach = _run(path, kind, out, home, limits)
     told = _told(out, path.name)
     notes = [str(note)[:300] for note in told.get("notes", ()) if isinstance(note, str)][: child.MAX_NOTES]
-    files = {name: file for name, file in tree(out).items() if name != child.RESULT}
+    files = {name: file for name, file in tree(out, told=False).items() if name != child.RESULT}
     try:
         name = str(told["serializer"])
         made = serializer(name)

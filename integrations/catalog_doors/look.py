@@ -32,9 +32,10 @@ _TEXTS = frozenset([".yaml", ".yml", ".txt", ".md", ".json", ".toml", ".cfg", ".
 _PACKED = frozenset(["gzip", "bzip2", "xz", "zlib"])
 
 
-def tree(root: Path, inside: Path | None = None) -> dict[str, Path]:
+def tree(root: Path, inside: Path | None = None, *, told: bool = True) -> dict[str, Path]:
     """Every file below `root` by its name there, links resolved; they may lead to a file `inside` only (`root` by
-    default). Raises `SerializationError` for other links, and for what is no file."""
+    default). Folders that hold nothing are left out, and `told` of where they are the user's. Raises
+    `SerializationError` for other links, and for what is no file."""
     limit = (inside or root).resolve()
     found: dict[str, Path] = {}
     empty: list[str] = []
@@ -59,7 +60,7 @@ def tree(root: Path, inside: Path | None = None) -> dict[str, Path]:
             raise InvalidInput(f"{root} holds more than {MAX_FILES:,} files")
     if not found:
         raise InvalidInput(f"{root} holds no files")
-    if empty:
+    if empty and told:
         log.warning("%s: folders that hold nothing are left out: %s", root.name, ", ".join(empty[:10]))
     return found
 

@@ -9,9 +9,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import attrs
 
 from catalog_core import durable, forks
 from catalog_core.digests import digest_of
@@ -72,28 +74,56 @@ class SqliteBackend:
         self._db: sqlite3.Connection | None = None
         self._held = False  # whether `before_fork` has the lock
         self._closed = False
+        self.damaged = False  # a part of the file cannot be read: it is read as far as it goes, and not written
         self._connect()
         forks.watch(self)
 
     def _connect(self) -> None:
-        path = self.folder / DATABASE
         with self.translated():
-            if self.capabilities.writable:
-                self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT)
-                self._patiently("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._migrate()
-            else:
-                still = "&immutable=1" if _cannot_change(self.folder) else ""
-                self._db = sqlite3.connect(
-                    f"{path.as_uri()}?mode=ro{still}",
-                    uri=True,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    timeout=WAIT,
-                )
-                self._db.execute("SELECT 1 FROM entries LIMIT 1")
-                self._check_schema()
+            try:
+                self._open()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                if self._db is not None:
+                    self._db.close()
+                if not self._salvage():
+                    raise
+
+    def _salvage(self) -> bool:
+        """Open a file that SQLite calls damaged, to read what can be read of it; whether there is anything."""
+        place = (self.folder / DATABASE).as_uri()
+        for how in ("mode=ro", "mode=ro&immutable=1"):  # the second where what lies beside it is damaged too
+            self._db = sqlite3.connect(f"{place}?{how}", uri=True, isolation_level=None, check_same_thread=False)
+            try:
+                self._db.execute("PRAGMA writable_schema=ON")  # else a file that was cut short is not looked at
+                self._db.execute("SELECT data FROM entries WHERE position = 0").fetchone()
+            except sqlite3.DatabaseError:
+                self._db.close()
+                continue
+            self.capabilities = attrs.evolve(self.capabilities, writable=False)
+            self.damaged = True
+            return True
+        return False
+
+    def _open(self) -> None:
+        path = self.folder / DATABASE
+        if self.capabilities.writable:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT)
+            self._patiently("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._migrate()
+        else:
+            still = "&immutable=1" if _cannot_change(self.folder) else ""
+            self._db = sqlite3.connect(
+                f"{path.as_uri()}?mode=ro{still}",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=WAIT,
+            )
+            self._db.execute("SELECT 1 FROM entries LIMIT 1")
+            self._check_schema()
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -180,8 +210,18 @@ class SqliteBackend:
 
     def head(self) -> Head | None:
         """See `interfaces.backend.Journal.head`."""
+        if self.damaged:
+            return self._unreadable()
         with self.lock, self.translated():
             return self._head()
+
+    def _unreadable(self) -> Head:
+        """The first entry that cannot be read; nobody knows its digest. Who follows the journal meets it, and tells."""
+        first = 0
+        with suppress(IntegrityError):
+            for position, _ in self.read(0):
+                first = position + 1
+        return Head(first, "")
 
     def _head(self) -> Head | None:
         row = self.db.execute("SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1").fetchone()
@@ -192,13 +232,22 @@ class SqliteBackend:
     def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
         """See `interfaces.backend.Journal.read`."""
         position = start
+        many = 1000
         while stop is None or position < stop:
             with self.lock, self.translated():
-                rows = self.db.execute(
-                    "SELECT position, digest, data FROM entries WHERE position >= ? AND position < ? "
-                    "ORDER BY position LIMIT 1000",
-                    (position, (1 << 53) if stop is None else stop),
-                ).fetchall()
+                try:
+                    rows = self.db.execute(
+                        "SELECT position, digest, data FROM entries WHERE position >= ? AND position < ? "
+                        "ORDER BY position LIMIT ?",
+                        (position, (1 << 53) if stop is None else stop, many),
+                    ).fetchall()
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError as exc:
+                    if many == 1:
+                        raise sqlite3.DatabaseError(f"entry {position} cannot be read: {exc}") from exc
+                    many = 1  # all before the damage are read
+                    continue
             for found, digest, data in rows:
                 if found != position:
                     raise IntegrityError(
@@ -213,7 +262,7 @@ class SqliteBackend:
                     )
                 yield found, data
                 position += 1
-            if len(rows) < 1000:
+            if len(rows) < many:
                 return
 
     def begin(self, deadline: float) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -415,3 +416,28 @@ def test_every_flipped_byte_of_the_database_never_gives_wrong_data(url: str, tmp
     # the bytes that lay out the pages all, the payload between them every seventh
     places = [at for at in range(size) if at < 200 or at % 4096 < 120 or at % 7 == bit % 7]
     pages_never_give_wrong_data(url, tmp_path, places, bit)
+
+
+def test_a_database_that_was_cut_short_is_read_up_to_there_and_checked(tmp_path: Path) -> None:
+    """Also by a machine that never saw it: `fsck` runs, and says what is lost."""
+    with Catalog.open(f"sqlite://{tmp_path}/c") as catalog:
+        for number in range(12):
+            catalog.save("m", {"w": np.arange(3000.0) + number})
+    database = tmp_path / "c" / "catalog.db"
+    data = database.read_bytes()
+    found = []
+    for share in (0.4, 0.6, 0.8):
+        place = tmp_path / f"cut{share}"
+        shutil.copytree(tmp_path / "c", place)
+        (place / "catalog.db").write_bytes(data[: int(len(data) * share)])
+        with Catalog.open(f"sqlite://{place}", damaged=True) as cut:
+            findings = cut.fsck()
+            assert any("cannot be read" in finding.message for finding in findings.problems)
+            found.append(len(cut.versions("m")) if cut.models() else 0)
+            for version in cut.versions("m")[:-1] if cut.models() else []:
+                with suppress(CatalogError):  # its bytes may be behind the cut
+                    assert version.load()["w"][0] == version.number - 1
+            with pytest.raises(CatalogError, match="cannot be read"):
+                cut.save("m", {"w": np.zeros(1)})
+    assert found == sorted(found) and 0 < found[-1] < 12
+    assert (tmp_path / "c" / "catalog.db").read_bytes() == data

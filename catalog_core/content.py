@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import io
 import mmap
@@ -208,6 +209,7 @@ class ComponentReader:
         self._layout = layout
         self._what = what
         self._maps: dict[tuple[str, bool], Mapped] = {}
+        self._given: dict[str, list[tuple[int, int]]] = {}  # the ranges that somebody may write to, sorted, by the file
         self._folder: Any = None
         self._made: set[str] = set()  # the files that lie in it
 
@@ -271,10 +273,13 @@ class ComponentReader:
             self._content.remote is None
             and all((c.pack, c.offset) == (first.pack, first.offset + a - first_at) and c.pack for a, c in wanted)
         )
+        begin = offset + start - first_at
+        straight = straight and not (writable and self._is_given(key, begin, begin + end - start))
         if straight and first.digest not in self._content.memory:
             mapped = self._checked(key, writable, [chunk for _, chunk in wanted], what)
             if mapped is not None:
-                begin = offset + start - first_at
+                if writable and end > start:
+                    bisect.insort(self._given.setdefault(key, []), (begin, begin + end - start))
                 return mapped[begin : begin + end - start]
         try:
             data = bytearray(end - start)
@@ -284,6 +289,13 @@ class ComponentReader:
             low, high = max(start, chunk_at), min(end, chunk_at + chunk.length)
             data[low - start : high - start] = self._chunk(chunk, what)[low - chunk_at : high - chunk_at]
         return memoryview(data) if writable else memoryview(data).toreadonly()
+
+    def _is_given(self, key: str, begin: int, end: int) -> bool:
+        """Whether somebody may write to some of these bytes of a mapped file already: what is equal is stored once, and
+        two who write to it must not see each other."""
+        given = self._given.get(key, [])
+        at = bisect.bisect(given, (begin, end))
+        return any(low < end and begin < high for low, high in given[max(at - 1, 0) : at + 1])
 
     def _chunk(self, chunk: Chunk, what: str) -> memoryview:
         if chunk.pack is None and chunk.length <= SMALL:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog_core import tensors
+from catalog_core import Catalog, tensors
 from catalog_core.errors import SerializationError
+from catalog_core.testing.memory import memory_catalog
 
 GOOD = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
 
@@ -105,3 +107,25 @@ def test_a_view_is_in_place_and_read_only() -> None:
     assert array[0] == 7
     with pytest.raises(ValueError):
         array[0] = 1
+
+
+@pytest.mark.parametrize("keys", [None, ["a", "b", "c", "d"]])
+@pytest.mark.parametrize("kind", ["memory", "file", "sqlite"])
+def test_who_writes_to_a_tensor_changes_no_other_that_is_stored_once_with_it(
+    kind: str, keys: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal bytes are one chunk: weights that begin equal must not be trained as one."""
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "cache"))
+    one = np.random.default_rng(0).integers(0, 256, 3 << 20, np.uint8)
+    model = {"a": one, "b": one.copy(), "c": np.concatenate([one, one]), "d": one[: 2 << 20].copy()}
+    made = memory_catalog() if kind == "memory" else Catalog.open(f"{kind}://{tmp_path}/catalog")
+    with made as catalog:
+        artifact = catalog.save("m", model).artifact
+        reader = artifact.reader(artifact.manifest.components[0])
+        found = tensors.read(reader, lambda view, entry: view, writable=True, names=keys)
+        for name in model:
+            before = {other: bytes(view) for other, view in found.items() if other != name}
+            found[name][:] = bytes(len(found[name]))
+            assert {other: bytes(view) for other, view in found.items() if other != name} == before
+        again = catalog.load("m")
+        assert all(np.array_equal(again[name], model[name]) for name in model)

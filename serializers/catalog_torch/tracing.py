@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -32,9 +33,26 @@ class Traced:
     fixed: str = ""
 
 
+_PLAIN = (  # how what torch says begins, or what stands in it → what it means
+    (r"specialized integer from data-dependent", "its code makes a Python number of a tensor's values (item(), int())"),
+    (r"data-dependent|[Dd]ynamic control flow|DataDependentOutput", "its code asks for the values of a tensor, as `if` "
+     "and `while` do: a graph goes one way"),
+    (r"Constraints violated|specialized (?:it )?to be a constant", "its code holds the length of an axis fixed"),
+    (r"\.numpy\(\) is not supported|numpy\(\) on a Tensor|to numpy", "its code leaves torch for NumPy, where no graph "
+     "follows"),
+    (r"in output, which is not a known type", "it gives an object that torch does not take apart into tensors"),
+    (r"ScriptModule", "it is a ScriptModule, which torch.export does not take"),
+    (r"^(?:TorchRuntimeError|Unsupported|InternalTorchDynamoError)\b", "its code calls what a graph cannot hold"),
+    (r"^NotImplementedError\b", "it uses an operator that has no form without data"),
+)  # fmt: skip
+
+
 def reason(exc: BaseException) -> str:
-    """All that torch says: the line of the module stands behind the first."""
-    return " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
+    """What is wrong, in a sentence where it is known, and all that torch says: the line of the module stands behind
+    the first."""
+    said = " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
+    plain = next((words for pattern, words in _PLAIN if re.search(pattern, said[:1000])), None)
+    return said if plain is None else f"{plain}. torch says: {said}"
 
 
 def trace(

@@ -253,7 +253,7 @@ def _savedmodel(data: memoryview, name: str, beside: Sequence[str]) -> Problems:
         yield "hidden bytes", "an archive stands behind it"
     operators, assets = wire.tensorflow(data)
     for operator in operators[:20]:
-        what = "is called from a method" if operator in wire.TENSORFLOW_OWN else "is not on the list"
+        what = "is called from a method" if operator in wire.OWN_FILES else "is not on the list"
         yield "operator", f"{operator[:100]} {what}"
     for asset in assets:
         try:

@@ -6,53 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from catalog_onnx import operators
+from catalog_savedmodel.operations import ALLOWED, HARMLESS, SAVER
+
+# Every SavedModel has them, in the functions that write and read its own variables, which its methods do not call.
+OWN_FILES = SAVER
 MAX_DEPTH = 64
 MAX_FIELDS = 20_000_000  # of all messages of one file: a field may take as little as two bytes
 MAX_TOP = 100_000  # of the message itself, to tell what it is
-ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-ONNX_REFUSED = ("EPContext", "PyOp", "PythonOp", "PythonOpGrad")
-# Operators of inference and training that compute and keep variables; none reads or writes a file, or calls out.
-_COMPUTE = """
-Abs Acos Acosh Add AddN AddV2 All Any ArgMax ArgMin Asin Asinh Assert AssignAddVariableOp AssignSubVariableOp
-AssignVariableOp Atan Atan2 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2 BatchMatMulV3
-BatchToSpaceND BiasAdd BiasAddGrad BroadcastArgs BroadcastGradientArgs BroadcastTo Bucketize Cast Ceil CheckNumerics
-ClipByValue Complex ComplexAbs Concat ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput Conv3D
-Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh Cross Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
-DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Diag DiagPart Div DivNoNan DynamicPartition
-DynamicStitch Einsum Elu EluGrad Empty EnsureShape Equal Erf Erfc Erfinv Exp ExpandDims Expm1 FFT FFT2D FFT3D Fill
-Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3
-Gather GatherNd GatherV2 Greater GreaterEqual IFFT IFFT2D IFFT3D IRFFT Identity IdentityN If Igamma Imag InTopKV2 Inv
-InvertPermutation IsFinite IsInf IsNan L2Loss LRN LeakyRelu LeakyReluGrad Less LessEqual Lgamma LinSpace Log Log1p
-LogSoftmax LogicalAnd LogicalNot LogicalOr LoopCond MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagPartV3
-MatrixDiagV3 MatrixInverse MatrixSetDiagV3 Max MaxPool MaxPool3D MaxPool3DGrad MaxPoolGrad Maximum Mean Merge Min
-Minimum MirrorPad MirrorPadGrad Mod Mul MulNoNan Multinomial Neg NextIteration NoOp NonMaxSuppressionV3 NotEqual
-OneHot OnesLike Pack Pad PadV2 ParallelConcat PartitionedCall Placeholder PlaceholderWithDefault Pow PreventGradient
-Prod Qr RFFT RandomGammaGrad RandomShuffle RandomStandardNormal RandomUniform RandomUniformInt Range Rank
-ReadVariableOp Real RealDiv Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
-ResizeBilinearGrad ResizeNearestNeighbor ResizeNearestNeighborGrad ResourceApplyAdaMax ResourceApplyAdam
-ResourceApplyGradientDescent ResourceApplyKerasMomentum ResourceApplyMomentum ResourceApplyRMSProp ResourceGather
-ResourceScatterAdd Reverse ReverseSequence ReverseV2 Rint Roll Round Rsqrt RsqrtGrad ScatterNd SegmentMean SegmentSum
-Select SelectV2 Selu SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Slice Snapshot Softmax
-SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SpaceToBatchND SpaceToDepth
-SparseSoftmaxCrossEntropyWithLogits Split SplitV Sqrt SqrtGrad Square SquaredDifference Squeeze
-StatefulPartitionedCall StatelessIf StatelessMultinomial StatelessRandomGetAlg StatelessRandomGetKeyCounter
-StatelessRandomGetKeyCounterAlg StatelessRandomNormal StatelessRandomNormalV2 StatelessRandomUniform
-StatelessRandomUniformIntV2 StatelessRandomUniformV2 StatelessTruncatedNormalV2 StatelessWhile StopGradient
-StridedSlice StridedSliceGrad Sub Sum Svd Switch Tan Tanh TanhGrad TensorListConcatV2 TensorListElementShape
-TensorListFromTensor TensorListGather TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack
-TensorListReserve TensorListSetItem TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopKV2 Transpose
-TruncateDiv TruncatedNormal Unpack UnsortedSegmentMax UnsortedSegmentSum VarHandleOp VarIsInitializedOp VariableV2
-Where While Xdivy Xlog1py Xlogy ZerosLike
-"""
-TENSORFLOW = frozenset(_COMPUTE.split())
-# Every SavedModel has them, in the functions that write and read its own variables, which its methods do not call.
-TENSORFLOW_OWN = frozenset(
-    {"DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch",
-     "StringJoin"}
-)  # fmt: skip
-
-
-_FILES = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2"})
 # A function of the graph with a name like this stands for no operator: those begin with a capital, or one underscore.
 _OWN = re.compile(r"[a-z].*|__.*", re.S)
 
@@ -258,7 +219,7 @@ class _Onnx(_Walk):
 
     def node(self, node: memoryview, depth: int) -> None:
         name, domain = self.text(node, 4), self.text(node, 7)
-        if (domain, name) not in self.own and (domain not in ONNX_DOMAINS or name in ONNX_REFUSED):
+        if (domain, name) not in self.own and name not in operators.ALLOWED.get(domain, ()):
             self.operators.add(f"{domain}:{name}")
         for attribute in self.parts(node, 5):
             for tensor in self.parts(attribute, 5, 10):
@@ -308,13 +269,13 @@ class _SavedModel(_Walk):
                     operators.setdefault(name, set()).update(kind for kind, _ in nodes)
                     calls.setdefault(name, set()).update(*(called | {kind} for kind, called in nodes))
         own = {name for name in operators if _OWN.fullmatch(name)}
-        self.operators |= (used.union(*operators.values()) - own) - TENSORFLOW - TENSORFLOW_OWN
+        self.operators |= (used.union(*operators.values()) - own) - ALLOWED - OWN_FILES - HARMLESS
         waiting, reached = list(entries), set[str]()
         while waiting:
             name = waiting.pop()
             if name not in reached:
                 reached.add(name)
-                self.operators |= operators.get(name, set()) & _FILES
+                self.operators |= operators.get(name, set()) & OWN_FILES
                 waiting += calls.get(name, ())
 
     def calls(self, node: memoryview) -> Iterator[str]:

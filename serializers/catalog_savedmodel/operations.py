@@ -1,7 +1,7 @@
 """The operations that a graph may hold: arithmetic, arrays, control flow, randomness, variables, tables in memory.
 
 What reads or writes files, starts processes, calls Python, prints to a named stream, talks to another machine or reads
-a data set is not here, and neither is what this list has never heard of.
+a data set is not here, and neither is what this list has never heard of. The scan of a file asks this list too.
 """
 
 ALLOWED = frozenset(
@@ -114,3 +114,11 @@ ALLOWED = frozenset(
 )
 # how TensorFlow Serving restores variables; allowed where nothing that can be called reaches it
 SAVER = frozenset(["MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"])
+# Steps of training, and what TensorFlow 1 wrote: no stored graph may hold them, and they harm nobody in a file that is
+# only kept, so the scan passes them.
+HARMLESS = frozenset(
+    """
+    DynamicPartition DynamicStitch ResourceApplyAdaMax ResourceApplyAdam ResourceApplyGradientDescent
+    ResourceApplyKerasMomentum ResourceApplyMomentum ResourceApplyRMSProp VariableV2
+    """.split()  # a table to read
+)

@@ -362,6 +362,24 @@ def test_graphs_of_onnx_are_read(tmp_path: Path) -> None:
     assert [file.format for file in scan_path(folder).files] == ["onnx", "text"]
 
 
+def test_what_a_loader_takes_the_scan_passes_and_no_operator_besides() -> None:
+    """Two lists were kept, and `verify` failed models that load without trust."""
+    from catalog_onnx.operators import ALLOWED as ONNX
+    from catalog_savedmodel.operations import ALLOWED, HARMLESS, SAVER
+
+    assert not HARMLESS & ALLOWED
+    harmless = saved_model(*ALLOWED, *SAVER, functions={"f": tuple(ALLOWED)}, entry="f")
+    assert scan(harmless, "saved_model.pb").findings == ()
+    for operator in SAVER:
+        found = scan(saved_model(functions={"f": (operator,)}, entry="f"), "saved_model.pb").findings
+        assert [finding.cause for finding in found] == [f"{operator} is called from a method"]
+    for domain, names in ONNX.items():
+        for name in (*names, "ImageDecoder", "PyOp", "EPContext", "Attention2"):
+            found = scan(onnx_file("", name, domain), "net.onnx").findings
+            wrong = [finding.cause for finding in found if finding.rule == "operator"]
+            assert wrong == ([] if name in names else [f"{domain}:{name} is not on the list"])
+
+
 def test_graphs_of_tensorflow_are_read() -> None:
     def causes(*operators: str, **more: Any) -> list[str]:
         return [found.cause for found in scan(saved_model(*operators, **more), "saved_model.pb").findings]

@@ -85,7 +85,9 @@ class LiveObjects:
             if not names and not self._what_runs and not hasattr(obj, method):
                 raise SerializationError(f"{an(type(obj).__name__)} has no method {method!r}")
         except SerializationError as exc:
-            hint = exc.hint or nearest(method, [name for name in dir(type(obj)) if not name.startswith("_")])
+            hint = exc.hint
+            if hint is None and repr(method) in exc.message:  # it is the method that is wrong
+                hint = nearest(method, [name for name in dir(type(obj)) if not name.startswith("_")])
             raise SerializationError(f"component {component!r}: {exc.message}", hint=hint) from exc
         return names
 

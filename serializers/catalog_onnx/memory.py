@@ -23,7 +23,7 @@ _made = False
 def grows(proto: Any) -> bool:
     """Whether a graph computes how large one of its tensors is, or collects one in a loop."""
     bodies = [part for part in messages(proto) if isinstance(part, (onnx.GraphProto, onnx.FunctionProto))]
-    known = {name for body in bodies for name in constants(body)}
+    known = {name for body in bodies for name in constants(body)} | set(constants(proto.graph, top=True))
     return any(node.op_type == "Loop" for body in bodies for node in body.node) or any(
         at < len(node.input) and node.input[at] and node.input[at] not in known
         for body in bodies

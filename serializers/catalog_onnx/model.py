@@ -19,11 +19,12 @@ from catalog_core.errors import InvalidInput, SerializationError
 from catalog_core.records import TensorSpec
 from catalog_core.shown import an
 from catalog_onnx import memory
-from catalog_onnx.guards import guard, needs_guards
+from catalog_onnx.guards import CONVERT, guard, needs_guards
 from catalog_onnx.review import SMALL, check, external_files
 
 FOLDED = 256 << 20
 LOOP_SECONDS = 60.0  # how long a graph with loops may run: nobody can tell from outside whether they end
+RUNS = 7  # the opset from which on onnxruntime has all operators
 _LOOPS = ("ai.onnx:Loop", "ai.onnx:Scan")
 _TYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
@@ -98,10 +99,20 @@ class OnnxModel:
             buffers = [np.frombuffer(data, np.uint8) for data in self.external.values()]
             sizes = [buffer.size for buffer in buffers]
             options.add_external_initializers_from_files_in_memory(list(self.external), buffers, sizes)
+        runnable = self._runnable()
         try:
-            return onnxruntime.InferenceSession(self._runnable(), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(runnable, options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # it has an error class for each of its codes
-            raise SerializationError(f"onnxruntime refuses the graph: {_line(exc)}") from exc
+            old = "NOT_IMPLEMENTED" in str(exc) and self._opset < RUNS
+            raise SerializationError(
+                f"onnxruntime refuses the graph: {_line(exc)}",
+                hint=f"the graph is of opset {self._opset}: {CONVERT}" if old else None,
+            ) from exc
+
+    @property
+    def _opset(self) -> int:
+        """The version of ONNX's own operators; that of a graph that has none counts as new."""
+        return next((part.version for part in self.proto.opset_import if part.domain in ("", "ai.onnx")), RUNS)
 
     @cached_property
     def _grows(self) -> bool:

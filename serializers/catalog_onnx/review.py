@@ -205,7 +205,7 @@ def _check_body(body: Any, known: Mapping[str, Any], depth: int) -> None:
     """The nodes of a graph or function. `known`: small constants of the graphs around it, by name."""
     if depth > MAX_DEPTH:
         raise SerializationError(f"graphs are nested deeper than {MAX_DEPTH}")
-    known = {**known, **constants(body)}
+    known = {**known, **constants(body, top=depth == 0)}
     for node in body.node:
         told = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
                 if not attribute.ref_attr_name and attribute.type not in (_A.UNDEFINED,)}  # fmt: skip
@@ -234,9 +234,10 @@ def _plain(told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: onnx.numpy_helper.to_array(value) if isinstance(value, _T) else value for name, value in told.items()}
 
 
-def constants(body: Any) -> dict[str, Any]:
-    """The small tensors of numbers that are written in a body, by name."""
-    given = {value.name for value in body.input} if isinstance(body, onnx.GraphProto) else set()
+def constants(body: Any, top: bool = False) -> dict[str, Any]:
+    """The small tensors of numbers that are written in a body, by name. `top`: it is the graph itself, which old files
+    list among its inputs, too; no session takes them."""
+    given = {value.name for value in body.input} if isinstance(body, onnx.GraphProto) and not top else set()
     found = {tensor.name: tensor for tensor in getattr(body, "initializer", ()) if tensor.name not in given}
     for node in body.node:
         if node.op_type == "Constant" and len(node.attribute) == 1 and node.output:

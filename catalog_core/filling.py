@@ -164,11 +164,12 @@ def fill(
     what: str = "tensors",
 ) -> Any:
     """Fill `into`, whose live tensors are `target`, from stored `values`; all is checked before `apply` gets what goes
-    in, by live names. Returns `into`, or with `partial` a `Filled`.
+    in, by live names. A live tensor that is another one too (tied weights) is there if one of its names is stored.
+    Returns `into`, or with `partial` a `Filled`.
 
     `frozen(name)` says what training will not change; `problems(target, values)` which of the shared names do not fit,
     and why. Raises `SerializationError`, and `InvalidInput` as `renamed` does."""
-    values = renamed(values, rename)
+    values = _through_ties(target, renamed(values, rename))
     shared = [name for name in target if name in values]
     missing = [name for name in target if name not in values]
     left_over = [name for name in values if name not in target]
@@ -187,6 +188,22 @@ def fill(
         )
     apply({name: values[name] for name in loaded})
     return Filled(into, tuple(loaded), tuple(filter(frozen, loaded)), tuple(missing), tuple(left_over), dict(misfits))
+
+
+def _through_ties(target: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Stored values under all names of the live tensors that they fill: files keep tied weights once."""
+    if all(name in values for name in target):
+        return values
+    marks = {name: mark for name, live in target.items() if (mark := _place(live)) is not None}
+    held = {mark: values[name] for name, mark in marks.items() if name in values}
+    return values | {name: held[mark] for name, mark in marks.items() if name not in values and mark in held}
+
+
+def _place(live: Any) -> Any:
+    """Where a live tensor has its numbers; None for one that has none yet, and for what is no tensor."""
+    if tensors.is_torch(live):
+        return None if hasattr(live, "materialize") or not live.data_ptr() else tensors.identity(live)
+    return tensors.identity(live) if hasattr(live, "__array_interface__") else None
 
 
 def misfitting(target: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:

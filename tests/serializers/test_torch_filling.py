@@ -327,3 +327,55 @@ def test_a_module_that_refuses_plain_data_is_put_back(catalog: Catalog) -> None:
     with pytest.raises(SerializationError, match="reports another state: _extra_state"):
         catalog.load("m", into=live)
     assert live.data["b"] == [2]
+
+
+class Tied(nn.Module):
+    """A language model as many are published: the head is the table of words."""
+
+    def __init__(self, tied: bool = True) -> None:
+        super().__init__()
+        self.words, self.body = nn.Embedding(7, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        if tied:
+            self.head.weight = self.words.weight
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.body(self.words(x)))
+
+
+@pytest.mark.parametrize("omitted", ["head.weight", "words.weight"])
+@pytest.mark.parametrize("how", ["whole", "partial", "rename", "dictionary"])
+def test_a_file_that_holds_tied_weights_once_fills_all_their_names(catalog: Catalog, how: str, omitted: str) -> None:
+    source = Tied()
+    state = {name: value.detach().clone() for name, value in source.state_dict().items() if name != omitted}
+    prefix = "module." if how == "rename" else ""
+    catalog.save("m", {f"{prefix}{name}": value for name, value in state.items()})
+    net = Tied()
+    if how == "partial":
+        done = catalog.load("m", into=net, partial=True)
+        assert (set(done.loaded), done.new, done.left_over, done.skipped) == (set(net.state_dict()), (), (), {})
+    else:
+        options = {"rename": {"module": ""}} if how == "rename" else {}
+        catalog.load("m", into=net.state_dict() if how == "dictionary" else net, **options)
+    assert net.head.weight is net.words.weight
+    for name, value in source.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value)
+
+
+def test_what_is_not_tied_is_still_missing(catalog: Catalog) -> None:
+    state = {name: value for name, value in Tied().state_dict().items() if name != "head.weight"}
+    catalog.save("m", state)
+    net = Tied(tied=False)
+    with pytest.raises(SerializationError, match=r"1 missing from what is stored .head.weight"):
+        catalog.load("m", into=net)
+    assert catalog.load("m", into=net, partial=True).new == ("head.weight",)
+    with torch.device("meta"):  # nothing there has a place, and nothing is tied by that
+        bare = Tied(tied=False)
+    with pytest.raises(SerializationError, match=r"1 missing from what is stored .head.weight"):
+        catalog.load("m", into=bare)
+    array = np.zeros((2, 2), np.float32)
+    catalog.save("a", {"one": np.ones((2, 2), np.float32)})
+    catalog.load("a", into={"one": array, "two": array})
+    assert array.tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(SerializationError, match=r"missing from what is stored .two"):
+        catalog.load("a", into={"one": array, "two": array.copy()})

@@ -76,6 +76,13 @@ class StoredArtifact:
         files = {file.name: (file.digest, file.size) for file in component.files}
         return ComponentReader(self.content, component.meta, files, self.layout, f"{self.what}#{component.name}")
 
+    def hold(self) -> None:
+        """Hold every file against its digest. Raises `IntegrityError`."""
+        for component in self.manifest.components:
+            reader = self.reader(component)
+            for name in reader.files:
+                reader.hold(name)
+
     def find(self, name: str) -> Component:
         """The component called `name`. Raises `NotFound` with the nearest names."""
         try:

@@ -134,7 +134,9 @@ def _index_of(repository: Repository, versions: Sequence[VersionRow], places: di
     events = [e for e in show.events(repository.index, versions[0].name, -1) if e.rejected is None]  # -1: all
     listed = []
     for version in versions:
-        layout = stored(repository.content, repository.registry, version).layout
+        artifact = stored(repository.content, repository.registry, version)
+        artifact.hold()
+        layout = artifact.layout
         manifest = repository.content.blob(version.digest, f"manifest of {version.ref}")
         places |= {chunk.digest: chunk for chunks in layout.values() for chunk in chunks}
         plain = {digest: tuple(Chunk(c.digest, c.length) for c in chunks) for digest, chunks in layout.items()}

@@ -123,6 +123,10 @@ def read_artifact(manifest: bytes, layout: bytes) -> tuple[Manifest, Layout]:
                 raise IntegrityError(
                     f"file {file.name} of component {component.name!r} has {file.size:,} bytes; {told}"
                 )
+            if len(sizes) == 1 and files[file.digest][0].digest != file.digest:
+                raise IntegrityError(f"file {file.name} is {file.digest}, and its layout has another file there")
+            if len(sizes) > 1 and 0 in sizes:
+                raise IntegrityError(f"the layout of file {file.name} has empty chunks")
     for note in found.notes:
         if note not in files:
             raise IntegrityError(f"the layout lacks {note}, which the manifest names")

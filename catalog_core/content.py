@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import hashlib
 import io
 import mmap
 import os
@@ -71,6 +72,7 @@ class Content:
         self.backend = backend
         self.index = index
         self.policy = policy
+        self.own = False  # whether the layouts that are read are this process' own, as those of a draft
         self.overlay: Mapping[str, Path] = {}
         self.memory: Mapping[str, bytes] = {}
 
@@ -253,6 +255,37 @@ class ComponentReader:
 
     def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
         """See `interfaces.serializer.Reader.view`."""
+        found = self._view(name, start, length, writable)
+        if found.nbytes == self.files[name] and self._is_strange(name):
+            self._hold(name, digest_of_parts([found]))
+        return found
+
+    def hold(self, name: str) -> None:
+        """Hold the whole file against its digest; see `_is_strange`. Raises `IntegrityError`."""
+        if self._is_strange(name):
+            for _ in self.pieces(name):
+                pass
+
+    def _is_strange(self, name: str) -> bool:
+        """Whether nobody here has seen yet that these chunks make the file of that digest. Each chunk is held against
+        the layout, and whoever may write to the store may write another layout; one chunk alone is the file."""
+        chunks, content = self._chunks(name), self._content
+        if len(chunks) == 1 or content.own or content.policy == "never":
+            return False
+        if content.policy == "always":
+            return True
+        return remembered.file_of(content.index, [chunk.digest for chunk in chunks]) != self._digests[name]
+
+    def _hold(self, name: str, found: str) -> None:
+        digest = self._digests[name]
+        if found != digest:
+            raise IntegrityError(
+                f"{self._what}/{name}: its layout puts other bytes together: {found}, not {digest}",
+                hint="somebody wrote a wrong layout; another version of the same digest may have the right one",
+            )
+        remembered.note_file(self._content.index, [chunk.digest for chunk in self._chunks(name)], digest)
+
+    def _view(self, name: str, start: int, length: int | None, writable: bool) -> memoryview:
         end = self.files[name] if length is None else start + length
         if not 0 <= start <= end <= self.files[name]:
             raise IntegrityError(
@@ -337,15 +370,24 @@ class ComponentReader:
 
     def pieces(self, name: str, step: int = 64 << 20) -> Iterator[memoryview]:
         """The bytes of `name` in order, whole chunks of at least `step` bytes at a time; those of a remote store are
-        read ahead."""
+        read ahead. Raises `IntegrityError` at the end too, where they are not the file."""
+        state = hashlib.sha256() if self._is_strange(name) else None
+        for piece in self._pieces(name, step):
+            if state is not None:
+                state.update(piece)
+            yield piece
+        if state is not None:
+            self._hold(name, f"sha256:{state.hexdigest()}")
+
+    def _pieces(self, name: str, step: int) -> Iterator[memoryview]:
         if self._content.remote is not None:
             yield from self._ahead(name)
             return
         begin = end = 0
         for chunk in self._chunks(name):
             end += chunk.length
-            if end - begin >= step or end == self.files[name]:
-                yield self.view(name, begin, end - begin)
+            if chunk.length and (end - begin >= step or end == self.files[name]):
+                yield self._view(name, begin, end - begin, False)
                 begin = end
 
     def _ahead(self, name: str) -> Iterator[memoryview]:

@@ -455,6 +455,7 @@ class Draft:
     def _artifact(self, manifest: Manifest) -> StoredArtifact:
         repository = self._repository
         content = Content(repository.backend, repository.index, repository.content.policy, repository.cache)
+        content.own = True
         content.overlay = self._writer.staged
         content.memory = self._writer.small
         return StoredArtifact(manifest, self._writer.layout, content, repository.registry, f"draft of {self.name}")

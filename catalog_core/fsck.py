@@ -6,18 +6,19 @@ newest one is torn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from catalog_core import state
 from catalog_core.codec import read_artifact
-from catalog_core.content import Content
+from catalog_core.content import ComponentReader, Content
 from catalog_core.digests import digest_of, digest_of_stream, parse
-from catalog_core.errors import CatalogError, IntegrityError, InvalidInput
+from catalog_core.errors import BackendError, BlobMissing, CatalogError, IntegrityError, InvalidInput
 from catalog_core.events import read_entry
 from catalog_core.index import Index
-from catalog_core.layout import read_layout
+from catalog_core.layout import Chunk, read_layout
 from catalog_core.page import Shown
 from catalog_core.state import Deletion
 
@@ -142,6 +143,7 @@ class _Check:
         self.places: dict[str, str | None] = {}
         self.bytes = 0
         self._content = Content(repository.backend, index, "always")
+        self._held: dict[str, str | None] = {}  # files and their chunks, and what is wrong with them together
         self._ends: dict[str, int] = {}  # where a file of the store ends, by what layouts say
 
     def version(self, ref: str, manifest: str, layout: str) -> None:
@@ -160,6 +162,8 @@ class _Check:
                 self._notes(ref, read_artifact(told, where)[0])
             except CatalogError as exc:
                 self.problems.append(Finding(f"{ref} manifest", f"{ref} cannot be loaded by anybody: {exc}"))
+        for file in {file for file, _ in chunks}:
+            self._joined(f"{ref} file {file[:19]}", file, files[file])
         for file, chunk in chunks:
             name = chunk.pack or chunk.digest
             self._ends[name] = max(self._ends.get(name, 0), chunk.offset + chunk.length)
@@ -168,6 +172,21 @@ class _Check:
             if place not in self.places:
                 self.places[place] = self._chunk(chunk, what)
             self._note(what, self.places[place])
+
+    def _joined(self, what: str, file: str, chunks: Sequence[Chunk]) -> None:
+        """Whether the chunks together are the file that the manifest names: a layout may lie."""
+        place = f"{file} of {' '.join(chunk.digest for chunk in chunks)}"
+        if len(chunks) > 1 and place not in self._held:
+            size = sum(chunk.length for chunk in chunks)
+            reader = ComponentReader(self._content, {}, {"file": (file, size)}, {file: tuple(chunks)}, what)
+            self._held[place] = None
+            try:
+                reader.hold("file")
+            except (BlobMissing, BackendError):
+                return  # told of its chunk
+            except IntegrityError as exc:
+                self._held[place] = str(exc) if "puts other bytes together" in exc.message else None
+        self._note(what, self._held.get(place))
 
     def alone(self, what: str, digest: str) -> None:
         """A card, or an attachment."""

@@ -44,6 +44,12 @@ def _chunk_row(chunk: Chunk) -> tuple[str, str, int, int]:
     return chunk.digest, chunk.pack or chunk.digest, chunk.offset, chunk.length
 
 
+def note_file(index: Index, chunks: Iterable[str], digest: str) -> None:
+    """Remember that these chunks make the file of that digest."""
+    with index.cache():
+        index.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (_listing(chunks), digest))
+
+
 def trusted(index: Index, key: str, stamp: str) -> set[str]:
     """The chunks of a file that were checked since it last changed."""
     return {row[0] for row in index.rows("SELECT digest FROM trusted WHERE key = ? AND stamp = ?", (key, stamp))}

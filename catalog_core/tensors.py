@@ -402,6 +402,7 @@ def read(
         return {**result, **{other: result[stored] for other, stored in shared.items()}}
     if names is None:  # each is mapped where it lies
         reader.fetch(name)
+        reader.hold(name)
         names = [*entries, *shared]
     names = list(names)
     missing = sorted(set(names) - entries.keys() - shared.keys())

@@ -109,6 +109,7 @@ def main(spec: dict[str, Any]) -> None:
     content.remote = None  # what was far was fetched for this process
     content.fetched = {}
     content.policy = "always"
+    content.own = True  # the first check holds whole files against their digests
     content.backend = _Place()  # type: ignore[assignment]
     content.index = _NoIndex()  # type: ignore[assignment]
     content.blob = lambda digest, what: content.overlay[digest].read_bytes()  # type: ignore[method-assign]

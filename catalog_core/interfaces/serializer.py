@@ -40,7 +40,12 @@ class Reader(Protocol):
 
     def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
         """The bytes of `name` from `start`: mapped where they lie in one piece on a local disk, else assembled.
-        `writable` gives a private copy-on-write mapping: changes never reach the store."""
+        `writable` gives a private copy-on-write mapping: changes never reach the store. What is read is held against
+        the digest of its chunk, and a whole file against its own; see `hold`."""
+
+    def hold(self, name: str) -> None:
+        """Read all of `name` once, and hold it against its digest, unless this machine did before. For who reads a file
+        in parts. Raises `IntegrityError`."""
 
     def open(self, name: str) -> BinaryIO:
         """`name` as a seekable stream."""

@@ -42,6 +42,9 @@ class FolderReader:
     def fetch(self, name: str) -> None:
         """It is here."""
 
+    def hold(self, name: str) -> None:
+        """The files of a folder have no digests."""
+
     def view(self, name: str, start: int = 0, length: int | None = None, *, writable: bool = False) -> memoryview:
         """See `interfaces.serializer.Reader`."""
         if not self.files[name]:

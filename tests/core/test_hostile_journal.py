@@ -13,14 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from catalog_core import Catalog, platform, show
 from catalog_core.digests import canonical, digest_of
-from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, UpgradeRequired
-from catalog_core.events import event, new_id, read_entry
+from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, SerializationError, UpgradeRequired
+from catalog_core.events import event, new_id, read_entry, relies_on
 from catalog_core.journal import entry_key
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.sync import relied
@@ -692,3 +693,43 @@ def test_an_entry_full_of_small_events_and_blobs_is_read() -> None:
     entries = [*BASE, behind(BASE, intent(*events), blobs=blobs)]
     with opened(store_of(entries)) as catalog:
         assert len(catalog.version("m").tags) == 40
+
+
+@pytest.mark.parametrize("scheme", ["file", "sqlite"])
+@pytest.mark.parametrize("policy", ["first-use", "always"])
+@pytest.mark.parametrize("how", ["another file", "another order"])
+def test_a_layout_that_lies_gives_no_other_bytes(
+    scheme: str, policy: Any, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of a version is that of its manifest; whoever may write to the store may write another layout for it,
+    in which every chunk is whole."""
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "theirs"))
+    url = f"{scheme}://{tmp_path}/c"
+    with Catalog.open(url) as catalog:
+        one, two = (catalog.save("m", {"w": np.arange(200_000.0) * n, "v": np.ones(5) * n}) for n in (1, 2))
+        mine, other = (json.loads(catalog.repository.content.blob(v.row.layout, "layout")) for v in (one, two))
+        (digest, chunks), lying = max(mine["files"].items(), key=lambda item: len(item[1])), dict(mine["files"])
+        assert len(chunks) > 1
+        lying[digest] = max(other["files"].values(), key=len) if how == "another file" else chunks[::-1]
+        layout = canonical({"version": 1, "files": lying})
+        told = {"manifest": one.digest, "layout": digest_of(layout), "size": one.size}
+        relied = relies_on({one.digest, digest_of(layout)}, catalog.repository.index.head)
+        catalog.repository.commit(
+            event("version.published", model="m", number=3, **told, **relied), blobs={digest_of(layout): layout}
+        )
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "ours"))
+    with Catalog.open(url, policy=policy) as catalog:
+        for ref in ("m@3", f"m@{one.digest}"):
+            with pytest.raises((IntegrityError, SerializationError), match=r"puts other|not a safetensors"):
+                catalog.load(ref)
+        for read in (
+            lambda: catalog.download("m@3", tmp_path / "out"),
+            lambda: catalog.export("m@3", tmp_path / "m.catalog"),
+            lambda: catalog.copy("m@3", Catalog.open(tmp_path / "copy")),
+        ):
+            with pytest.raises(IntegrityError, match=r"other bytes"):
+                read()
+        assert not (tmp_path / "m.catalog").exists() and not list(tmp_path.glob("out/*"))
+        (problem,) = catalog.fsck().problems
+        assert problem.what.startswith("m@3 file")
+        assert catalog.load("m@1")["w"][3] == 3.0 and catalog.load("m@2")["w"][3] == 6.0

@@ -182,3 +182,20 @@ def test_a_session_takes_calls_as_python_does(catalog: Catalog) -> None:
         ):  # fmt: skip
             with pytest.raises(InvalidInput):
                 call()
+
+
+def test_what_was_put_together_once_is_not_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "theirs"))
+    with Catalog.open(tmp_path / "c") as catalog:
+        catalog.save("m", {"w": np.arange(200_000.0), "v": np.ones(5)})
+    hashed: list[str] = []
+    known = ComponentReader._hold
+    monkeypatch.setattr(ComponentReader, "_hold", lambda *args: (hashed.append(args[1]), known(*args))[1])
+    with Catalog.open(tmp_path / "c") as catalog:
+        catalog.load("m")  # the machine that saved it put it together itself
+    assert hashed == []
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "ours"))
+    for _ in range(2):
+        with Catalog.open(tmp_path / "c") as catalog:
+            catalog.load("m")
+    assert hashed == ["model.safetensors"]

@@ -72,7 +72,7 @@ class ExportedModule(torch.nn.Module):
 
     def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if method not in self._graphs:
-            raise SerializationError(f"{method!r} was not exported", hint=f"exported: {', '.join(self._graphs)}")
+            raise self.lacking(method)
         named = in_order(f"the exported {method}", self.input_names[method], args, kwargs)
         try:
             return self._graphs[method](**named)
@@ -111,7 +111,23 @@ class ExportedModule(torch.nn.Module):
         graphs = self.__dict__.get("_graphs", {})
         if name in graphs:
             return lambda *args, **kwargs: self._run(name, args, kwargs)
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in self.__dict__.get("notes", {}).get("export", {}):
+                raise AttributeError(str(self.lacking(name))) from None
+            raise
+
+    def lacking(self, method: str) -> SerializationError:
+        """Why it cannot run a method: torch could not export it, or nobody wanted it."""
+        why = self.notes.get("export", {}).get(method)
+        exported = ", ".join(self._graphs)
+        if why is None:
+            return SerializationError(f"{method!r} was not exported", hint=f"exported: {exported}")
+        return SerializationError(
+            f"{method} was stored without a graph ({why.partition(' torch says:')[0][:300]})",
+            hint=f"its class can run it: load(ref, into=net), or session(ref, trust=True); exported: {exported}",
+        )
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """The weights under the names they have in the module that was exported."""
@@ -427,6 +443,8 @@ class TorchSerializer:
                 hint="load(ref, into=net), or load(ref, trust=True)",
             )
         obj = _bare(obj)
+        if isinstance(obj, ExportedModule) and method not in obj.input_names:
+            raise obj.lacking(method)
         if not hasattr(obj, method):
             raise SerializationError(f"{type(obj).__name__} has no method {method!r}")
         place = _place(obj)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -52,6 +54,9 @@ def reason(exc: BaseException) -> str:
     the first."""
     said = " ".join(f"{type(exc).__name__}: {exc}".split())[:4000]
     plain = next((words for pattern, words in _PLAIN if re.search(pattern, said[:1000])), None)
+    files = {Path(frame.f_code.co_filename).parts[-3:-1] for frame, _ in traceback.walk_tb(exc.__traceback__)}
+    if plain is not None and ("torch", "distributions") in files:
+        plain = "its distributions of torch.distributions check their values (validate_args=False leaves that out)"
     return said if plain is None else f"{plain}. torch says: {said}"
 
 
@@ -115,32 +120,36 @@ def unrolled(module: torch.nn.Module, inputs: Mapping[str, Any], shapes: Mapping
     axis may be a length too, of tokens and where there are recurrent layers; else it is one of features."""
     cells = (torch.nn.RNNBase, torch.nn.RNNCellBase)
     recurrent = any(isinstance(part, cells) for part in module.modules())
-    found = []
-    usual: list[Any] = []  # what it gives for the sizes of the example; asked once
-    before: Any = None  # the module as it is: its code may keep what it gets, and that is without data
+    found: list[tuple[str, int]] = []
+    lengths: dict[int, list[tuple[str, int]]] = {}  # the axes that may be lengths, by how long they are
     for name, axes in shapes["inputs"].items():
         to_the_end = recurrent or not (inputs[name].is_floating_point() or inputs[name].is_complex())
         for at in range(1, len(axes) if to_the_end else len(axes) - 1):
-            if isinstance(axes[at], int) and inputs[name].shape[at] > 1:
-                before = before or snapshot(module)
-                usual = usual or [_rows(module, inputs)]
-                if usual[0] is not None and usual[0] == _rows(module, inputs, (name, at)):
-                    found.append((name, at))
+            size = int(inputs[name].shape[at])
+            if isinstance(axes[at], int) and size > 1:
+                lengths.setdefault(size, []).append((name, at))
+    before = snapshot(module) if lengths else None  # its code may keep what it gets, and that is without data
+    usual = _rows(module, inputs) if lengths else None
+    for places in lengths.values() if usual is not None else ():
+        alone = [place for place in places if _rows(module, inputs, {place}) == usual]
+        rest = set(places) - set(alone)  # tokens and their mask are longer together, or not at all
+        together = len(rest) > 1 and _rows(module, inputs, rest) == usual
+        found += [place for place in places if place in alone or together]
     if before is not None:
         before.restore()
-    return found
+    return [(name, at) for name in shapes["inputs"] for at in range(inputs[name].ndim) if (name, at) in found]
 
 
-def _rows(module: torch.nn.Module, inputs: Mapping[str, Any], doubled: tuple[str, int] | None = None) -> Any:
-    """The lengths of the first axes that the module's own code gives for the inputs without data, of which one axis may
-    be doubled; None where it does not take them."""
+def _rows(module: torch.nn.Module, inputs: Mapping[str, Any], doubled: Collection[tuple[str, int]] = ()) -> Any:
+    """The lengths of the first axes that the module's own code gives for the inputs without data, of which some axes
+    may be doubled; None where it does not take them."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     try:
         with exported.ONE_AT_A_TIME, exported.quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
             values = {}
             for name, value in inputs.items():
-                shape = [2 * size if (name, at) == doubled else size for at, size in enumerate(value.shape)]
+                shape = [2 * size if (name, at) in doubled else size for at, size in enumerate(value.shape)]
                 values[name] = torch.empty(shape, dtype=value.dtype, device=value.device)
             return [value.shape[:1] for _, value in by_name(module(**values)) if hasattr(value, "shape")]
     except Exception:  # what its code says of sizes that do not fit, or of tensors without data

@@ -304,6 +304,70 @@ def test_a_method_that_cannot_be_traced_says_all_that_torch_says(catalog: Catalo
     assert Path(__file__).name in told, "the line of the module is named"
 
 
+class Flow(nn.Module):
+    """A method that torch exports, and one that it does not."""
+
+    def __init__(self, validate: bool | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.prior = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2), validate_args=validate)
+
+    def log_prob(self, x: Any) -> Any:
+        return self.prior.log_prob(self.layer(x))
+
+    def inverse(self, z: Any) -> Any:
+        return self.layer(z)
+
+
+FLOW: dict[str, Any] = {
+    "entry_points": {"log_prob": "model.log_prob", "inverse": "model.inverse"},
+    "example": {"log_prob": {"x": torch.ones(4, 2)}, "inverse": {"z": torch.ones(4, 2)}},
+}
+
+
+def test_an_entry_point_without_a_graph_says_so_beside_one_that_has_it(catalog: Catalog) -> None:
+    with pytest.warns(UserWarning, match=r"log_prob of Flow is stored as weights only.*validate_args=False"):
+        catalog.save("flow", Flow(), **FLOW)
+    told = r"log_prob was stored without a graph \(.*validate_args=False"
+    with catalog.session("flow") as session:
+        assert session.inverse(z=torch.ones(3, 2)).shape == (3, 2)
+        with pytest.raises(SerializationError, match=told) as caught:
+            session.log_prob(x=torch.ones(3, 2))
+    assert "into=net" in str(caught.value.hint) and "trust=True" in str(caught.value.hint)
+    loaded = catalog.load("flow")
+    with pytest.raises(AttributeError, match=told):
+        loaded.log_prob(torch.ones(3, 2))
+    with pytest.raises(SerializationError, match="'forward' was not exported"):
+        loaded(torch.ones(3, 2))
+    assert not hasattr(loaded, "log_prob") and not hasattr(loaded, "no_method_at_all")
+    (cause,) = [check.cause for check in catalog.verify("flow").checks if check.id == "run:log_prob"]
+    assert "log_prob was stored without a graph" in cause and "ExportedModule" not in cause
+
+
+def test_the_remedy_for_a_distribution_that_checks_its_values_is_one(catalog: Catalog) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*stored as weights only")
+        catalog.save("flow", Flow(validate=False), **FLOW)
+    with catalog.session("flow") as session:
+        assert session.log_prob(x=torch.ones(3, 2)).shape == (3,)
+
+
+def test_tokens_and_their_mask_are_longer_together(catalog: Catalog) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.cells = nn.Embedding(9, 4), nn.GRU(4, 6, batch_first=True)
+
+        def forward(self, x: Any, mask: Any) -> Any:
+            return self.cells(self.words(x) * mask[..., None])[0]
+
+    example = {"x": torch.randint(0, 9, (2, 7)), "mask": torch.ones(2, 7, dtype=torch.bool)}
+    with pytest.warns(UserWarning, match="its code takes other lengths") as caught:
+        catalog.save("m", Masked(), example=example)
+    told = [str(w.message) for w in caught if "takes other lengths" in str(w.message)]
+    assert [name for line in told for name in example if f"axis 1 of {name!r}" in line] == ["x", "mask"]
+
+
 def test_arguments_without_names_are_free_too(catalog: Catalog) -> None:
     """`forward(*args, **kwargs)`, as PEFT writes it."""
 

@@ -73,7 +73,8 @@ def _body(model: ModelRow, version: VersionRow, manifest: Manifest, provenance: 
         yield from (_row("out", spec) for spec in point.outputs)
         yield ""
     yield from ("## What it is made of", "")
-    yield from (_part(component, manifest.description.get(component.name, {})) for component in manifest.components)
+    about = manifest.description
+    yield from (_part(component, _mapping(about.get(component.name))) for component in manifest.components)
     yield from ("", "## How it was trained", "", *_training(provenance), "- …", "", "## Results", "")
     metrics = version.group("metrics")
     if metrics:
@@ -98,7 +99,8 @@ def _number(value: float | None) -> str:
 
 def _part(component: Component, about: Mapping[str, Any]) -> str:
     what = " ".join(str(about[key]) for key in ("framework", "framework_version", "algorithm") if about.get(key))
-    count = f", {about['parameters']:,} parameters" if about.get("parameters") else ""
+    number = about.get("parameters")
+    count = f", {number:,} parameters" if isinstance(number, int) and number else ""
     total = size(sum(file.size for file in component.files))
     return f"- `{component.name}`: {what or 'files'}{count}, {total} ({component.serializer})"
 
@@ -118,10 +120,13 @@ def _training(provenance: Mapping[str, Any]) -> Iterable[str]:
     yield from (f"- From: {parent}" for parent in _parents(provenance))
 
 
+def _mapping(told: Any) -> Mapping[str, Any]:
+    return told if isinstance(told, Mapping) else {}
+
+
 def _datasets(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The data sets that provenance names; what another program put there may be of any form."""
-    told = provenance.get("datasets")
-    named = told if isinstance(told, Mapping) else {}
+    named = _mapping(provenance.get("datasets"))
     return {name: item if isinstance(item, Mapping) else {"reference": item} for name, item in named.items()}
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -410,3 +411,14 @@ def test_words_of_others_are_kept_as_metadata() -> None:
     )  # fmt: skip
     with pytest.raises(InvalidInput):
         about.taxonomy_of({" odd ": "x"})
+
+
+@pytest.mark.parametrize("told", [None, "x", [], 1, {"model": None}, {"model": "x"}, {"model": {"parameters": "x"}}])
+def test_a_card_begins_whatever_a_manifest_says(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another program wrote there may be of any form."""
+    with Catalog.open(tmp_path / "c") as catalog:
+        version = catalog.save("m", {"w": np.zeros(3)})
+        manifest = attrs.evolve(version.manifest, description=told if isinstance(told, dict) else {"model": told})
+        found = attrs.evolve(manifest, provenance={"parents": told, "git": told, "datasets": told})
+        monkeypatch.setattr(card, "stored", lambda *_: SimpleNamespace(manifest=found))
+        assert "# m" in version.start_card()

@@ -397,7 +397,7 @@ def test_what_the_extra_file_holds_comes_back(catalog: Catalog, tmp_path: Path) 
     version = catalog.save(
         "calo/gan",
         Generator(),
-        example={"latent": np.ones((2, 5), "f4"), "energy": np.full((2, 1), 2.0, "f4")},
+        example={"latent": np.ones((2, 5), "f4"), "energy": np.full((2, 1), 20.0, "f4")},
         entry_points={"generate": "model"},
         tensors={
             "energy": {"unit": "GeV", "minimum": 10, "maximum": 500.5, "description": "of the particle"},

@@ -11,7 +11,7 @@ import attrs
 
 from catalog_core import tensors
 from catalog_core.errors import CatalogError, NotTrusted, SerializationError
-from catalog_core.names import check_component, check_name
+from catalog_core.names import check_component, check_file, check_name
 from catalog_core.records import Foreign
 from catalog_doors import example, isolate
 from catalog_doors.look import PICKLED, POINTER, Looked, fits, look, placed, tree
@@ -75,7 +75,7 @@ class Found:
 
 def read(path: Path, scratch: Path, unsafe: bool) -> Foreign:
     """A single file, or a SavedModel folder (a door)."""
-    files = tree(path) if path.is_dir() else {path.name: path.resolve()}
+    files = tree(path) if path.is_dir() else _beside(path)
     looked = look(files)
     found = model(looked, scratch, unsafe, name="model")
     rest(found, looked, scratch)
@@ -285,10 +285,35 @@ def _onnx(looked: Looked, file: str, scratch: Path, name: str) -> Found:
     graph, folder = reader.view(file), file.rpartition("/")[0]
     wanted = {place: f"{folder}/{place}" if folder else place for place in wire.onnx(graph)[1]}  # they are there
     looked.elsewhere(full for full in wanted.values() if full in looked.files)
-    found.objects[name] = OnnxModel(bytes(graph), {place: reader.view(full) for place, full in wanted.items()})
+    model = OnnxModel(bytes(graph), {place: reader.view(full) for place, full in wanted.items()})
+    found.objects[name] = model
     found.used |= set(wanted.values())
     found.about["entry_points"] = {"predict": name}
+    try:
+        found.takes = [example.Tensor(spec.name, spec.dtype, _sizes(spec.shape)) for spec in model.inputs]
+    except SerializationError as exc:  # onnxruntime does not run it, or it takes what is no array
+        found.notes.append(f"{file}: nothing is known of its inputs: {exc.message}")
     return found
+
+
+def _sizes(shape: Iterable[Any]) -> tuple[int | None, ...]:
+    """A shape, of which an axis with a name has any length."""
+    return tuple(size if isinstance(size, int) else None for size in shape)
+
+
+def _beside(path: Path) -> dict[str, Path]:
+    """A file, and the files of an ONNX graph's external data, which lie beside it."""
+    files = {path.name: path.resolve()}
+    view = FolderReader(files, {}).view(path.name)
+    try:
+        places = wire.onnx(view)[1] if wire.looks_like(view) == "onnx" else []
+    except ValueError:
+        return files
+    for place in sorted({place for place in places if fits(check_file, place)}):
+        data = path.parent / place
+        if data.is_file() and data.resolve().is_relative_to(path.parent.resolve()):
+            files[place] = data.resolve()
+    return files
 
 
 def _fresh(scratch: Path, name: str) -> Path:

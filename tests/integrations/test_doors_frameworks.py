@@ -299,7 +299,7 @@ def test_a_triton_repository_with_onnx_runs(catalog: Catalog, tmp_path: Path) ->
     (folder.parent / "config.pbtxt").write_text('name: "calo"\nplatform: "onnxruntime_onnx"\n')
     (version,) = catalog.import_(folder.parent)
     assert version.summary["components"] == {"files": "files", "model": "onnx"}
-    assert version.manifest.entry_points[0].inputs == ()
+    assert [spec.name for spec in version.manifest.entry_points[0].inputs] == ["x"]  # the graph says so
     config = 'name: "calo"\nmax_batch_size: 8\ninput { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }\n'
     (folder.parent / "config.pbtxt").write_text(config)
     (described,) = catalog.import_(folder.parent)
@@ -309,11 +309,56 @@ def test_a_triton_repository_with_onnx_runs(catalog: Catalog, tmp_path: Path) ->
     assert np.array_equal(catalog.load("calo", "model").run(x=x)["y"], x @ np.arange(6, dtype=np.float32).reshape(3, 2))
 
 
-def test_an_onnx_file_comes_alone_and_stays_inside(catalog: Catalog, tmp_path: Path) -> None:
+def test_an_onnx_file_stays_inside(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "plain.onnx").write_bytes(graph(tmp_path))
     (version,) = catalog.import_(tmp_path / "plain.onnx")
     assert version.summary["entry_points"] == ["predict"] and version.verify().passed
-    for location in ("../weights.bin", "/etc/passwd", "weights.bin"):  # the last is beside it, and was not given
+    for location in ("../weights.bin", "/etc/passwd", "absent.bin"):
         (tmp_path / "evil.onnx").write_bytes(graph(tmp_path, location))
         with pytest.raises(SerializationError, match="it wants its data from"):
             catalog.import_(tmp_path / "evil.onnx")
+
+
+@pytest.mark.parametrize("place", [None, "linear.data", "weights/w.bin"])
+def test_an_onnx_file_runs_with_the_data_beside_it(place: str | None, catalog: Catalog, tmp_path: Path) -> None:
+    """Its inputs are those of the graph, and its example is of zeros; nobody has to import the folder."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    w = np.arange(1200, dtype=np.float32).reshape(4, 300)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [helper.make_tensor_value_info("x", kind, ["n", 4])],
+        [helper.make_tensor_value_info("y", kind, ["n", 300])], [onnx.numpy_helper.from_array(w, "w")],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    if place:
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        onnx.save(made, tmp_path / "net.onnx", save_as_external_data=True, location=place, size_threshold=10)
+    else:
+        onnx.save(made, tmp_path / "net.onnx")
+    (tmp_path / "other.onnx").write_bytes(b"left alone")
+    (version,) = catalog.import_(tmp_path / "net.onnx", "m")
+    assert set(version.summary["components"]) == {"model"}
+    (point,) = version.manifest.entry_points
+    assert [(spec.name, spec.dtype, spec.shape) for spec in point.inputs] == [("x", "float32", ("n", 4))]
+    x = np.ones((3, 4), np.float32)
+    with catalog.session(version) as session:
+        close(session.predict(x), x @ w)
+    assert version.verify().passed
+
+
+def test_an_onnx_file_takes_no_data_from_elsewhere(catalog: Catalog, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    w = onnx.numpy_helper.from_array(np.ones((4, 300), np.float32), "w")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["w"], ["y"])], "g", [], [
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4, 300])], [w])  # fmt: skip
+    folder, secret = tmp_path / "in", tmp_path / "secret"
+    folder.mkdir()
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(made, folder / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=10)
+    (folder / "w.bin").rename(secret)
+    with pytest.raises(SerializationError, match="which is not beside it"):
+        catalog.import_(folder / "net.onnx", "m")
+    (folder / "w.bin").symlink_to(secret)
+    with pytest.raises(SerializationError, match="which is not beside it"):
+        catalog.import_(folder / "net.onnx", "m")

@@ -119,21 +119,25 @@ def _column(value: Any) -> Any:
 
 
 def _texts(name: str, value: Any) -> Any:
-    """Texts in a row as an array of objects, which is stored like a column of a data frame; anything else as it is.
-    Raises `InvalidInput` for a table of texts, whose columns have no names."""
-    words = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-    dtype = getattr(value, "dtype", None)
-    if not words and getattr(dtype, "kind", "") not in ("U", "T"):
+    """Texts, of any shape, as an array of objects, which is stored like a column of a data frame; anything else as it
+    is. Raises `InvalidInput` for an array of bytes."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind == "S":
+        raise InvalidInput(
+            f"the example's {name!r} is an array of bytes ({value.dtype})", hint="texts: array.astype(str)"
+        )
+    first = value
+    while isinstance(first, list) and first:
+        first = first[0]
+    if kind not in ("U", "T") and (first is value or not isinstance(first, str)):
         return value
     import numpy as np
 
-    found = np.asarray(value, object)
-    if found.ndim != 1:
-        raise InvalidInput(
-            f"the example's {name!r} is a table of texts ({dtype}{list(found.shape)})",
-            hint="give a data frame: its columns have names; texts in one row are an input too",
-        )
-    return found
+    try:
+        found = np.asarray(value, object)
+    except ValueError:  # rows of several lengths
+        return value
+    return found if all(isinstance(item, str) for item in found.reshape(-1).tolist()) else value
 
 
 def read(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -213,7 +213,7 @@ def test_kinds_of_polars(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("example", "what"),
     [
-        (np.array([["a", "b"]] * N), "a table of texts"),
+        (np.array([[b"a", b"b"]] * N), "an array of bytes"),
         (scipy.sparse.csr_matrix(np.eye(N)), "a sparse csr_matrix"),
         (scipy.sparse.coo_array(np.eye(N)), "a sparse coo_array"),
     ],

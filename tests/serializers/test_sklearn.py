@@ -351,7 +351,23 @@ def test_texts_in_a_row_are_an_example(catalog: Any, kind: str) -> None:
         assert np.asarray(session.predict(given)).tolist() == [0, 1]
 
 
-def test_a_table_of_texts_is_a_data_frame(catalog: Any) -> None:
+@pytest.mark.parametrize("kind", ["texts", "objects", "list", "named"])
+def test_a_table_of_texts_is_an_example_however_it_is_spelt(catalog: Any, kind: str) -> None:
     table = np.array([["low", "left"], ["high", "right"]])
-    with pytest.raises(InvalidInput, match=r"table of texts \(<U5\[2, 2\]\).*data frame"):
-        catalog.save("words", OrdinalEncoder().fit(table), example=table)
+    forms = {"texts": table, "objects": table.astype(object), "list": table.tolist(), "named": {"X": table}}
+    version = catalog.save(
+        "words", OrdinalEncoder().fit(table), example=forms[kind], entry_points={"transform": "model.transform"}
+    )
+    ((spec,),) = [point.inputs for point in version.manifest.entry_points]
+    assert (spec.dtype, spec.shape) == ("string", ("batch", 2))
+    with catalog.session("words") as session:
+        for given in (table, table.astype(object), table.tolist()):
+            assert np.asarray(session.transform(X=given)).tolist() == [[1, 0], [0, 1]]
+    assert version.verify().passed
+
+
+def test_an_array_of_bytes_says_how_it_becomes_texts(catalog: Any) -> None:
+    table = np.array([["low", "left"], ["high", "right"]])
+    with pytest.raises(InvalidInput, match="the example's 'X' is an array of bytes") as caught:
+        catalog.save("words", OrdinalEncoder().fit(table), example=table.astype("S"))
+    assert caught.value.hint == "texts: array.astype(str)"

@@ -25,6 +25,9 @@ log = logging.getLogger("catalog_core")
 class Follower(Protocol):
     """What lets the replicas of a hybrid follow, as its `durability` says (`catalog_core.sync`)."""
 
+    def check_ahead(self) -> None:
+        """A change is to be committed. Raises `IntegrityError` where a replica has more than the primary."""
+
     def follow(self) -> None:
         """A change was committed. Raises `NotReplicated`."""
 

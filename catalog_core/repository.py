@@ -84,6 +84,8 @@ class Repository(Reading):
         if getattr(self.backend.journal, "epoch", 0) != self._epoch:  # it may be void, or nobody looked so far
             self.settle(force=True)
         self.check_epoch()
+        if self.follower is not None:
+            self.follower.check_ahead()
         position = writer.commit(
             self.backend, self.index, self.actor, events or (lambda index: list(listed)), blobs or {}
         )

@@ -172,6 +172,14 @@ class Copy:
                 )
         return position
 
+    def continues(self, position: int) -> bool:
+        """Whether its journal goes on from the catalog's entry at `position`, in an epoch that the catalog knows."""
+        journal = self.repository.backend.journal
+        if {record.id for record in self.journal.line().chain} - {record.id for record in journal.line().chain}:
+            return False
+        ours, theirs = (next(iter(each.read(position, position + 1)), None) for each in (journal, self.journal))
+        return ours is not None and ours == theirs
+
     def tell_epochs(self) -> None:
         """Bring the records of epochs there. Raises `Conflict` where it knows of one that we do not."""
         ours = read_epochs(cast(ObjectStore, self.hybrid), self.repository.url)
@@ -376,6 +384,7 @@ class Follower:
         self._lock = forks.Lock()
         self._more = threading.Event()
         self._thread: threading.Thread | None = None
+        self._looked = False
         forks.watch(self)
 
     def before_fork(self) -> None:
@@ -385,6 +394,34 @@ class Follower:
         """See `forks.Forks`: the thread stayed with the parent, which completes what it began."""
         if child:
             self._thread, self._more, self._copies = None, threading.Event(), {}
+
+    def check_ahead(self) -> None:
+        """Before the first change of this process: with `sync`, what was acknowledged is on all replicas, so one that has
+        more than the primary holds what the primary lost, say by a backup that was restored. Raises `IntegrityError`: a
+        number must not be given twice. Replicas that are away are not waited for."""
+        if self._durability != "sync" or self._looked:
+            return
+        hybrid = replicated(self._repository)
+        for name in hybrid.parts:
+            if name == hybrid.primary:
+                continue
+            try:
+                copy = self._copies.setdefault(name, Copy(self._repository, name))
+                theirs = copy.journal.head()
+                if theirs is None or theirs.position <= self._repository.position:
+                    continue
+                self._repository.refresh(force=True)  # it may be newer than what is known here
+                position = self._repository.position
+                if theirs.position > position and copy.continues(position):
+                    raise IntegrityError(
+                        f"{hybrid.primary}, the primary, ends at entry {position}, and {name} ({copy.url}) holds "
+                        f"{theirs.position}: the primary lost what was acknowledged",
+                        hint=f"nothing was written. Move the place of {hybrid.primary} away, take the copy that has"
+                        f" more (catalog hybrid failover {name} --force), move it back, and catalog sync",
+                    )
+            except (BackendError, NotFound):
+                continue
+        self._looked = True
 
     def follow(self) -> None:
         """A change was committed. Raises `NotReplicated` with `sync`, where a replica could not follow."""

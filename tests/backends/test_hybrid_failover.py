@@ -6,8 +6,10 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sites import Site, World, big, same, weights
 
@@ -1286,3 +1288,33 @@ def test_whatever_happens_between_sites_each_version_is_there_once_and_bears_its
                     found.add(one)
             assert published - deleted <= found <= published
             assert part.fsck().clean
+
+
+def test_a_primary_that_lost_what_was_acknowledged_gives_no_number_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup was restored, and no machine that has seen more is at hand: the replica has more."""
+    config = tmp_path / "catalog.toml"
+    monkeypatch.setenv("CATALOG_CONFIG", str(config))
+    parts = "".join(f'[catalogs.{name}]\nurl = "file://{tmp_path}/{name}"\n' for name in ("cern", "oracle"))
+    hybrid = '[catalogs.both]\nbackend = "hybrid"\nprimary = "cern"\nreplicas = ["oracle"]\ndurability = "sync"\n'
+    config.write_text(parts + hybrid)
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "one"))
+    with Catalog.open("both") as catalog:
+        for number in (1, 2, 3):
+            catalog.save("m", {"w": np.full(3, number)})
+    max(path for path in (tmp_path / "cern" / "journal").rglob("*") if path.is_file()).unlink()
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "another"))
+    with Catalog.open("both") as catalog:
+        with pytest.raises(IntegrityError, match=r"oracle .* holds 3: the primary lost what was acknowledged"):
+            catalog.save("m", {"w": np.full(3, 9)})
+        assert len(catalog.versions("m")) == 2
+    (tmp_path / "cern").rename(tmp_path / "away")
+    monkeypatch.setenv("CATALOG_CACHE_DIR", str(tmp_path / "third"))
+    with Catalog.open("both", stale=True) as catalog:
+        catalog.failover("oracle", force=True)
+    (tmp_path / "away").rename(tmp_path / "cern")
+    with Catalog.open("both") as catalog:
+        catalog.sync()
+        assert catalog.load("m@3")["w"][0] == 3
+        assert catalog.save("m", {"w": np.full(3, 9)}).number == 4

@@ -93,7 +93,29 @@ def _from_sklearn(obj: Any, example: Mapping[str, Any]) -> Any:
         kind.shape = [None, *np.shape(value)[1:]]
         types.append((name, kind))
     options = {id(obj): {"zipmap": False}} if hasattr(obj, "predict_proba") else None
-    return skl2onnx.convert_sklearn(obj, initial_types=types, options=options)
+    proto = skl2onnx.convert_sklearn(obj, initial_types=types, options=options)
+    _as_places(proto, getattr(obj, "classes_", ()))
+    return proto
+
+
+def _as_places(proto: Any, classes: Any) -> None:
+    """Let a graph that gives classes that are texts give their places among the classes, `index`, as the estimator's
+    entry point does."""
+    from onnx import TensorProto, helper
+
+    if not all(isinstance(item, str) for item in classes):
+        return
+    for at, out in enumerate(proto.graph.output):
+        if out.type.tensor_type.elem_type == TensorProto.STRING:
+            version = next((part.version for part in proto.opset_import if part.domain == "ai.onnx.ml"), 1)
+            texts, numbers = list(map(str, classes)), list(range(len(classes)))
+            told: dict[str, Any] = {"keys_strings": texts, "values_int64s": numbers} if version > 1 else {
+                "classes_strings": texts}  # fmt: skip
+            proto.graph.node.append(
+                helper.make_node("LabelEncoder", [out.name], ["index"], domain="ai.onnx.ml", default_int64=-1, **told)
+            )
+            proto.graph.output[at].CopyFrom(helper.make_tensor_value_info("index", TensorProto.INT64, [None]))
+            return
 
 
 def _part(obj: Any, method: str) -> Any:

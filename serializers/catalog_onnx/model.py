@@ -168,9 +168,7 @@ class OnnxModel:
         found = dict(zip((value.name for value in self.session.get_outputs()), results, strict=True))
         for name, value in found.items():
             if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-                raise SerializationError(
-                    f"output {name!r} is no array of numbers", hint="export with zipmap=False, and without texts"
-                )
+                raise _no_numbers(name, value)
         return found
 
     def _run(self, given: Mapping[str, Any]) -> Any:
@@ -205,6 +203,19 @@ class OnnxModel:
             raise
         finally:
             timer.cancel()
+
+
+def _no_numbers(name: str, value: Any) -> SerializationError:
+    """What an output is that is no array of numbers, and what makes it one."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        what, hint = "a list of dictionaries, by a ZipMap", "export it with zipmap=False"
+    elif isinstance(value, list):
+        what, hint = "a sequence", "ConcatFromSequence makes one array of it"
+    elif value is None:
+        what, hint = "an optional value that is not there", "leave it out of the outputs"
+    else:
+        what, hint = "texts", "a LabelEncoder (ai.onnx.ml) behind it gives a number for each text"
+    return SerializationError(f"output {name!r} is {what}; a graph gives arrays of numbers here", hint=hint)
 
 
 def _length(tensor: Any) -> int:

@@ -14,6 +14,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from catalog_core import Catalog  # noqa: E402
+from catalog_core.errors import SerializationError  # noqa: E402
 from catalog_onnx.model import OnnxModel  # noqa: E402
 
 pytestmark = pytest.mark.framework
@@ -154,3 +155,44 @@ def test_a_pipeline_of_texts_by_skl2onnx_opens() -> None:
     made = skl2onnx.convert_sklearn(words, initial_types=kinds)
     found = OnnxModel(made.SerializeToString(), {}).session.run(None, {"X": np.array([["two muons"]], object)})[0]
     np.testing.assert_allclose(found, words.transform(["two muons"]).toarray(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linear", "forest", "pipeline"])
+def test_classes_that_are_texts_come_out_as_their_places(kind: str, tmp_path: Path) -> None:
+    """As they do of the estimator itself; the export is the catalog's, so nobody else could leave the texts out."""
+    pytest.importorskip("skl2onnx")
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rows = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
+    classes = np.array(["bkg", "sig", "top"])[(rows[:, 0] > 0).astype(int) + (rows[:, 1] > 0.5)]
+    model = {
+        "linear": LogisticRegression(), "forest": RandomForestClassifier(5),
+        "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
+    }[kind].fit(rows, classes)  # fmt: skip
+    with Catalog.open(f"sqlite://{tmp_path}/c") as catalog:
+        catalog.save("m", model, example=rows[:5], serializer={"model": ["sklearn", "onnx"]})
+        graph = catalog.load("m", "model-onnx").run(X=rows)
+        with catalog.session("m") as session:
+            places = np.asarray(session.predict(rows))
+    assert [model.classes_[at] for at in graph["index"]] == model.predict(rows).tolist()
+    assert np.array_equal(graph["index"], places)
+    assert np.allclose(graph["probabilities"], model.predict_proba(rows), atol=1e-5)
+
+
+def test_an_output_that_is_no_array_of_numbers_says_what_it_is() -> None:
+    def model(node: Any, kind: Any) -> OnnxModel:
+        made = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", kind, ["n"])], [
+            onnx.ValueInfoProto(name="y")])  # fmt: skip
+        opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 2)]
+        return OnnxModel(helper.make_model(made, opset_imports=opsets, ir_version=8).SerializeToString(), {})
+
+    words = model(helper.make_node("StringNormalizer", ["x"], ["y"]), TensorProto.STRING)
+    with pytest.raises(SerializationError, match="output 'y' is texts") as caught:
+        words.run(x=np.array(["a"], object))
+    assert "LabelEncoder" in str(caught.value.hint) and "zipmap" not in str(caught.value)
+    parts = model(helper.make_node("SplitToSequence", ["x"], ["y"]), TensorProto.FLOAT)
+    with pytest.raises(SerializationError, match="output 'y' is a sequence"):
+        parts.run(x=np.ones(2, np.float32))

@@ -34,7 +34,7 @@ from catalog_core.errors import (
     ReadOnly,
     UpgradeRequired,
 )
-from catalog_core.events import read_entry
+from catalog_core.events import MAX_ENTRY, read_entry
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import ObjectStore
 from catalog_core.parallel import in_order
@@ -152,10 +152,12 @@ class StoreJournal:
         known = self._recent.get(position)
         if known is not None:
             return known
-        with self._store.get(self._key(position)) as stream:
-            data = stream.read()
-        self._keep(position, data)
-        return data
+        data = bytearray()
+        with self._store.get(self._key(position)) as stream:  # no more than what shows that it is too long
+            while len(data) <= MAX_ENTRY and (piece := stream.read(MAX_ENTRY + 1 - len(data))):
+                data += piece
+        self._keep(position, bytes(data))
+        return bytes(data)
 
     def _keep(self, position: int, data: bytes) -> None:
         if not self._local:  # a local file is as near as our own memory, and may have been damaged since

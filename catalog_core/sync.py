@@ -396,9 +396,9 @@ class Follower:
             self._thread, self._more, self._copies = None, threading.Event(), {}
 
     def check_ahead(self) -> None:
-        """Before the first change of this process: with `sync`, what was acknowledged is on all replicas, so one that has
-        more than the primary holds what the primary lost, say by a backup that was restored. Raises `IntegrityError`: a
-        number must not be given twice. Replicas that are away are not waited for."""
+        """Before the first change of this process: with `sync`, what was acknowledged is on all replicas, so one that
+        has more than the primary holds what the primary lost, say by a backup that was restored. Raises
+        `IntegrityError`: no number may be given twice. Replicas that are away are not waited for."""
         if self._durability != "sync" or self._looked:
             return
         hybrid = replicated(self._repository)

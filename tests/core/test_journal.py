@@ -6,18 +6,20 @@ import io
 import re
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
+import numpy as np
 import pytest
 from clock import Clock
 
 from catalog_core.catalog import Catalog
 from catalog_core.digests import canonical, digest_of
 from catalog_core.epochs import Epoch, identity
-from catalog_core.errors import BlobMissing, IntegrityError, ReadOnly
+from catalog_core.errors import BlobMissing, CatalogError, IntegrityError, ReadOnly
 from catalog_core.events import Intent, event, new_id, write_entry
 from catalog_core.interfaces.backend import Head
 from catalog_core.interfaces.store import BlobInfo, Mode, ObjectStore
@@ -366,3 +368,21 @@ def test_who_never_saw_a_journal_whole_does_not_write_into_its_hole(position: in
     with pytest.raises(BlobMissing, match=f"entry {position} is missing"):
         memory_catalog(store)
     assert store.stat(entry_key(position)) is None
+
+
+def test_of_an_entry_that_is_too_long_no_more_is_read_than_shows_it(tmp_path: Path) -> None:
+    """A file with a hole costs whoever writes it nothing, and must not fill the memory of those who read."""
+    place = tmp_path / "c"
+    with Catalog.open(f"file://{place}") as catalog:
+        catalog.save("m", {"w": np.zeros(2)})
+        last = catalog.position
+    entry = place / entry_key(last + 1, 0)
+    with entry.open("wb") as file:
+        file.truncate(3 << 30)
+    tracemalloc.start()
+    with Catalog.open(f"file://{place}") as catalog:
+        assert [version.ref for version in catalog.versions("m")] == ["m@1"]
+        with pytest.raises(CatalogError, match="1,048,576 are allowed"):
+            catalog.save("m", {"w": np.ones(2)})
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()

@@ -28,7 +28,7 @@ from catalog_core.values import check_metric, check_tags
 @click.option("--option", multiple=True, metavar="K=V", help="An option of the serializer.")
 @click.option("--entry-point", multiple=True, metavar="N=STEP[,STEP]", help="What can be run: component.method.")
 @click.option("--example", metavar="FILE", help="Inputs that it is run on once: .npz, .npy, .json or .csv.")
-@click.option("--axes", multiple=True, metavar="INPUT:AXIS[=NAME][,…]", help="Axes of any length: x:0=batch,2=height.")
+@click.option("--axes", multiple=True, metavar="INPUT:AXIS[=NAME],…", help="Axes of any length: x:0=batch,2=height.")
 @click.option("--skip", multiple=True, metavar="OUTPUT", help="An output to leave out, as it is no array.")
 @click.option("--alias", "aliases", multiple=True, help="Point this alias at the new version.")
 @click.option("--stage", type=click.Choice(STAGES), metavar="STAGE", help="Move the new version to this stage.")

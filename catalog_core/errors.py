@@ -149,6 +149,21 @@ class MissingPlugin(CatalogError):
     """No installed plug-in handles this; `hint` is the exact command that installs one."""
 
 
+# What is installed under another name than it is imported by.
+_PACKAGES = {
+    "sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow", "cv2": "opencv-python", "skimage": "scikit-image",
+    "google.protobuf": "protobuf", "bs4": "beautifulsoup4", "dateutil": "python-dateutil", "attr": "attrs",
+    "sentence_transformers": "sentence-transformers", "pytorch_lightning": "pytorch-lightning",
+}  # fmt: skip
+
+
+def installs(module: str) -> str:
+    """The command that installs the package of a module."""
+    parts = module.split(".")
+    known = (_PACKAGES.get(".".join(parts[:count])) for count in range(len(parts), 0, -1))
+    return f"pip install {next(filter(None, known), parts[0])}"
+
+
 class PluginError(CatalogError):
     """A plug-in cannot be used: it fails to import, has an unknown API, or its name is taken twice."""
 

@@ -18,7 +18,7 @@ import attrs
 import pluggy
 
 from catalog_core import callers, hookspecs
-from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError
+from catalog_core.errors import CatalogError, ConfigError, InvalidInput, MissingPlugin, PluginError, installs
 from catalog_core.shown import an
 from catalog_core.specs import API, BackendSpec, CheckSpec, CommandSpec, FormatSpec, RuntimeSpec, SerializerSpec
 
@@ -146,7 +146,7 @@ class Registry:
             need = extra or EXTRAS.get(str(exc.name))
             raise MissingPlugin(
                 f"{factory} needs {exc.name}, which is not installed",
-                hint=f"pip install 'catalog-core[{need}]'" if need else f"pip install {exc.name}",
+                hint=f"pip install 'catalog-core[{need}]'" if need else installs(str(exc.name)),
             ) from exc
         except CatalogError:
             raise

@@ -30,8 +30,16 @@ def main() -> None:
         told = convert(Path(job["file"]), job["kind"], out)
     except (Exception, SystemExit) as exc:  # whatever the file did
         cause = " ".join(f"{type(exc).__name__}: {exc}".split())[:400]
-        told = {"error": cause, "missing": getattr(exc, "name", None) if isinstance(exc, ImportError) else None}
+        told = {"error": cause, "missing": _missing(exc), "imported": not isinstance(exc, ImportError)}
     (out / RESULT).write_text(json.dumps(told))
+
+
+def _missing(exc: BaseException) -> str | None:
+    """The module whose package is not installed; None where it is, and has no such part or fails by itself."""
+    if not isinstance(exc, ModuleNotFoundError) or not exc.name:
+        return None
+    owner = sys.modules.get(exc.name.partition(".")[0])
+    return None if getattr(owner, "__file__", None) else exc.name  # a namespace, say google, has no file
 
 
 def convert(path: Path, kind: str, out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from catalog_core.errors import CatalogError, InvalidInput, MissingPlugin, SerializationError
+from catalog_core.errors import CatalogError, InvalidInput, MissingPlugin, SerializationError, installs
 from catalog_doors import child
 from catalog_doors.look import small, tree
 from catalog_doors.stored import FolderReader, serializer
@@ -229,7 +229,10 @@ def _told(out: Path, name: str) -> dict[str, Any]:
         return told
     error, missing = str(told["error"])[:400], told.get("missing")
     if isinstance(missing, str):
-        raise MissingPlugin(
-            f"{name} needs {missing[:80]}, which is not installed here", hint=f"pip install {missing[:80]}"
+        raise MissingPlugin(f"{name} needs {missing[:80]}, which is not installed here", hint=installs(missing[:80]))
+    if told.get("imported") is False:
+        raise SerializationError(
+            f"{name} names a package that is installed here and cannot be imported: {error}",
+            hint="another version of it wrote the file, or it does not fit the others: try another environment",
         )
     raise SerializationError(f"{name} cannot be converted: {error}")

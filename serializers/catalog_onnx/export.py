@@ -12,7 +12,7 @@ import numpy as np
 
 from catalog_core import callers
 from catalog_core.axes import BATCH, resized, shared_rows
-from catalog_core.errors import MissingPlugin, SerializationError
+from catalog_core.errors import MissingPlugin, SerializationError, installs
 from catalog_core.outputs import by_name
 from catalog_core.quiet import quiet
 from catalog_core.shown import an
@@ -48,7 +48,7 @@ def _converted(obj: Any, example: Mapping[str, Any], method: str, axes: Axes) ->
             return _from_tensorflow(obj if method in USUAL else _part(obj, method), example, axes)
     except ModuleNotFoundError as exc:
         raise MissingPlugin(
-            f"to_onnx needs {exc.name}, which is not installed", hint=f"pip install {exc.name}"
+            f"to_onnx needs {exc.name}, which is not installed", hint=installs(str(exc.name))
         ) from exc
     except Exception as exc:  # converters raise all kinds of errors
         cause = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]

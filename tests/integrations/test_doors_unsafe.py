@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from catalog_core import Catalog
-from catalog_core.errors import CatalogError, InvalidInput, MissingPlugin, NotTrusted, SerializationError
+from catalog_core.errors import CatalogError, InvalidInput, MissingPlugin, NotTrusted, SerializationError, installs
 from catalog_core.testing.memory import memory_catalog
 from catalog_doors import isolate
 from catalog_doors.isolate import Limits
@@ -439,3 +439,21 @@ def test_memory_that_no_limit_counts_is_refused(catalog: Catalog, tmp_path: Path
         pytest.skip("no filter of calls here")
     path = written(tmp_path / "memory.pkl", "import os; os.memfd_create('x')")
     assert "Operation not permitted" in seen(catalog, path)
+
+
+def test_a_package_that_is_there_and_fails_is_not_called_missing(catalog: Catalog, tmp_path: Path) -> None:
+    """`pip install` was the remedy for every ImportError, with the name of the module."""
+    place = tmp_path / "model.pkl"
+    place.write_bytes(b"cjson.no_such_part\nThing\n(tR.")  # another version has it
+    with pytest.raises(SerializationError, match=r"imported: .*No module named 'json\.no_such_part'") as caught:
+        catalog.import_(place, unsafe=True)
+    assert "pip install" not in str(caught.value) and "another version" in str(caught.value.hint)
+    place.write_bytes(b"cgoogle_nowhere.part\nThing\n(tR.")
+    with pytest.raises(MissingPlugin, match="needs google_nowhere") as missing:
+        catalog.import_(place, unsafe=True)
+    assert missing.value.hint == "pip install google_nowhere"
+
+
+def test_a_package_is_installed_by_its_own_name() -> None:
+    names = {"sklearn.svm": "scikit-learn", "google.protobuf.service": "protobuf", "xgboost.core": "xgboost"}
+    assert {module: installs(module) for module in names} == {m: f"pip install {name}" for m, name in names.items()}

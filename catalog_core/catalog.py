@@ -374,9 +374,10 @@ class Catalog:
         """The error for a version that is deleted: whether it comes back."""
         row = state.version_numbered(self.repository.index, ref.name, ref.number) if ref.number else None
         if row is not None and row.deleted == state.Deletion.COLLECTED:
-            return NotFound(
-                f"{ref} is deleted, and its bytes are gone: it was erased, or gc collected them", reference=str(ref)
-            )
+            by = state.erasure_of(self.repository.index, ref.name, row.number)
+            if by is None:
+                return NotFound(f"{ref} is deleted, and its bytes are gone: gc collected them", reference=str(ref))
+            return NotFound(f"{ref} was erased {by}"[:400], hint=f"catalog history {ref.name}", reference=str(ref))
         return NotFound(f"{ref} is deleted", hint=f"catalog restore {ref}", reference=str(ref))
 
     def search(self, text: str = "", *, limit: int = 100, cursor: str | None = None) -> Page[Version]:

@@ -227,6 +227,8 @@ def _read_base(base: Any) -> Head | None:
     """The head that an intent was based on."""
     if base is None:
         return None
+    if not isinstance(base, Mapping) or base.keys() != {"position", "digest"}:
+        raise InvalidInput("what an intent is based on has a position and a digest, and nothing else")
     head = Head(**base)
     check_count(head.position, "the position that an intent is based on")
     check_digest(head.digest)

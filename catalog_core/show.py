@@ -13,7 +13,7 @@ import attrs
 from catalog_core import redact
 from catalog_core.index import Index
 from catalog_core.shown import clean
-from catalog_core.state import ModelRow, VersionRow, history
+from catalog_core.state import ModelRow, VersionRow, erasures, history
 from catalog_core.tabular import as_html, described, folded, laid_out
 from catalog_core.values import when
 
@@ -71,9 +71,15 @@ def events(index: Index, name: str | None, limit: int, after: int | None = None)
     """The last `limit` events of a model, or of all, oldest first; or the first ones behind the position `after`, with
     all of their last entry."""
     told = functools.lru_cache(1)(index.events_at)  # those of one entry come together: it is read once
+    rows = history(index, name, limit, after)
+    gone = [row for row, _ in erasures(index, name) if after is None or row[0] > after] if name else []
+    if gone:
+        rows = sorted([*rows, *gone])
+        last = rows[min(limit, len(rows)) - 1][0]
+        rows = rows[-limit:] if after is None else [row for row in rows if row[0] <= last]
     return [
         Event(position, when(seconds), actor, kind, model, number, told(position)[ordinal], rejected)
-        for position, ordinal, seconds, actor, kind, model, number, rejected in history(index, name, limit, after)
+        for position, ordinal, seconds, actor, kind, model, number, rejected in rows
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from catalog_core.values import typed
+from catalog_core.values import typed, when
 
 if TYPE_CHECKING:
     from catalog_core.index import Index
@@ -369,6 +369,23 @@ def places(
     if model is not None:
         which, params = f"{which} AND model = ?", [*params, model]
     return index.rows(f"SELECT position, ordinal FROM events WHERE {which} ORDER BY id", params)
+
+
+def erasures(index: Index, model: str) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    """The erasures that took content of a model away, oldest first: each as a row of `history`, and its event."""
+    columns = "SELECT position, ordinal, time, actor, type, model, number, rejected FROM events"
+    for row in index.rows(f"{columns} WHERE type = 'blobs.erased' AND rejected IS NULL ORDER BY id", []):
+        event = index.events_at(row[0])[row[1]]
+        if any(name == model for name, _ in event["versions"]):
+            yield row, event
+
+
+def erasure_of(index: Index, model: str, number: int) -> str | None:
+    """By whom, when and why a version was erased, in words; None where it was not."""
+    for row, event in erasures(index, model):
+        if [model, number] in [list(pair) for pair in event["versions"]]:
+            return f"by {row[3]} on {when(row[2]):%Y-%m-%d}: {event['reason']}"
+    return None
 
 
 def history(index: Index, model: str | None, limit: int, after: int | None = None) -> list[tuple[Any, ...]]:

@@ -111,6 +111,9 @@ class FileStore:
         return durable.sweep(self.staging(), older_than)
 
 
+SQLITE = "catalog.db"  # by which a folder is known as one of `sqlite://`
+
+
 def open_store(url: str, options: Mapping[str, object], create: bool) -> FileStore:
     """Open, or with `create` make, the folder of `file:///folder`."""
     if options:
@@ -120,6 +123,11 @@ def open_store(url: str, options: Mapping[str, object], create: bool) -> FileSto
     with durable.translated(str(root), reading=True):
         there = (root / "journal").is_dir()
     if not there:
+        if durable.file_info(root / SQLITE) is not None:
+            raise InvalidInput(
+                f"{root} holds a catalog of SQLite; one of files in the same folder would be another catalog",
+                hint=f"open it as {root} or sqlite://{root}, or name another folder",
+            )
         if not create:
             raise NotFound(f"there is no catalog in {root}", hint=f"catalog --catalog file://{root} init")
         with durable.translated(str(root)):

@@ -36,6 +36,7 @@ from catalog_core.sqlite import sqlite3
 SMALL = 64 << 10
 WAIT = 60.0  # seconds that one statement waits for others
 DATABASE = "catalog.db"
+FILES = "journal"  # the folder by which a catalog of `file://` is known
 SCHEMA = 1  # of catalog.db, kept as its user_version: the number of migrations in schema.py
 _KEY = re.compile(r"sha256:[0-9a-f]{64}(~[0-9]+)?\Z")
 
@@ -445,6 +446,12 @@ def open_backend(url: str, options: Mapping[str, Any], create: bool) -> SqliteBa
     network = network_file_system(folder)
     with durable.translated(str(folder), reading=True):
         exists = (folder / DATABASE).exists()
+        files = not exists and (folder / FILES).is_dir()
+    if files:
+        raise InvalidInput(
+            f"{folder} holds a catalog of files; one of SQLite in the same folder would be another catalog",
+            hint=f"open it as file://{folder}, or name another folder",
+        )
     if not exists and not create:
         raise NotFound(f"there is no catalog in {folder}", hint=f"catalog --catalog {folder} init")
     if network and (not exists or os.access(folder, os.W_OK)):

@@ -23,6 +23,7 @@ from catalog_ads.payload import (
     collected,
     keepable,
     main_file,
+    of_frame,
     own_files,
     place_of,
     sample,
@@ -36,6 +37,7 @@ from catalog_ads.published import Published
 from catalog_ads.running import Runs
 from catalog_ads.summary import Summary
 from catalog_core import Catalog, capture
+from catalog_core.columns import is_frame
 from catalog_core.errors import InvalidInput, NotTrusted
 from catalog_core.records import Description
 from catalog_core.shown import an
@@ -161,6 +163,8 @@ class GenericModel(Described, Runs, Published):
         if as_onnx or self._as_onnx:
             self._about["provenance"]["ads"]["estimator"] = told_of(self.catalog, self._components)
             self._components, self._about["example"] = as_graph(self.catalog, self._components, X_sample)
+        if is_frame(X_sample) and not self._own_code:
+            self._about |= of_frame(self.catalog, self._components, X_sample, self._about)
         if use_case_type is not None:
             self.metadata_taxonomy["UseCaseType"].value = use_case_type
         if self._own_code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog_ads import archive, writer
+from catalog_core.columns import columns, is_frame
 from catalog_core.errors import InvalidInput, MissingPlugin, SerializationError
 from catalog_core.names import check_name
 from catalog_core.rehearsal import default_method
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
 def slug(text: str) -> str:
     """A model name that comes as near to a text as it can. Raises `InvalidName` where nothing is left of it."""
     return check_name(re.sub(r"[^A-Za-z0-9._/-]+", "-", text).strip("-._/"))
+
+
+def of_frame(catalog: Catalog, components: Mapping[str, Any], data: Any, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What is prepared of a data frame: itself as the example, where all components take its columns by name; else
+    its columns are recorded, since the array that it becomes gives other answers in another order."""
+    registry = catalog.repository.registry
+    serializers = [registry.serializer(registry.find_serializer(obj).name) for obj in components.values()]
+    if all(hasattr(serializer, "in_order") for serializer in serializers):
+        return {"example": data}
+    ads = {**about["provenance"]["ads"], "columns": [str(name) for name in data.columns]}
+    return {"provenance": {**about["provenance"], "ads": ads}}
 
 
 def sample(data: Any) -> Any:
@@ -42,6 +55,10 @@ def arrays(data: Any, specs: Sequence[Any]) -> dict[str, Any]:
     import numpy as np
 
     given = sample(data)
+    if len(specs) > 1 and isinstance(data, (list, np.ndarray)) and all(len(spec.shape) == 1 for spec in specs):
+        table = np.asarray(given, object)
+        if table.ndim == 2 and table.shape[1] == len(specs):  # rows of the columns
+            return {spec.name: table[:, at].tolist() for at, spec in enumerate(specs)}
     if not isinstance(given, Mapping):
         given = {specs[0].name if specs else "input": given}
     dtypes = {spec.name: spec.dtype for spec in specs}
@@ -53,8 +70,14 @@ def arrays(data: Any, specs: Sequence[Any]) -> dict[str, Any]:
 
 
 def envelope(data: Any, entry: str | None = None) -> dict[str, Any]:
-    """The payload of ADS for data: arrays and tensors as lists."""
+    """The payload of ADS for data: arrays and tensors as lists, a data frame by its columns."""
     import numpy as np
+
+    more = {} if entry is None else {"entry": entry}
+    if is_frame(data):
+        rows = {name: enumerate(_plain_items(column)) for name, column in columns(data).items()}
+        told = json.dumps({name: {str(at): value for at, value in items} for name, items in rows.items()})
+        return {"data": told, "data_type": "<class 'pandas.core.frame.DataFrame'>", **more}
 
     def plain(value: Any) -> Any:
         value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
@@ -63,8 +86,13 @@ def envelope(data: Any, entry: str | None = None) -> dict[str, Any]:
     given = sample(data)
     value = {name: plain(item) for name, item in given.items()} if isinstance(given, Mapping) else plain(given)
     kind = "dict" if isinstance(given, Mapping) else "list"
-    more = {} if entry is None else {"entry": entry}
     return {"data": value, "data_type": f"<class '{kind}'>", **more}
+
+
+def _plain_items(column: Any) -> list[Any]:
+    """The values of a column as JSON has them; null stands for a missing one."""
+    items = column.tolist()
+    return [None if item is None or item != item else item for item in items]
 
 
 def place_of(artifact_dir: str | os.PathLike[str] | None) -> Path:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from catalog_ads import summary
 from catalog_ads.payload import arrays, envelope
+from catalog_ads.writer import columns_of
+from catalog_core.columns import columns, is_frame
 from catalog_core.errors import InvalidInput, NotFound, NotTrusted, VerificationFailed
-from catalog_core.records import step_of
+from catalog_core.records import EntryPoint, step_of
 from catalog_core.shown import an
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Runs:
             raise NotFound(f"{self.model_id} has no entry points", hint="prepare(X_sample=…)")
         chosen = entry or ("predict" if "predict" in points else next(iter(points)))
         point = points.get(chosen)
-        inputs = arrays(data, point.inputs if point is not None else ())
+        inputs = self._inputs(data, point)
         if point is not None and not point.inputs:  # no example was run: the component knows the names
             name, method = step_of(point.steps[0])
             artifact = self._session._artifact
@@ -101,6 +103,24 @@ class Runs:
             for name, value in outputs.items()
         }
         return {"prediction": next(iter(plain.values())) if len(plain) == 1 else plain}
+
+    def _inputs(self, data: Any, point: EntryPoint | None) -> dict[str, Any]:
+        """Data by the names of the inputs. A data frame that becomes one array comes in the order of the columns that
+        the model knows. Raises `InvalidInput` for other columns."""
+        specs = point.inputs if point is not None else ()
+        if not is_frame(data) or point is None:
+            return arrays(data, specs)
+        names = [str(name) for name in data.columns]
+        if set(names) & {spec.name for spec in specs}:
+            return dict(columns(data))
+        artifact = self._session._artifact
+        first, _ = step_of(point.steps[0])
+        order = artifact.in_order(first, artifact.component(first), names) or columns_of(artifact.manifest.provenance)
+        if order and set(order) != set(names):
+            raise InvalidInput(
+                f"it takes the columns {', '.join(order)}, not {', '.join(names)}"[:300], hint="those of X_sample"
+            )
+        return arrays(data[list(order)] if order else data, specs)
 
     def _holds_code(self, entry: str | None = None) -> bool:
         """Whether a component, of an entry point or at all, is somebody's own `score.py`."""

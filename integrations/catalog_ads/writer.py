@@ -80,6 +80,7 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, of: str, p
         "name": name,
         "digest": of,
         "default": default,
+        "columns": columns_of(manifest.provenance),
         "entry_points": [attrs.asdict(point) for point in manifest.entry_points],
         "components": [
             {
@@ -118,6 +119,16 @@ def write_artifact(artifact: StoredArtifact, folder: Path, name: str, of: str, p
     if not (folder / introspection.RESULTS).exists():
         _write_json(folder / introspection.RESULTS, introspection.as_ads(introspection.introspect(folder), env))
     write_manifest(folder)
+
+
+def columns_of(provenance: Mapping[str, Any]) -> list[str]:
+    """The columns of the data frame that a model was prepared with, where it takes them as one array; else none."""
+    for group in ("ads", "imported"):
+        told = provenance.get(group)
+        names = told.get("columns") if isinstance(told, Mapping) else None
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+            return list(names)
+    return []
 
 
 def score_py(serializers: set[str]) -> str:
@@ -275,6 +286,10 @@ def _runtime(manifest: Manifest) -> dict[str, str]:
 def _write_requirements(path: Path, manifest: Manifest, used: Mapping[str, Any]) -> None:
     """The packages that score.py needs, the frameworks at the versions that made the model."""
     wanted: dict[str, str] = {"numpy": ""}
+    steps = [step_of(step) for point in manifest.entry_points if point.inputs for step in point.steps[:1]]
+    takes = any(part.serializer == "sklearn" for part in manifest.components if part.name in dict(steps))
+    if takes and any(spec.name != "X" for point in manifest.entry_points for spec in point.inputs):
+        wanted["pandas"] = ""  # for data frames
     for component in _those(manifest, used):
         told = manifest.description.get(component.name, {})
         wanted |= dict.fromkeys(RUNNERS[component.serializer][2], "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 
-from catalog_core.errors import BackendError, InvalidInput, NoSpace, NotFound
+from catalog_core.errors import BackendError, CatalogError, IntegrityError, InvalidInput, NoSpace, NotFound
 from catalog_core.values import when
 from catalog_tables.schema import OF_VERSION, SCHEMA, TABLES, create
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from catalog_core.handles import Model, Version
     from catalog_core.page import Page
 
+log = logging.getLogger("catalog_core")
 PAGE = 1000
 OF_EACH_VERSION = ("model.deleted", "model.restored")
 Row = dict[str, Any]
@@ -31,8 +33,11 @@ def write(catalog: Catalog, path: Path) -> None:
     """Write `catalog` to the new file `path`; into one that an earlier export wrote, what changed since. It is one
     transaction: a reader sees the old state or the new one. Raises `InvalidInput` where `path` is another kind of file,
     or holds another catalog; `NoSpace`, `BackendError`."""
+    path = path.absolute()  # SQLite has meanings of its own for `:memory:` and `file:…`
     new = not path.exists()
     if not new:
+        if not path.is_file():  # a pipe waits without end
+            raise InvalidInput(f"{path} is no file that an export could write", hint="name a new file")
         with path.open("rb") as file:
             if file.read(16) not in (b"", b"SQLite format 3\0"):
                 raise InvalidInput(f"{path} is no SQLite database", hint="name a new file, or one that an export wrote")
@@ -50,10 +55,24 @@ def write(catalog: Catalog, path: Path) -> None:
                 if new and path.stat().st_size == 0:  # it held nothing, and holds nothing
                     path.unlink()
                 raise
-    except sqlite3.Error as exc:
-        if "full" in str(exc):
-            raise NoSpace(f"{path} cannot be written: {exc}", hint="free some space, and export again") from exc
-        raise BackendError(f"{path} cannot be written: {exc}") from exc
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
+        raise _unwritten(path, exc) from exc
+
+
+def _unwritten(path: Path, exc: Exception) -> CatalogError:
+    """The error for what SQLite says of a file, with the way out."""
+    said = " ".join(str(exc).split())
+    if "full" in said:
+        return NoSpace(f"{path} cannot be written: {said}", hint="free some space, and export again")
+    if "locked" in said:
+        return BackendError(f"{path} is in use by another program ({said})", hint="close it there, or name a new file")
+    if isinstance(exc, sqlite3.IntegrityError):
+        hint = "somebody else changed its tables or triggers: delete it, or name a new file"
+        return BackendError(f"{path} does not take these rows: {said}", hint=hint)
+    if isinstance(exc, sqlite3.OperationalError) and not said.startswith(("malformed", "no such", "near ")):
+        hint = "check the folder, its rights, the disk, and `ulimit -f`; or name a new file elsewhere"
+        return BackendError(f"{path} cannot be written: {said}", hint=hint)
+    return BackendError(f"{path} is damaged: {said}", hint="delete it, or name a new file: an export writes all of it")
 
 
 def _write(catalog: Catalog, db: Database, path: Path) -> None:
@@ -171,11 +190,20 @@ def _add(db: Database, versions: Iterable[Version]) -> None:
         db.table(table).insert_all(found)
 
 
+def _card(model: Model) -> str | None:
+    """The card; None, with a warning, where its bytes are missing or damaged: the other models are exported."""
+    try:
+        return model.card
+    except (IntegrityError, UnicodeDecodeError) as exc:
+        log.warning("the card of %s is left out: %s", model.name, exc)
+        return None
+
+
 def _model(model: Model) -> Row:
     return {
         "name": model.name, "title": model.title, "description": model.description, "owner": model.owner,
         "newest": model.newest, "created": when(model.time).isoformat(), "updated": when(model.updated).isoformat(),
-        "card": model.card,
+        "card": _card(model),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalog_core import durable
+from catalog_core.catalog import Catalog
 from catalog_core.errors import BackendError, InvalidInput, NotFound, ReadOnly
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.testing.contract import BackendContract, ObjectStoreContract
@@ -96,3 +97,15 @@ def test_a_long_range_is_read_as_it_is_taken(tmp_path: Path) -> None:
         data = stream.read()
     assert len(data) == 2 << 20
     assert data.endswith(b"tail")
+
+
+def test_one_folder_holds_one_catalog(tmp_path: Path) -> None:
+    with Catalog.open(f"sqlite://{tmp_path}/a") as one, Catalog.open(f"file://{tmp_path}/b") as other:
+        assert one.id != other.id
+    for name, kind in (("a", "file"), ("b", "sqlite")):
+        held = sorted((tmp_path / name).iterdir())
+        for create in (False, True):
+            with pytest.raises(InvalidInput, match="holds a catalog of") as caught:
+                Catalog.open(f"{kind}://{tmp_path}/{name}", create=create)
+            assert f"{tmp_path}/{name}" in str(caught.value.hint)
+        assert sorted((tmp_path / name).iterdir()) == held

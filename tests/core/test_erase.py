@@ -156,3 +156,19 @@ def test_the_past_of_another_model_can_still_be_asked_for(catalog: Catalog, how:
     else:
         catalog.erase("m@1", WHY)
     assert catalog.as_of("q", f"#{catalog.position}")["title"] == "after"
+
+
+def test_what_was_erased_says_so_and_is_in_the_history_of_its_model(catalog: Catalog) -> None:
+    catalog.save("m", weights(1))
+    catalog.save("n", weights(2))
+    catalog.erase("m@1", WHY)
+    for ask in (catalog.version, catalog.load, catalog.artifact):
+        with pytest.raises(NotFound, match=f"m@1 was erased by .*{WHY}") as caught:
+            ask("m@1")
+        assert "restore" not in str(caught.value.hint)
+    assert [event.type for event in catalog.history("m")] == ["version.published", "blobs.erased"]
+    assert [event.type for event in catalog.history("m", limit=1)] == ["blobs.erased"]
+    first = catalog.history("m")[0].position
+    assert [event.type for event in catalog.history("m", after=first, limit=1)] == ["blobs.erased"]
+    assert [event.type for event in catalog.history("m", after=-1, limit=1)] == ["version.published"]
+    assert [event.type for event in catalog.history("n")] == ["version.published"]

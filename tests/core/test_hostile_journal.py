@@ -22,6 +22,7 @@ from catalog_core import Catalog, platform, show
 from catalog_core.digests import canonical, digest_of
 from catalog_core.errors import CatalogError, IntegrityError, InvalidInput, SerializationError, UpgradeRequired
 from catalog_core.events import event, new_id, read_entry, relies_on
+from catalog_core.index import Index
 from catalog_core.journal import entry_key
 from catalog_core.objectstore import ObjectStoreBackend
 from catalog_core.sync import relied
@@ -733,3 +734,20 @@ def test_a_layout_that_lies_gives_no_other_bytes(
         (problem,) = catalog.fsck().problems
         assert problem.what.startswith("m@3 file")
         assert catalog.load("m@1")["w"][3] == 3.0 and catalog.load("m@2")["w"][3] == 6.0
+
+
+@pytest.mark.parametrize("digest", ["../../etc", "", 1, [], {}, True, "sha256:0"])
+def test_a_card_that_is_no_digest_is_passed_over(digest: Any) -> None:
+    entries = [*BASE, behind(BASE, intent(event("card.set", model="m", digest=digest, seen=None)))]
+    with opened(store_of(entries)) as catalog:
+        assert list(catalog.history())[-1].rejected
+        assert catalog.model("m").card is None
+        assert catalog.model("m").set_card("a card").card == "a card"
+
+
+@pytest.mark.parametrize("base", [[], 7, "x", {"position": 0}, {"position": 0, "digest": D, "more": 1}])
+def test_a_head_of_another_kind_is_told_in_words(base: Any) -> None:
+    backend = ObjectStoreBackend(store_of([*BASE, behind(BASE, {**intent(TAG), "based_on": base})]), "m", "m://m")
+    with pytest.raises(IntegrityError) as caught, Index(None) as index:
+        index.catch_up(backend.journal)
+    assert "Head" not in str(caught.value) and "a position and a digest" in str(caught.value)

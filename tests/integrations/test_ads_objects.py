@@ -22,6 +22,7 @@ from catalog_ads import (  # noqa: E402
     ModelCustomMetadataItem,
     ModelProperties,
     ModelProvenanceMetadata,
+    PyTorchModel,
     RuntimeInfo,
     Schema,
     SklearnModel,
@@ -29,9 +30,10 @@ from catalog_ads import (  # noqa: E402
     XGBoostModel,
 )
 from catalog_ads.columns import Attribute, columns_of  # noqa: E402
+from catalog_ads.fresh import answers  # noqa: E402
 from catalog_ads.plain import frame  # noqa: E402
 from catalog_core import Catalog  # noqa: E402
-from catalog_core.errors import InvalidInput, MissingPlugin, NotFound  # noqa: E402
+from catalog_core.errors import InvalidInput, MissingPlugin, NotFound, SerializationError  # noqa: E402
 
 pytestmark = [pytest.mark.framework, pytest.mark.timeout(300)]
 
@@ -277,3 +279,74 @@ def test_a_graph_keeps_the_name_of_its_estimator(catalog: Catalog, tmp_path: Pat
     assert main_of(version.manifest)["algorithm"] == "LogisticRegression"
     again = SklearnModel.from_model_catalog(version.ref, artifact_dir=tmp_path / "again", catalog=catalog)
     assert again.algorithm == "LogisticRegression"
+
+
+def _frame() -> tuple[Any, Any]:
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"pt": rng.normal(0, 1, 40), "n hits": rng.normal(9, 4, 40), "kind": ["a", "b"] * 20})
+    return table, np.where(table.pt - table["n hits"] > -9, "late", "early")
+
+
+def _as_ads(table: Any) -> dict[str, str]:
+    return {"data": table.to_json(double_precision=15), "data_type": "<class 'pandas.core.frame.DataFrame'>"}
+
+
+def test_columns_in_another_order_give_the_same_answers(catalog: Catalog, tmp_path: Path) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    table, labels = _frame()
+    steps = make_column_transformer((OneHotEncoder(), ["kind"]), remainder="passthrough")
+    mixed = make_pipeline(steps, LogisticRegression()).fit(table, labels)
+    numbers = LogisticRegression().fit(table[["pt", "n hits"]], labels)
+    for name, estimator, whole in (("mixed", mixed, table), ("numbers", numbers, table[["pt", "n hits"]])):
+        wanted = estimator.predict(whole[:9]).tolist()
+        turned = whole[whole.columns[::-1]][:9]
+        model = SklearnModel(estimator, str(tmp_path / name), catalog=catalog, name=name)
+        model.prepare("oci://packs@space/one", inference_python_version="3.11", X_sample=whole[:5])
+        assert "pandas" in (tmp_path / name / "requirements.txt").read_text().split()
+        for data in (whole[:9], turned):
+            assert model.verify(data)["prediction"] == wanted
+        model.save()
+        assert model.predict(turned)["prediction"] == wanted
+        with pytest.raises(InvalidInput, match="'pt'"):
+            model.predict(turned.rename(columns={"pt": "p"}))
+        catalog.export(model.model_id, tmp_path / f"{name}-out", format="ads")
+        rows = turned.to_dict("records")
+        requests = [_as_ads(whole[:9]), _as_ads(turned), {"data": whole[:9].to_numpy().tolist()}, {"data": rows}]
+        for answer in answers(tmp_path / f"{name}-out", requests)[0]:
+            assert answer["prediction"] == wanted
+        with pytest.raises(SerializationError, match="takes pt"):
+            answers(tmp_path / f"{name}-out", [_as_ads(turned.rename(columns={"pt": "p"}))])
+        model.close()
+
+
+def test_a_model_of_arrays_gets_the_columns_in_the_order_of_its_sample(catalog: Catalog, tmp_path: Path) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).random((9, 2)), columns=["a", "b"])
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Linear(2, 1).double()
+    model = PyTorchModel(net, str(tmp_path / "net"), catalog=catalog, name="net")
+    model.prepare("oci://packs@space/one", inference_python_version="3.11", X_sample=table[:3])
+    wanted = net(torch.from_numpy(table.to_numpy())).tolist()
+    for data in (table, table[["b", "a"]], table.to_numpy()):
+        np.testing.assert_allclose(model.verify(data)["prediction"], wanted)
+    model.save()
+    np.testing.assert_allclose(model.predict(table[["b", "a"]])["prediction"], wanted)
+    with pytest.raises(InvalidInput, match="takes the columns a, b"):
+        model.predict(table.rename(columns={"a": "c"}))
+    model.close()
+
+
+def test_score_py_names_classes_in_any_order(catalog: Catalog, tmp_path: Path) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    table, labels = _frame()
+    both = np.stack([labels, table.kind.to_numpy().astype(object)], axis=1)
+    rows = table[["pt", "n hits"]].to_numpy()
+    forest = RandomForestClassifier(5, random_state=0).fit(rows, both)
+    version = catalog.save("forest", forest, example=rows[:4])
+    catalog.export(version, tmp_path / "out", format="ads")
+    ((answer,), _) = answers(tmp_path / "out", [{"data": rows[:9].tolist()}])
+    assert answer["prediction"] == forest.predict(rows[:9]).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ import pytest
 
 import catalog_tables.export
 from catalog_core.catalog import Catalog
-from catalog_core.errors import BackendError, InvalidInput
+from catalog_core.errors import BackendError, BlobMissing, InvalidInput
 from catalog_core.testing.memory import memory_catalog
 from catalog_tables.schema import OF_VERSION, TABLES
 
@@ -253,3 +254,57 @@ def test_a_first_export_that_fails_leaves_no_file(
         with pytest.raises(BackendError, match="the store is gone"):
             catalog_tables.export.write(catalog, place)
     assert not path.exists() and there.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "file:%2e%2e/y.db", "file:a.db?mode=ro"])
+def test_a_path_is_a_path_whatever_sqlite_makes_of_it(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    catalog.export(None, name, format="sqlite")
+    assert contents(tmp_path / name)["models"]
+
+
+def test_a_pipe_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
+        with pytest.raises(InvalidInput, match="is no file"):
+            catalog.export(None, path, format="sqlite")
+
+
+def test_a_damaged_export_is_one_error_with_the_way_out(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.export(None, tmp_path / "a.db", format="sqlite")
+    whole, bad = (tmp_path / "a.db").read_bytes(), tmp_path / "bad.db"
+    for old, new in ((b"CREATE TABLE", b"CRE\xffTE TABLE"), (b"CREATE TABLE", b"KREATE TABLE")):
+        assert old in whole
+        bad.write_bytes(whole.replace(old, new))
+        with pytest.raises(BackendError, match="is damaged") as caught:
+            catalog.export(None, bad, format="sqlite")
+        assert "name a new file" in str(caught.value.hint)
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        db.execute("UPDATE catalog SET value = CAST(x'e5e5' AS TEXT) WHERE key = 'name'")
+    db.close()
+    with pytest.raises(BackendError, match="is damaged"):
+        catalog.export(None, tmp_path / "a.db", format="sqlite")
+
+
+def test_a_lost_card_costs_one_card(catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    catalog.model("calo/0").set_card("of zero")
+    catalog.model("calo/1").set_card("of one")
+    digest = catalog.model("calo/1").card_digest
+    blob = catalog.repository.content.blob
+    with pytest.MonkeyPatch.context() as patch:
+
+        def lost(key: str, what: str, *more: Any) -> bytes:
+            if key == digest:
+                raise BlobMissing(f"{what} is gone")
+            return blob(key, what, *more)
+
+        patch.setattr(catalog.repository.content, "blob", lost, raising=False)
+        catalog.export(None, tmp_path / "a.db", format="sqlite")
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        rows = dict(db.execute("SELECT name, card FROM models"))
+    db.close()
+    assert rows == {"calo/0": "of zero", "calo/1": None, "calo/2": None}
+    assert "card of calo/1" in caplog.text

@@ -58,6 +58,7 @@ class Model:
     def __init__(self, folder: Path, runners: Mapping[str, Any]) -> None:
         told = check_files(folder)
         self.default: str = told["default"]
+        self.columns: list[str] = told.get("columns") or []  # of the data frame that became one array
         self.entries: dict[str, Any] = {entry["name"]: entry for entry in told["entry_points"]}
         self.inputs: dict[str, Any] = {part["name"]: part["inputs"] for part in told["components"]}
         self.components: dict[str, Any] = {
@@ -83,6 +84,8 @@ class Model:
         for name in specs or given:
             values[name] = fitted(name, given[name], specs.get(name), axes)
         dtypes = {name: spec["dtype"] for name, spec in specs.items()}
+        if self.takes_columns(entry):
+            values = {"X": self.first(entry).frame(values, specs)}
         for step in entry["steps"]:
             component, _, method = step.partition(".")
             names = self.inputs[component].get(method or "forward")
@@ -92,6 +95,53 @@ class Model:
             values = self.components[component].call(method or "forward", values, dtypes)
             dtypes = {}
         return values
+
+    def first(self, entry: Mapping[str, Any]) -> Any:
+        """What runs the first step of an entry point."""
+        return self.components[entry["steps"][0].partition(".")[0]]
+
+    def takes_columns(self, entry: Mapping[str, Any]) -> bool:
+        """Whether the inputs of an entry point are the columns of a data frame, which its model takes as one."""
+        component, _, method = entry["steps"][0].partition(".")
+        wanted = self.inputs[component].get(method or "forward") or []
+        given = {spec["name"] for spec in entry["inputs"]}
+        return bool(given) and not given & set(wanted) and hasattr(self.components[component], "frame")
+
+    def named(self, kind: str, value: Any, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """What a payload of ADS holds, by the names of the inputs. Raises ValueError."""
+        names = [spec["name"] for spec in entry["inputs"]]
+        columns = self.takes_columns(entry)
+        if "DataFrame" in kind:
+            table = columns_of(value)
+            return table if columns or (names and set(names) == set(table)) else self.one_array(table, names, entry)
+        coded = isinstance(value, dict) and (TENSOR in value or {"dtype", "shape", "data"} <= value.keys())
+        if columns:
+            plain = decoded(value).tolist() if coded or isinstance(value, str) else value
+            table = rows_of(plain, names) or plain
+            named = isinstance(plain, dict) or isinstance(plain[0], dict)
+            if not named and (self.first(entry).ordered(names) or names) != names:
+                raise ValueError(f"rows do not say their columns: send a DataFrame of {', '.join(names)}")
+            if not isinstance(table, dict):
+                raise ValueError(f"it takes the columns {', '.join(names)}: a DataFrame, or rows of {len(names)}")
+            return table
+        if isinstance(value, dict) and not coded:
+            return dict(value)
+        if len(names) > 1 and isinstance(value, list):
+            if len(value) != len(names):
+                raise ValueError(f"it takes {', '.join(names)}: {len(names)} arrays, not {len(value)}")
+            return dict(zip(names, value, strict=True))
+        return {names[0] if names else "input": value}
+
+    def one_array(self, table: dict[str, Any], names: list[str], entry: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of a table as the one array that is asked for, in the order in which the model knows them. Raises
+        ValueError for other columns."""
+        runner = self.first(entry)
+        order = runner.ordered(list(table)) if hasattr(runner, "ordered") else None
+        order = order or self.columns or list(table)
+        if set(order) != set(table):
+            raise ValueError(f"it takes the columns {', '.join(order)}; got {', '.join(table)}")
+        rows = [list(row) for row in zip(*(table[name] for name in order), strict=True)]
+        return {names[0] if names else "input": rows}
 
     def answer(self, data: Any) -> dict[str, Any]:
         """The answer to a request."""
@@ -107,7 +157,7 @@ class Model:
         envelope = isinstance(data, dict) and "data" in data and data.keys() <= {"data", "data_type", "entry"}
         entry = self.entry(data.get("entry") if envelope else None)
         kind, value = (str(data.get("data_type")), data["data"]) if envelope else ("None", data)
-        outputs = self.run(entry, named(kind, value, [spec["name"] for spec in entry["inputs"]]))
+        outputs = self.run(entry, self.named(kind, value, entry))
         last = self.components[entry["steps"][-1].partition(".")[0]]
         if hasattr(last, "labelled"):  # those who use ADS know classes by their names
             outputs = last.labelled(outputs)
@@ -115,24 +165,34 @@ class Model:
         return {"prediction": next(iter(plain.values())) if len(plain) == 1 else plain}
 
 
-def named(kind: str, value: Any, names: list[str]) -> dict[str, Any]:
-    """What a payload of ADS holds, by the names of the inputs."""
-    if "DataFrame" in kind:
-        table = json.loads(value) if isinstance(value, str) else value
-        if not isinstance(table, dict):
-            raise ValueError("a DataFrame comes as columns, {name: {row: value}}")
-        columns = {name: list(rows.values()) if isinstance(rows, dict) else rows for name, rows in table.items()}
-        if names and set(names) == set(columns):
-            return dict(columns)
-        rows = list(columns.values())
-        return {names[0] if names else "input": [list(row) for row in zip(*rows, strict=True)]}
-    if isinstance(value, dict) and TENSOR not in value and not {"dtype", "shape", "data"} <= value.keys():
-        return dict(value)
-    if len(names) > 1 and isinstance(value, list):
-        if len(value) != len(names):
-            raise ValueError(f"it takes {', '.join(names)}: {len(names)} arrays, not {len(value)}")
-        return dict(zip(names, value, strict=True))
-    return {names[0] if names else "input": value}
+def columns_of(value: Any) -> dict[str, Any]:
+    """The columns of a table, {name: {row: value}} or {name: [value]}; each in the rows of the first. Raises
+    ValueError."""
+    table = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(table, dict):
+        raise ValueError("a DataFrame comes as columns, {name: {row: value}}")
+    first = next(iter(table.values()), None)
+    found = {}
+    for name, rows in table.items():
+        if isinstance(rows, dict) and isinstance(first, dict):
+            if rows.keys() != first.keys():
+                raise ValueError(f"column {name!r} has other rows than the first")
+            rows = [rows[key] for key in first]
+        found[name] = list(rows)
+    return found
+
+
+def rows_of(value: Any, names: list[str]) -> dict[str, Any] | None:
+    """The columns of rows: dictionaries by name, or lists in the order of the inputs; None for what is neither."""
+    if not isinstance(value, list) or not value:
+        return None
+    if all(isinstance(row, dict) for row in value):
+        if any(row.keys() != value[0].keys() for row in value):
+            raise ValueError("the rows have different names")
+        return {name: [row[name] for row in value] for name in value[0]}
+    if all(isinstance(row, list) and len(row) == len(names) for row in value):
+        return dict(zip(names, (list(column) for column in zip(*value, strict=True)), strict=True))
+    return None
 
 
 def decoded(value: Any) -> Any:
@@ -155,6 +215,10 @@ def dtype_of(name: str) -> Any:
 
 def fitted(name: str, value: Any, spec: Any, axes: dict[str, int]) -> Any:
     """An input as its specification wants it, if nothing is lost by that. Raises ValueError."""
+    if spec is not None and spec["dtype"] in ("string", "category"):
+        return texts(name, value, spec, axes)
+    if spec is not None and isinstance(value, list) and spec["dtype"].startswith("float"):
+        value = [np.nan if item is None else item for item in value]  # JSON has no other word for it
     try:
         array = decoded(value)
     except (ValueError, TypeError, KeyError, EOFError) as exc:
@@ -180,6 +244,23 @@ def fitted(name: str, value: Any, spec: Any, axes: dict[str, int]) -> Any:
         got = f"{decoded(value).dtype}{list(array.shape)}"
         raise ValueError(f"input {name!r}: expected {spec['dtype']}[{sizes}], got {got}")
     return array
+
+
+def texts(name: str, value: Any, spec: Any, axes: dict[str, int]) -> Any:
+    """A column of texts or categories; null is a missing one. Raises ValueError."""
+    category = spec["dtype"] == "category"
+    known = set(spec.get("categories") or ())
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        raise ValueError(f"input {name!r} is no list of texts")
+    for item in value:
+        if item is not None and not (item in known if category else isinstance(item, str)):
+            what = f"no category {item!r}; it has {', '.join(map(str, known))}" if category else f"{item!r}, no text"
+            raise ValueError(f"input {name!r} has {what}"[:300])
+    for wanted in spec["shape"]:
+        size = axes.setdefault(wanted, len(value)) if isinstance(wanted, str) else wanted
+        if size not in (None, len(value)):
+            raise ValueError(f"input {name!r} has {len(value)} rows, others {size}")
+    return np.array([*value, None], object)[:-1]
 
 
 def encoded(value: Any, coded: bool) -> Any:

@@ -29,13 +29,18 @@ def slug(text: str) -> str:
 
 
 def of_frame(catalog: Catalog, components: Mapping[str, Any], data: Any, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What is prepared of a data frame: itself as the example, where all components take its columns by name; else
-    its columns are recorded, since the array that it becomes gives other answers in another order."""
-    registry = catalog.repository.registry
-    serializers = [registry.serializer(registry.find_serializer(obj).name) for obj in components.values()]
-    if all(hasattr(serializer, "in_order") for serializer in serializers):
+    """What is prepared of a data frame: itself as the example, where all components were fitted on its columns; else
+    its columns are recorded, since the array that it becomes gives other answers in another order. Raises
+    `InvalidInput` where one was fitted on other columns."""
+    registry, names = catalog.repository.registry, [str(name) for name in data.columns]
+
+    def fitted(obj: Any) -> bool:
+        serializer = registry.serializer(registry.find_serializer(obj).name)
+        return hasattr(serializer, "in_order") and serializer.in_order(obj, names) is not None
+
+    if all(map(fitted, components.values())):
         return {"example": data}
-    ads = {**about["provenance"]["ads"], "columns": [str(name) for name in data.columns]}
+    ads = {**about["provenance"]["ads"], "columns": names}
     return {"provenance": {**about["provenance"], "ads": ads}}
 
 

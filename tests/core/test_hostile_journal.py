@@ -736,15 +736,6 @@ def test_a_layout_that_lies_gives_no_other_bytes(
         assert catalog.load("m@1")["w"][3] == 3.0 and catalog.load("m@2")["w"][3] == 6.0
 
 
-@pytest.mark.parametrize("digest", ["../../etc", "", 1, [], {}, True, "sha256:0"])
-def test_a_card_that_is_no_digest_is_passed_over(digest: Any) -> None:
-    entries = [*BASE, behind(BASE, intent(event("card.set", model="m", digest=digest, seen=None)))]
-    with opened(store_of(entries)) as catalog:
-        assert list(catalog.history())[-1].rejected
-        assert catalog.model("m").card is None
-        assert catalog.model("m").set_card("a card").card == "a card"
-
-
 @pytest.mark.parametrize("base", [[], 7, "x", {"position": 0}, {"position": 0, "digest": D, "more": 1}])
 def test_a_head_of_another_kind_is_told_in_words(base: Any) -> None:
     backend = ObjectStoreBackend(store_of([*BASE, behind(BASE, {**intent(TAG), "based_on": base})]), "m", "m://m")

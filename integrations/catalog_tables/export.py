@@ -69,7 +69,7 @@ def _unwritten(path: Path, exc: Exception) -> CatalogError:
     if isinstance(exc, sqlite3.IntegrityError):
         hint = "somebody else changed its tables or triggers: delete it, or name a new file"
         return BackendError(f"{path} does not take these rows: {said}", hint=hint)
-    if isinstance(exc, sqlite3.OperationalError) and not said.startswith(("malformed", "no such", "near ")):
+    if any(word in said for word in ("unable to open", "readonly", "I/O error", "out of memory", "too big")):
         hint = "check the folder, its rights, the disk, and `ulimit -f`; or name a new file elsewhere"
         return BackendError(f"{path} cannot be written: {said}", hint=hint)
     return BackendError(f"{path} is damaged: {said}", hint="delete it, or name a new file: an export writes all of it")

@@ -53,7 +53,7 @@ def opened(ctx: click.Context, *, create: bool = False, publish: bool = False, d
     `publish` makes one too, but not where another one is called nearly so, and it says so. With `damaged`, one whose
     journal cannot be read is opened too."""
     target = ctx.obj["catalog"]
-    default = target is None and (publish or not os.environ.get("CATALOG"))
+    default = target is None and not os.environ.get("CATALOG")
     progress = metered(ctx)
     if publish and not default:
         catalog = made(ctx, target, stale=ctx.obj["stale"] or None)
@@ -65,7 +65,7 @@ def opened(ctx: click.Context, *, create: bool = False, publish: bool = False, d
     return catalog
 
 
-def made(ctx: click.Context, target: str, **options: Any) -> Catalog:
+def made(ctx: click.Context, target: str | None, **options: Any) -> Catalog:
     """The catalog of that name, URL or folder; one that is not there is made, and told of: the name may be misspelt.
     Raises `NotFound` where one beside it is called nearly so."""
     settings = config.resolve(target)

@@ -114,6 +114,14 @@ def test_a_catalog_that_is_made_by_a_save_is_told_of(run: Run, tmp_path: Path) -
     assert err == f"made a new catalog at sqlite://{tmp_path}/fresh\n"
 
 
+def test_a_catalog_of_the_environment_that_is_made_is_told_of(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATALOG", "./elsewhere")
+    assert run("save", "m", "weights.bin")[2] == f"made a new catalog at sqlite://{tmp_path}/elsewhere\n"
+    assert run("save", "m", "weights.bin")[2] == ""
+
+
 def test_a_configured_catalog_is_made_by_its_first_save(run: Run, tmp_path: Path) -> None:
     (tmp_path / "catalog.toml").write_text('[catalogs.mine]\nurl = "./mine"\n')
     assert run("-c", "mine", "save", "m", "weights.bin")[0] == 0

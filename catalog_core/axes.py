@@ -181,7 +181,8 @@ def check_axes(axes: Any, arrays: Mapping[str, Any]) -> Free:
         for at, axis in given.items():
             if type(at) is not int or not -array.ndim <= at < array.ndim:
                 raise InvalidInput(f"{name!r} has no axis {at!r}", hint=f"it has {array.ndim} axes, from 0")
-            found.setdefault(name, {})[at % array.ndim] = None if axis is None else check_component(axis)
+            called = None if axis is None else check_component(axis, "name of an axis")
+            found.setdefault(name, {})[at % array.ndim] = called
     return found
 
 

@@ -59,11 +59,11 @@ def _version_of(text: str) -> str | None:
     return name if all(_SEGMENT.match(segment) for segment in name.split("/")) else None
 
 
-def check_component(name: object) -> str:
-    """Return `name` if it may name a component: one segment of a model name."""
-    check_name(name, "component name")
+def check_component(name: object, what: str = "component name") -> str:
+    """Return `name` if it may name a component, or `what` else is one segment of a model name."""
+    check_name(name, what)
     if "/" in str(name):
-        raise InvalidName(f"component name {_shown(name)} may not contain '/'")
+        raise InvalidName(f"{what} {_shown(name)} may not contain '/'")
     return str(name)
 
 

@@ -180,6 +180,10 @@ class Registry:
         """The serializer for an object, by the top-level modules of its classes; imports nothing."""
         if isinstance(obj, str):
             raise InvalidInput(f"{obj[:60]!r} is text, not a model", hint="a Path publishes a file or folder as it is")
+        if isinstance(obj, type):
+            raise InvalidInput(
+                f"{obj.__qualname__} is a class, not an object of it", hint=f"pass what {obj.__name__}(…) makes"
+            )
         for kind in type(obj).__mro__:
             if kind is object:
                 break

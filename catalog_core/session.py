@@ -114,7 +114,7 @@ RESERVED = ("close", "device", "entry_points", "run")  # what a session has of i
 
 def check_entry_point(name: object) -> str:
     """Return `name` if an entry point may be called so: it is a method of the session. Raises `InvalidName`."""
-    text = check_component(name)
+    text = check_component(name, "entry point")
     if text in RESERVED:
         raise InvalidName(
             f"an entry point cannot be called {text!r}: a session has that of its own",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +62,13 @@ def write(obj: Any) -> tuple[bytes, list[int], str | None]:
         try:
             read(data, True)
         except SerializationError as again:  # a class inside of a function, say
+            if absent := re.search(r"module '([\w.]+)' has no attribute '([^']+)'", again.message):
+                what = "a lambda" if absent[2] == "<lambda>" else f"{absent[2]!r}, which was made inside of a function"
+                raise SerializationError(
+                    f"{an(type(obj).__name__)} could never be loaded: it holds {what}, and no import finds it in "
+                    f"{absent[1]}",
+                    hint="define it in a module, outside of functions: then it loads with trust=True",
+                ) from again
             raise SerializationError(f"{an(type(obj).__name__)} could never be loaded: {again.message}") from again
     return data, cuts(pairwise([*starts, len(data)]), len(data)), cause
 

@@ -18,6 +18,7 @@ from catalog_core.axes import measured
 from catalog_core.columns import frame_of, specs
 from catalog_core.errors import BackendError, InvalidInput, SerializationError
 from catalog_core.interfaces.serializer import Directory, Reader, SaveRequest, Signature, Trial
+from catalog_core.modules import is_module
 from catalog_core.names import nearest
 from catalog_core.records import Description, TensorSpec
 from catalog_core.shown import an
@@ -129,6 +130,11 @@ class SklearnSerializer:
 
     def inputs(self, obj: Any, method: str) -> list[str] | None:
         """`X`, rows by columns."""
+        if is_module(obj):
+            raise SerializationError(
+                f"{an(type(obj).__name__)} is a module of torch, which no archive of scikit-learn holds",
+                hint="serializer='torch', or leave it out",
+            )
         known = ("predict",) if _is_booster(obj) else METHODS
         if method not in known or not callable(getattr(obj, method, None)):
             have = [name for name in known if callable(getattr(obj, name, None))]

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import attrs
 
-from catalog_core import durable, redact
+from catalog_core import durable, forks, redact
 from catalog_core.digests import digest_of, digest_of_stream
 from catalog_core.errors import ConfigError, NoSpace
 
@@ -70,6 +70,7 @@ class Cache:
         self.limit = limit if limit is not None else parse_size(given, "CATALOG_CACHE_SIZE") if given else LIMIT
         self._added = 0
         self._refused = -1e9
+        self._making = forks.Lock()  # several chunks come at a time
 
     def _file(self, digest: str) -> Path:
         name = digest.partition(":")[2]
@@ -85,14 +86,15 @@ class Cache:
     def make_room(self, size: int) -> bool:
         """Remove what was not used for longest, about `size` bytes; whether something went. Nothing goes where all of
         it would not be enough. Pinned files stay."""
-        if time.monotonic() - self._refused < AGAIN:
+        with self._making:
+            if time.monotonic() - self._refused < AGAIN:
+                return False
+            usage = self.usage()
+            loose = usage.bytes - usage.pinned_bytes
+            if shutil.disk_usage(self.staging()).free + loose >= size and self.trim(max(usage.bytes - size, 0))[0]:
+                return True
+            self._refused = time.monotonic()
             return False
-        usage = self.usage()
-        loose = usage.bytes - usage.pinned_bytes
-        if shutil.disk_usage(self.staging()).free + loose >= size and self.trim(max(usage.bytes - size, 0))[0]:
-            return True
-        self._refused = time.monotonic()
-        return False
 
     def path(self, digest: str) -> Path | None:
         """The file that holds `digest`, not checked; None where it is not here. Its time is that of its last use, to

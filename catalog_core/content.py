@@ -262,9 +262,16 @@ class ComponentReader:
 
     def hold(self, name: str) -> None:
         """Hold the whole file against its digest; see `_is_strange`. Raises `IntegrityError`."""
-        if self._is_strange(name):
-            for _ in self.pieces(name):
-                pass
+        if not self._is_strange(name):
+            return
+        remote, chunks = self._content.remote, self._chunks(name)
+        near = remote is None or all(remote.path(c.digest) for c in chunks if self._content.lies_alone(c))
+        if not near:
+            return  # the cache has no room: it is not fetched twice, and each chunk is held against its own digest
+        state, what = hashlib.sha256(), f"{self._what}/{name}"
+        for piece in self._pieces(name, 64 << 20) if remote is None else (self._chunk(chunk, what) for chunk in chunks):
+            state.update(piece)
+        self._hold(name, f"sha256:{state.hexdigest()}")
 
     def _is_strange(self, name: str) -> bool:
         """Whether nobody here has seen yet that these chunks make the file of that digest. Each chunk is held against

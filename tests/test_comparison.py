@@ -34,7 +34,9 @@ def ours(kind: str) -> list[str]:
     packages = {Path(path).name for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
     specs = getattr(registry(), kind)
     paths = {name: getattr(s, "factory", None) or s.reader or s.writer or s.whole for name, s in specs.items()}
-    return sorted(name for name, path in paths.items() if path.split(".")[0].split(":")[0] in packages)
+    known = [name for name, spec in specs.items() if getattr(spec, "instead", None) is not None]  # and not read
+    known += [name for name, path in paths.items() if path.split(".")[0].split(":")[0] not in packages]
+    return sorted(paths.keys() - set(known))
 
 
 @pytest.mark.parametrize(

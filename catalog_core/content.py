@@ -72,6 +72,7 @@ class Content:
         self.backend = backend
         self.index = index
         self.policy = policy
+        self.afresh = False  # whether what this machine put together before is put together again, as `fsck` does
         self.own = False  # whether the layouts that are read are this process' own, as those of a draft
         self.overlay: Mapping[str, Path] = {}
         self.memory: Mapping[str, bytes] = {}
@@ -279,9 +280,7 @@ class ComponentReader:
         chunks, content = self._chunks(name), self._content
         if len(chunks) == 1 or content.own or content.policy == "never":
             return False
-        if content.policy == "always":
-            return True
-        return remembered.file_of(content.index, [chunk.digest for chunk in chunks]) != self._digests[name]
+        return content.afresh or remembered.file_of(content.index, [chunk.digest for chunk in chunks]) != self._digests[name]
 
     def _hold(self, name: str, found: str) -> None:
         digest = self._digests[name]

@@ -143,6 +143,7 @@ class _Check:
         self.places: dict[str, str | None] = {}
         self.bytes = 0
         self._content = Content(repository.backend, index, "always")
+        self._content.afresh = True
         self._held: dict[str, str | None] = {}  # files and their chunks, and what is wrong with them together
         self._ends: dict[str, int] = {}  # where a file of the store ends, by what layouts say
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -88,3 +89,15 @@ def test_a_plug_in_imports_without_its_framework(target: str) -> None:
 def test_every_plug_in_folder_is_announced() -> None:
     no_plug_ins = {"catalog_core", "catalog_cli", "catalog_oracle"}
     assert set(announced().values()) == folders_on_disk() - no_plug_ins
+
+
+def test_the_page_on_installing_names_every_extra() -> None:
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
+    told = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z0-9-]+)`", line.split("|")[1])
+    }
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert told == extras.keys() - {"test", "servers", "docs", "dev"}

@@ -280,7 +280,8 @@ class ComponentReader:
         chunks, content = self._chunks(name), self._content
         if len(chunks) == 1 or content.own or content.policy == "never":
             return False
-        return content.afresh or remembered.file_of(content.index, [chunk.digest for chunk in chunks]) != self._digests[name]
+        known = None if content.afresh else remembered.file_of(content.index, [chunk.digest for chunk in chunks])
+        return known != self._digests[name]
 
     def _hold(self, name: str, found: str) -> None:
         digest = self._digests[name]

@@ -135,8 +135,9 @@ class StoreJournal:
                     f"{self._url} has two rival epochs, {told}: two copies were made the primary",
                     hint="choose one: catalog hybrid failover NAME",
                 )
+            since = f" since epoch {last.number} (by {last.actor})" if last.number else ""
             raise ReadOnly(
-                f"{self._url} is a copy: another store is the primary since epoch {last.number} (by {last.actor})",
+                f"{self._url} is a copy: another store is the primary{since}",
                 hint="open the primary",
             )
 

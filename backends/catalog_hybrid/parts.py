@@ -71,7 +71,7 @@ class Part:
         except NotFound as exc:
             hint = exc.hint or ""
             if hint.endswith("init"):  # that would put another catalog there
-                hint = "is it mounted? A new replica is begun by `catalog sync`"
+                hint = "is its place mounted? If it is to be a new replica: catalog sync"
             self.error = NotFound(f"{self.name}: {exc.message}", hint=hint)
             self.error.__cause__ = exc
         except CatalogError as exc:

@@ -160,9 +160,11 @@ class HybridStore:
 
     def _hint(self, answered: list[Part]) -> str:
         """What may be done while the primary is away."""
-        names = ", ".join(part.name for part in answered if part.records)
+        names = [part.name for part in answered if part.records]
         if names:
-            return f"read a copy: --stale (stale=True); or make it the primary: catalog hybrid failover ({names})"
+            others = f" (or {', '.join(names[1:])})" if names[1:] else ""
+            take = f"catalog hybrid failover {names[0]}{others}"
+            return f"read a copy: --stale (stale=True); or make it the primary: {take}"
         silent = ", ".join(part.name for part in self.parts.values() if isinstance(part.error, Silent))
         return f"try again: {silent} had no time to answer" if silent else "no replica has a copy"
 

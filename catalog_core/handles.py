@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from catalog_core import callers, folders, state
-from catalog_core.errors import Conflict, InvalidInput, NotFound, PublishedNotReplicated
+from catalog_core.errors import Conflict, InvalidInput, NotFound, PublishedNotReplicated, Rejected
 from catalog_core.names import check_alias, check_key, check_name, check_together, nearest
 from catalog_core.shown import an
 from catalog_core.values import PUBLISHED, Fixed, Handle, check_metric, check_tags, given, refuse_pickle, when
@@ -363,6 +363,10 @@ class Version(Handle):
             found = state.standing(index, self.model, self.number)
             if found is None or not found[2]:
                 raise InvalidInput(f"{self.ref} is not deleted", hint=restorable(index, self.model))
+            by = state.erasure_of(index, self.model, self.number) if found[2] == state.Deletion.COLLECTED else None
+            if by is not None:
+                told = f"{self.ref} cannot be restored: it was erased {by}"[:400]
+                raise Rejected(told, code="collected", hint=f"catalog history {self.model}")
             return [self._event("version.restored")]
 
         self.catalog.repository.commit(events=restored)

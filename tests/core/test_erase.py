@@ -166,6 +166,8 @@ def test_what_was_erased_says_so_and_is_in_the_history_of_its_model(catalog: Cat
         with pytest.raises(NotFound, match=f"m@1 was erased by .*{WHY}") as caught:
             ask("m@1")
         assert "restore" not in str(caught.value.hint)
+    with pytest.raises(Rejected, match=f"m@1 cannot be restored: it was erased by .*{WHY}"):
+        catalog.version("m@1", deleted=True).restore()
     assert [event.type for event in catalog.history("m")] == ["version.published", "blobs.erased"]
     assert [event.type for event in catalog.history("m", limit=1)] == ["blobs.erased"]
     first = catalog.history("m")[0].position

@@ -27,6 +27,7 @@ from catalog_core.layout import SMALL, Chunk, Layout
 from catalog_core.names import check_file, check_together
 
 THREADS = 2
+STEP = 64 << 20  # bytes that are read at a time, or one chunk
 CLOCK_GRAIN = 20_000_000  # ns; file times move in steps of the kernel's clock, 10 ms at most
 Policy = Literal["always", "first-use", "never"]
 
@@ -72,7 +73,6 @@ class Content:
         self.backend = backend
         self.index = index
         self.policy = policy
-        self.afresh = False  # whether what this machine put together before is put together again, as `fsck` does
         self.own = False  # whether the layouts that are read are this process' own, as those of a draft
         self.overlay: Mapping[str, Path] = {}
         self.memory: Mapping[str, bytes] = {}
@@ -263,16 +263,19 @@ class ComponentReader:
 
     def hold(self, name: str) -> None:
         """Hold the whole file against its digest; see `_is_strange`. Raises `IntegrityError`."""
-        if not self._is_strange(name):
-            return
-        remote, chunks = self._content.remote, self._chunks(name)
-        near = remote is None or all(remote.path(c.digest) for c in chunks if self._content.lies_alone(c))
-        if not near:
-            return  # the cache has no room: it is not fetched twice, and each chunk is held against its own digest
-        state, what = hashlib.sha256(), f"{self._what}/{name}"
-        for piece in self._pieces(name, 64 << 20) if remote is None else (self._chunk(chunk, what) for chunk in chunks):
-            state.update(piece)
-        self._hold(name, f"sha256:{state.hexdigest()}")
+        found = self.joined(name) if self._is_strange(name) else None
+        if found is not None:
+            self._hold(name, found)
+
+    def joined(self, name: str) -> str | None:
+        """The digest of what the chunks of a file make together; each is checked too. None where some are far, and the
+        cache has no room for them: nothing is fetched twice for it. Raises `IntegrityError`, `BlobMissing`."""
+        remote, chunks, what = self._content.remote, self._chunks(name), f"{self._what}/{name}"
+        if remote is None:
+            return digest_of_parts(self._pieces(name, STEP))
+        if not all(remote.path(chunk.digest) for chunk in chunks if self._content.lies_alone(chunk)):
+            return None
+        return digest_of_parts(self._chunk(chunk, what) for chunk in chunks)
 
     def _is_strange(self, name: str) -> bool:
         """Whether nobody here has seen yet that these chunks make the file of that digest. Each chunk is held against
@@ -280,8 +283,7 @@ class ComponentReader:
         chunks, content = self._chunks(name), self._content
         if len(chunks) == 1 or content.own or content.policy == "never":
             return False
-        known = None if content.afresh else remembered.file_of(content.index, [chunk.digest for chunk in chunks])
-        return known != self._digests[name]
+        return remembered.file_of(content.index, [chunk.digest for chunk in chunks]) != self._digests[name]
 
     def _hold(self, name: str, found: str) -> None:
         digest = self._digests[name]
@@ -375,7 +377,7 @@ class ComponentReader:
         """The chunks as they lie in their files."""
         return chunks if self._content.remote is None else [Chunk(chunk.digest, chunk.length) for chunk in chunks]
 
-    def pieces(self, name: str, step: int = 64 << 20) -> Iterator[memoryview]:
+    def pieces(self, name: str, step: int = STEP) -> Iterator[memoryview]:
         """The bytes of `name` in order, whole chunks of at least `step` bytes at a time; those of a remote store are
         read ahead. Raises `IntegrityError` at the end too, where they are not the file."""
         state = hashlib.sha256() if self._is_strange(name) else None

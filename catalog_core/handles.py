@@ -219,7 +219,7 @@ class Version(Handle):
         """Raise `Conflict` where the journal has another version of this number: what this one was given went to
         another one when a failover abandoned the branch that it stood in."""
         found = state.standing(index, self.model, self.number)
-        now = found and found[0]
+        now = found and found.digest
         if now != self.digest:
             raise Conflict(
                 f"{self.ref} is {now or 'nothing'} by now; this handle is of {self.digest}",
@@ -361,9 +361,9 @@ class Version(Handle):
         def restored(index: Index) -> list[dict[str, Any]]:
             self._check_standing(index)
             found = state.standing(index, self.model, self.number)
-            if found is None or not found[2]:
+            if found is None or not found.deleted:
                 raise InvalidInput(f"{self.ref} is not deleted", hint=restorable(index, self.model))
-            by = state.erasure_of(index, self.model, self.number) if found[2] == state.Deletion.COLLECTED else None
+            by = state.erasure_of(index, self.model, self.number) if found.deleted == state.Deletion.COLLECTED else None
             if by is not None:
                 told = f"{self.ref} cannot be restored: it was erased {by}"[:400]
                 raise Rejected(told, code="collected", hint=f"catalog history {self.model}")

@@ -164,7 +164,7 @@ def _present(index: Index, item: Mapping[str, Any]) -> Any:
         return "any"
     if item["type"] == "stage.set":
         version = state.standing(index, model, item["number"])
-        return version and version[1]
+        return version and version.stage
     present = state.model_named(index, model)
     if item["type"] == "card.set":
         return present and present.card

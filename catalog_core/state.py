@@ -194,13 +194,22 @@ def version_holding(index: Index, digest: str, name: str) -> VersionRow | None:
     return rows[0] if rows else None
 
 
-def standing(index: Index, name: str, number: int) -> tuple[str, str, Deletion] | None:
-    """Digest, stage and deletion of `name@number`; None where there is none."""
+@attrs.frozen
+class Standing:
+    """What a change is held against: the digest of a version, its stage, and whether it is deleted."""
+
+    digest: str
+    stage: str
+    deleted: Deletion = attrs.field(converter=Deletion)
+
+
+def standing(index: Index, name: str, number: int) -> Standing | None:
+    """How `name@number` stands; None where there is none."""
     rows = index.rows(
         f"SELECT v.manifest, v.stage, v.deleted FROM models m {OF_MODEL} WHERE m.name = ? AND v.number = ?",
         (name, number),
     )
-    return (rows[0][0], rows[0][1], Deletion(rows[0][2])) if rows else None
+    return Standing(*rows[0]) if rows else None
 
 
 def published(index: Index, version: VersionRow) -> Mapping[str, Any]:
